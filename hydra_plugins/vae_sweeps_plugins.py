@@ -1,0 +1,47 @@
+"""What Hydra demands to find in this folder; the logic is in `vae_sweeps.launching`, imported when it is needed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class LocalLauncher(Launcher):
+    """Train all points of a sweep in this process, in packs; for any of Hydra's sweepers."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """One value for each point: its validation ELBO in nats, NaN where it has none."""
+        from vae_sweeps.launching import launch_sweep
+
+        return launch_sweep(self.hydra_context.config_loader, self.config, job_overrides)
+
+
+class GridSweeper(Sweeper):
+    """The grid of all choices, handed to the launcher whole, which composes and checks each point once."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from hydra.core.plugins import Plugins
+
+        self.hydra_context = hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from vae_sweeps.launching import expand_grid
+
+        return self.launcher.launch(expand_grid(self.hydra_context.config_loader, arguments), initial_job_idx=0)
+
+
+# Hydra names a choice of its groups by the module that defines it.
+_HERE = "hydra_plugins.vae_sweeps_plugins"
+ConfigStore.instance().store(group="hydra/launcher", name="local", node={"_target_": f"{_HERE}.LocalLauncher"})
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node={"_target_": f"{_HERE}.GridSweeper"})

@@ -1,0 +1,83 @@
+"""From configs to a VAE: the only place where Hydra's `_target_` becomes modules."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from vae_sweeps import vae
+from vae_sweeps.checkpoint import Checkpoint
+from vae_sweeps.config import Point
+from vae_sweeps.data.dataset import Dataset
+from vae_sweeps.noise import generator
+from vae_sweeps.points import Cost
+from vae_sweeps.vae import VAE
+
+
+def _make(config: Mapping[str, Any], **more: Any) -> Any:
+    """Call the config's `_target_`; its ValueError arrives as it is, not inside Hydra's."""
+    try:
+        return instantiate({**config, **more}, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError):
+            raise error.__cause__ from None
+        raise
+
+
+def build_vae(points: Sequence[Point], image_shape: tuple[int, int, int]) -> VAE:
+    """A VAE of K points, its weights not yet drawn. Raises ValueError where network and images do not fit."""
+    first, num_models, latents = points[0], len(points), [point.latent for point in points]
+    networks = _make(first.arch, num_models=num_models, image_shape=image_shape, latent=max(latents))
+    stacked = {"sigma": [p.likelihood["sigma"] for p in points]} if "sigma" in first.likelihood else {}
+    likelihood = _make(first.likelihood, num_models=num_models, **stacked)
+    return VAE(networks, likelihood, latents, first.posterior)
+
+
+def new_start(point: Point, image_shape: tuple[int, int, int]) -> Checkpoint:
+    """Step 0: weights drawn from the point's own seed, Adam's moments zero."""
+    alone = build_vae([point], image_shape)
+    vae.initialise(alone, generator("weights", point.seed))
+    zeros = {name: torch.zeros_like(parameter.detach()) for name, parameter in alone.named_parameters()}
+    return Checkpoint(0, dict(alone.state_dict()), zeros, zeros, torch.empty(0, 4), 0.0, image_shape)
+
+
+def num_params(point: Point, image_shape: tuple[int, int, int]) -> int:
+    """Trained numbers of the point's model."""
+    with torch.device("meta"):
+        alone = build_vae([point], image_shape)
+    return sum(parameter.numel() for parameter in alone.parameters())
+
+
+def cost(point: Point, image_shape: tuple[int, int, int]) -> Cost:
+    """How the point's arithmetic grows with its latent size."""
+    one, two = (num_params(replace(point, latent=latent), image_shape) for latent in (1, 2))
+    return Cost(one, two)
+
+
+def pack_limit(point: Point, image_shape: tuple[int, int, int]) -> int:
+    """How many such points to train together where the user does not say."""
+    return 32
+
+
+def load_dataset(data: Mapping[str, Any]) -> Dataset:
+    """The data that a point names, on the CPU; the last ones asked for are kept. Raises ValueError if it cannot be had."""
+    return _cached_dataset(_frozen(data))
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return tuple((name, _frozen(v)) for name, v in sorted(value.items()))
+    return ("list", *map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _thawed(value: Any) -> Any:
+    return list(map(_thawed, value[1:])) if isinstance(value, tuple) else value
+
+
+@lru_cache(maxsize=4)
+def _cached_dataset(frozen: tuple[tuple[str, Any], ...]) -> Dataset:
+    return _make({name: _thawed(value) for name, value in frozen})

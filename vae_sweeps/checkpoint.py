@@ -1,0 +1,73 @@
+"""A point's state on disk, written aside and renamed; the last but one stays beside it in case the last is damaged.
+
+The tensors are those of a VAE of one model, so a checkpoint does not know which pack wrote it.
+"""
+
+import logging
+import os
+import pickle
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that training needs to go on after `step` steps: noise and batches are functions of the step.
+
+    `model` and `buffers` are named tensors; `exp_avg` and `exp_avg_sq` are Adam's moments by parameter name. `trace`
+    [n,4] holds the steps since the last logged row: sums of log_px, kl and loss, and the number of images.
+    `time_s` is the point's share of the training time so far. `image_shape` is (C,H,W), so that the model can be
+    rebuilt without the data.
+    """
+
+    step: int
+    model: dict[str, Tensor]
+    exp_avg: dict[str, Tensor]
+    exp_avg_sq: dict[str, Tensor]
+    trace: Tensor
+    time_s: float
+    image_shape: tuple[int, int, int]
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` to `folder`; a kill at any moment leaves a whole one behind."""
+    newest, aside = folder / NEWEST, folder / f"{NEWEST}.tmp"
+    with aside.open("wb") as file:
+        torch.save(vars(checkpoint), file)
+        file.flush()
+        os.fsync(file.fileno())
+    if newest.exists():
+        os.replace(newest, folder / PREVIOUS)
+    os.replace(aside, newest)
+
+
+def _read(path: Path) -> Checkpoint | None:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if set(content) != {f.name for f in fields(Checkpoint)}:
+            raise ValueError("written by another version")
+        return Checkpoint(**content)
+    except FileNotFoundError:
+        return None
+    except (RuntimeError, OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        log.warning("%s: damaged checkpoint, not used (%s: %s)", path, type(error).__name__, reason)
+        return None
+
+
+def available(folder: Path) -> list[Checkpoint]:
+    """The whole checkpoints in `folder`, newest first: none, one or two. Damaged ones are named in the log."""
+    return [c for name in (NEWEST, PREVIOUS) if (c := _read(folder / name)) is not None]
+
+
+def common_step(choices: list[list[Checkpoint]]) -> int | None:
+    """The latest step that every point has (0 stands for the start); None if they share none."""
+    steps = [{c.step for c in checkpoints} or {0} for checkpoints in choices]
+    return max(set.intersection(*steps), default=None)

@@ -1,0 +1,94 @@
+"""Claims: at most one process works on a run. A claim whose process is gone is recognised and taken over."""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+_CLAIM = "claim.json"
+# On another host a process cannot be looked up; its claim counts as left behind after this long without a heartbeat.
+_SILENCE_S = 600.0
+
+
+def _this_process() -> dict[str, Any]:
+    job = os.environ.get("SLURM_JOB_ID")
+    return {"host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid()), "job": job}
+
+
+def _began(pid: int) -> str | None:
+    """When process `pid` started, in the kernel's own ticks: tells it from a later one with the same number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _is_alive(pid: int, began: str | None) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it exists and is another user's
+    return began is None or _began(pid) == began
+
+
+def _holder(folder: Path) -> dict[str, Any] | None:
+    """Who works on the run, or None if nobody living does."""
+    path = folder / _CLAIM
+    try:
+        claim = json.loads(path.read_text())
+        silence_s = time.time() - path.stat().st_mtime
+        if claim["host"] == socket.gethostname():
+            return claim if _is_alive(claim["pid"], claim["began"]) else None
+        return claim if silence_s < _SILENCE_S else None
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living process (this one or another) works on the run."""
+    return _holder(folder) is not None
+
+
+def take(folder: Path) -> bool:
+    """Claim the run for this process; False if another living one has it."""
+    path = folder / _CLAIM
+    # The lock makes "look, then write" one step among all who want this run.
+    with FileLock(folder / ".claim.lock"):
+        holder, own = _holder(folder), _this_process()
+        if holder is not None and (holder["host"], holder["pid"]) != (own["host"], own["pid"]):
+            return False
+        aside = path.with_name(".claim.tmp")
+        aside.write_text(json.dumps(own))
+        os.replace(aside, path)
+    return True
+
+
+def keep(folder: Path) -> None:
+    """Heartbeat: say that this process is still at work."""
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(folder / _CLAIM)
+
+
+def release(folder: Path) -> None:
+    """Give the claim up."""
+    (folder / _CLAIM).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def taken(folders: list[Path]) -> Iterator[list[Path]]:
+    """Claim as many of `folders` as can be had, and release them in the end."""
+    won: list[Path] = []
+    try:
+        won.extend(folder for folder in folders if take(folder))
+        yield won
+    finally:
+        for folder in won:
+            release(folder)

@@ -1,0 +1,38 @@
+"""The command `vae-sweeps`: what is there, without training anything."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+OutputDir = Annotated[Path, typer.Option(help="The folder that holds runs/ and sweeps/ (launch.py's output_dir).")]
+
+
+@app.callback()
+def main() -> None:
+    """Look at sweeps that `python launch.py` trained."""
+
+
+@app.command()
+def results(
+    sweep: Annotated[str | None, typer.Argument(help="A sweep's name or folder; all runs if left out.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table there as CSV.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write the table there as Parquet.")] = None,
+    output_dir: OutputDir = Path("outputs"),
+) -> None:
+    """Print the table of a sweep: one row a point, ELBO terms in nats."""
+    from vae_sweeps import summary, table
+
+    try:
+        folders, swept = table.find_runs(sweep if sweep is not None else output_dir, output_dir)
+        frame = table.make_table(folders, swept)
+        for path in filter(None, (csv, parquet)):
+            table.to_file(frame, path)
+            typer.echo(f"{len(frame)} rows written to {path}")
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    if csv is None and parquet is None:
+        summary.show(frame, swept)

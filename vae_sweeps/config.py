@@ -1,0 +1,254 @@
+"""The schema of a point: names, types and allowed values. The defaults stand in conf/*.yaml, for people to read.
+
+A point is one resolved config. Fields marked `numbers=False` cannot change its numbers and are left out of its id.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "silu", "gelu", "tanh")
+
+
+def key(allowed: str, check: Any, *, numbers: bool = True, default: Any = MISSING) -> Any:
+    """A config field: `allowed` says in words what `check(value)` accepts."""
+    return field(default=default, metadata={"allowed": allowed, "check": check, "numbers": numbers})
+
+
+def _one_of(*names: str, numbers: bool = True) -> Any:
+    return key("one of " + ", ".join(names), lambda v: v in names, numbers=numbers)
+
+
+def _at_least(low: float, kind: str = "a number") -> Any:
+    return key(f"{kind} >= {low:g}", lambda v: v >= low and v < float("inf"))
+
+
+def _or_null(low: int, kind: str = "a whole number", **more: Any) -> Any:
+    return key(f"{kind} >= {low}, or null", lambda v: v is None or v >= low, **more)
+
+
+def _free(allowed: str, *, numbers: bool = True, default: Any = MISSING) -> Any:
+    return key(allowed, lambda v: True, numbers=numbers, default=default)
+
+
+def _sigma_is_allowed(sigma: float | str) -> bool:
+    return sigma in ("learned", "optimal") if isinstance(sigma, str) else 0 < sigma < float("inf")
+
+
+@dataclass
+class Mnist:
+    """Keys of the IDX family; `root` is a place and does not change the numbers: the data's fingerprint does."""
+
+    _target_: str = _free("a function that returns a Dataset")
+    root: str | None = _free("a folder", numbers=False)
+    binarize: str = _one_of("none", "static", "dynamic")
+    pixel_range: list[float] = key("[0,1] or [-1,1]", lambda v: list(v) in ([0, 1], [-1, 1]))
+    seed: int = _at_least(0, "a whole number")
+
+
+@dataclass
+class Mlp:
+    _target_: str = _free("a function that returns an encoder and a decoder")
+    hidden: list[int] = key("a list of whole numbers >= 1, or [] for a linear model", lambda v: all(n >= 1 for n in v))
+    activation: str = _one_of(*ACTIVATIONS)
+
+
+@dataclass
+class Conv:
+    _target_: str = _free("a function that returns an encoder and a decoder")
+    channels: list[int] = key(
+        "a list of at least one whole number >= 1", lambda v: len(v) >= 1 and all(n >= 1 for n in v)
+    )
+    kernel: int = key("a whole number from 2 to 11", lambda v: 2 <= v <= 11)
+    batch_norm: bool = _free("true or false")
+    activation: str = _one_of(*ACTIVATIONS)
+
+
+@dataclass
+class Bernoulli:
+    _target_: str = _free("a likelihood")
+
+
+@dataclass
+class Gaussian:
+    _target_: str = _free("a likelihood")
+    sigma: float | str = key("a number > 0 (a standard deviation), learned, or optimal", _sigma_is_allowed)
+
+
+@dataclass
+class Objective:
+    """How the training loss weighs its two terms; see `vae_sweeps.objective` for what each choice is in nats."""
+
+    error: str = _one_of("nll", "squared")
+    pixels: str = _one_of("sum", "mean")
+    latents: str = _one_of("sum", "mean")
+    batch: str = _one_of("mean", "sum")
+    warmup_epochs: float = _at_least(0)
+
+
+@dataclass
+class Optim:
+    lr: float = key("a number > 0", lambda v: 0 < v < float("inf"))
+    betas: list[float] = key("two numbers in [0, 1)", lambda v: len(v) == 2 and all(0 <= b < 1 for b in v))
+    eps: float = key("a number > 0", lambda v: 0 < v < float("inf"))
+    weight_decay: float = _at_least(0)
+    lr_decay_per_epoch: float = key("a number in (0, 1]", lambda v: 0 < v <= 1)
+    clip_norm: float | None = key("a number > 0, or null", lambda v: v is None or 0 < v < float("inf"))
+
+
+@dataclass
+class Evaluation:
+    seed: int = _at_least(0, "a whole number")
+    batch_size: int = _at_least(1, "a whole number")
+
+
+@dataclass
+class Tracker:
+    pass
+
+
+@dataclass
+class Point:
+    """One resolved config: everything that a run's numbers depend on, and where it goes."""
+
+    data: Any = _free("a group of conf/data")
+    arch: Any = _free("a group of conf/arch")
+    likelihood: Any = _free("a group of conf/likelihood")
+    objective: Objective = _free("a group of conf/objective")
+    optim: Optim = _free("a group of conf/optim")
+    evaluation: Evaluation = _free("a group of conf/evaluation", numbers=False)
+    tracker: Tracker = _free("a group of conf/tracker", numbers=False)
+
+    beta: float = _at_least(0)
+    latent: int = _at_least(1, "a whole number")
+    posterior: str = _one_of("logvar", "softplus", "square")
+    seed: int = _at_least(0, "a whole number")
+    epochs: int | None = _or_null(1)
+    steps: int | None = _or_null(1)
+    batch_size: int = _at_least(1, "a whole number")
+    precision: str = _one_of("fp32", "fp64")
+
+    device: str = _free("auto, cpu, cuda, cuda:N or mps", numbers=False)
+    max_pack: int | None = _or_null(1, numbers=False)
+    log_every_steps: int = key("a whole number >= 1", lambda v: v >= 1, numbers=False)
+    checkpoint_every_s: float = key("a number >= 0", lambda v: v >= 0, numbers=False)
+    output_dir: str = _free("a folder", numbers=False)
+    sweep: str | None = _free("a name", numbers=False)
+    overwrite: bool = _free("true or false", numbers=False)
+
+
+# The groups with a schema of their own: (group, choice's schema name) -> dataclass, for Hydra's ConfigStore.
+GROUP_SCHEMAS: dict[tuple[str, str], type] = {
+    ("data", "mnist_schema"): Mnist,
+    ("arch", "mlp_schema"): Mlp,
+    ("arch", "conv_schema"): Conv,
+    ("likelihood", "bernoulli_schema"): Bernoulli,
+    ("likelihood", "gaussian_schema"): Gaussian,
+}
+
+
+def _checked_fields(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
+    """Yield (full key, field, value) of every field of `node` and its groups that a schema describes."""
+    schema = OmegaConf.get_type(node)
+    known = {f.name: f for f in fields(schema)} if is_dataclass(schema) else {}
+    for name in node:
+        full_key, value = f"{prefix}{name}", node[name]
+        if isinstance(value, DictConfig):
+            yield from _checked_fields(value, f"{full_key}.")
+        elif str(name) in known:
+            yield full_key, known[str(name)], value
+
+
+def to_point(cfg: DictConfig) -> Point:
+    """Check every value of a composed config and return it as a plain `Point`.
+
+    Raises ValueError with the key, its value and what is allowed.
+    """
+    for full_key, spec, value in _checked_fields(cfg):
+        if not spec.metadata["check"](value):
+            raise ValueError(f"{full_key}={_plain(value)}: must be {spec.metadata['allowed']}")
+    cfg = cfg.copy()
+    if cfg.steps is not None:
+        cfg.epochs = None  # steps win, and a point has one length
+    elif cfg.epochs is None:
+        raise ValueError("epochs=null: set epochs or steps to a whole number >= 1")
+    _check_together(cfg)
+    if cfg.data.get("root") is not None:
+        cfg.data.root = str(Path(cfg.data.root).expanduser().resolve())  # notebooks open runs from other folders
+    return from_container(OmegaConf.to_container(cfg, resolve=True))
+
+
+def _check_together(cfg: DictConfig) -> None:
+    target = str(cfg.likelihood.get("_target_"))
+    if target.endswith("Bernoulli") and list(cfg.data.get("pixel_range", [0, 1])) != [0, 1]:
+        raise ValueError("likelihood=bernoulli: pixels must be in [0,1]; set data.pixel_range=[0,1]")
+    if cfg.objective.error == "squared" and not isinstance(cfg.likelihood.get("sigma"), float | int):
+        raise ValueError(
+            "objective.error=squared: needs likelihood=gaussian with a number as likelihood.sigma; "
+            "use objective.error=nll here"
+        )
+    if cfg.sweep is not None and (not cfg.sweep.strip(".") or "/" in cfg.sweep or len(cfg.sweep) > 100):
+        raise ValueError(f"sweep={cfg.sweep}: must be a folder's name of at most 100 characters, without /")
+
+
+def from_container(content: Any) -> Point:
+    """A `Point` from plain containers, as `to_container` made them. Raises ValueError if keys do not fit."""
+    known = {f.name for f in fields(Point)}
+    if not isinstance(content, Mapping) or set(content) != known:
+        odd = sorted(known.symmetric_difference(content if isinstance(content, Mapping) else ()))
+        raise ValueError(f"not a point of this version: {', '.join(odd) or 'empty file'}")
+    groups = {"objective": Objective, "optim": Optim, "evaluation": Evaluation, "tracker": Tracker}
+    return Point(**{name: groups[name](**value) if name in groups else value for name, value in content.items()})
+
+
+def to_container(point: Point) -> dict[str, Any]:
+    """Plain dicts, lists and scalars, shared with nobody; the inverse of `from_container`."""
+    return asdict(point)
+
+
+def read_point(path: Path) -> Point:
+    """The point that a run's config.yaml holds."""
+    return from_container(OmegaConf.to_container(OmegaConf.load(path)))
+
+
+def not_numbers() -> set[str]:
+    """Top-level keys that cannot change a point's numbers."""
+    return {f.name for f in fields(Point) if not f.metadata["numbers"]}
+
+
+def _schemas_at(prefix: str) -> list[type]:
+    """The schemas that describe the keys under `prefix` ("" for the top): several where a group has several."""
+    if not prefix:
+        return [Point]
+    typed = {"objective": Objective, "optim": Optim, "evaluation": Evaluation, "tracker": Tracker}
+    return [typed[prefix]] if prefix in typed else [s for (group, _), s in GROUP_SCHEMAS.items() if group == prefix]
+
+
+def known_keys(prefix: str) -> list[str]:
+    """Full names of the keys under `prefix`, a group's name or "" for the top."""
+    return [f"{prefix}.{f.name}" if prefix else f.name for schema in _schemas_at(prefix) for f in fields(schema)]
+
+
+def describe(full_key: str) -> str | None:
+    """What the schema allows for `full_key`, in words; None if it knows no such key."""
+    prefix, _, name = full_key.rpartition(".")
+    for schema in _schemas_at(prefix):
+        for f in fields(schema):
+            if f.name == name:
+                return f.metadata["allowed"]
+    return None
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """`name`'s nearest neighbour among `known` and the whole list, for the end of an error line."""
+    near = difflib.get_close_matches(name, known, n=1)
+    public = sorted({k for k in known if not k.rpartition(".")[2].startswith("_")})
+    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(public)}"
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

@@ -1,0 +1,128 @@
+"""What training and evaluation read: a `Dataset` with three splits, and its batches."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vae_sweeps.noise import generator
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of three splits, as bytes (or as floats that are already on the model's scale).
+
+    `images[split]` is uint8 [N,C,H,W] or floating [N,C,H,W]; `labels[split]` is int64 [N], or `labels` is None.
+    `pixel_range` is where bytes 0 and 255 go. `binarize` is none, static or dynamic; `seed` fixes the order of
+    batches and the drawn bits. `fingerprint` is a hash of the content, not of the place it came from.
+    """
+
+    name: str
+    images: dict[str, Tensor]
+    labels: dict[str, Tensor] | None
+    fingerprint: str
+    pixel_range: tuple[float, float] = (0.0, 1.0)
+    binarize: str = "none"
+    seed: int = 0
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.images["train"].shape[1:]
+        return channels, height, width
+
+    def num_images(self, split: str) -> int:
+        return self.images[split].shape[0]
+
+    def to(self, device: torch.device) -> "Dataset":
+        """The same data with its images on `device`."""
+        return replace(self, images={split: images.to(device) for split, images in self.images.items()})
+
+
+def fingerprint(images: dict[str, Tensor], labels: dict[str, Tensor] | None) -> str:
+    """The first 16 hex digits of a sha256 over shapes, types and bytes of all splits."""
+    digest = hashlib.sha256()
+    for tensors in (images, labels or {}):
+        for split in SPLITS:
+            if split in tensors:
+                tensor = tensors[split].contiguous()
+                digest.update(f"{split}{tuple(tensor.shape)}{tensor.dtype}".encode())
+                digest.update(tensor.numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def binarized(images: Tensor, uniform: Float[Tensor, "*shape"]) -> Tensor:
+    """Bytes 0 or 255, each 255 with probability byte / 255 (Salakhutdinov & Murray 2008)."""
+    return (uniform * 255 < images).to(torch.uint8).mul_(255)
+
+
+def with_fixed_bits(dataset: Dataset) -> Dataset:
+    """Draw the bits that stay: of every split for `static`, of val and test for `dynamic`, none for `none`.
+
+    Under `dynamic` the training split keeps its grey values and is drawn anew for every batch (Burda et al. 2015).
+    """
+    if dataset.binarize == "none":
+        return dataset
+    splits = SPLITS if dataset.binarize == "static" else ("val", "test")
+    images = dict(dataset.images)
+    for split in splits:
+        uniform = torch.rand(images[split].shape, generator=generator("bits", dataset.seed, split))
+        images[split] = binarized(images[split], uniform)
+    return replace(dataset, images=images)
+
+
+def to_model(dataset: Dataset, images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bytes as the model sees them: 0 and 255 become the two ends of `pixel_range`. Floats only change type."""
+    if images.is_floating_point():
+        return images.to(dtype)
+    low, high = dataset.pixel_range
+    scaled = images.to(dtype).mul_((high - low) / 255)
+    return scaled.add_(low) if low else scaled
+
+
+def epoch_order(num_images: int, seed: int, epoch: int) -> Int[Tensor, " N"]:
+    """The order of the training images in `epoch`: a pure function of its arguments."""
+    return torch.randperm(num_images, generator=generator("order", seed, epoch))
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Batches in an epoch; the last one may be smaller, and is used."""
+    return -(-num_images // batch_size)
+
+
+class Batches:
+    """Training batches by step: `batches(step)` is a pure function of (dataset, batch size, step).
+
+    Keeps the current epoch's order on the images' device; any step may be asked for next.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, dtype: torch.dtype) -> None:
+        self.dataset, self.batch_size, self.dtype = dataset, batch_size, dtype
+        self.images = dataset.images["train"]
+        self.steps_per_epoch = steps_per_epoch(len(self.images), batch_size)
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, step: int) -> Tensor:
+        """Images [b,C,H,W] of step `step` (from 0) on the model's scale; b < batch size in an epoch's last step."""
+        epoch, i = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            order = epoch_order(len(self.images), self.dataset.seed, epoch)
+            self._epoch, self._order = epoch, order.to(self.images.device)
+        images = self.images[self._order[i * self.batch_size : (i + 1) * self.batch_size]]
+        if self.dataset.binarize == "dynamic":
+            draw = generator("bits", self.dataset.seed, "train", step, device=images.device)
+            images = binarized(images, torch.rand(images.shape, generator=draw, device=images.device))
+        return to_model(self.dataset, images, self.dtype)
+
+
+def for_evaluation(dataset: Dataset, split: str) -> Tensor:
+    """A split's images (bytes, or floats) as every evaluation sees them: with fixed bits if pixels are binarized."""
+    images = dataset.images[split]
+    if dataset.binarize == "dynamic" and split == "train":
+        draw = generator("bits", dataset.seed, "train")
+        return binarized(images, torch.rand(images.shape, generator=draw).to(images.device))
+    return images

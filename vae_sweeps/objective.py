@@ -1,0 +1,98 @@
+"""The ELBO's terms, and the training loss that papers make of them, with each convention's factor in nats.
+
+Every convention is loss = scale * (-log p(x|z) - offset + beta_nats * KL), reduced over the batch:
+
+    error    pixels  latents  the source's loss                        scale         beta_nats
+    nll      sum     sum      -log p(x|z) + beta KL                    1             beta
+    nll      mean    mean     -log p(x|z) / D + beta KL / L            1/D           beta D / L
+    squared  mean    sum      |x - mean|^2 / D + beta KL               2 sigma^2/D   beta D / (2 sigma^2)
+
+so two runs are comparable by `beta_nats` whatever their convention: it is the beta of Higgins et al. 2017.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vae_sweeps.config import Point
+from vae_sweeps.vae import VAE
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The two terms of the ELBO for each model and image, [K,B], in nats, at one posterior sample."""
+
+    log_px: Tensor
+    kl: Tensor
+
+
+def elbo_terms(vae: VAE, x: Float[Tensor, "B C H W"], eps: Float[Tensor, "K B L"]) -> Terms:
+    """log p(x|z) at z = mu + sigma eps, and KL(q(z|x) || p(z)) in closed form (Kingma & Welling 2014, eq. 10)."""
+    q = vae.encode(x)
+    params = vae.decode(q.rsample(eps))
+    return Terms(vae.likelihood.log_prob(params, x.flatten(1)), vae.kl_per_latent(q).sum(-1))  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The loss's factors, each [K,1]; `warmup_steps` is how long beta grows linearly from 0, 0 for not at all."""
+
+    scale: Tensor
+    offset: Tensor
+    scaled_beta: Tensor
+    warmup_steps: Tensor
+    sums_over_batch: bool
+
+    def loss(self, terms: Terms, step: int) -> Float[Tensor, " K"]:
+        """Each model's training loss at `step` (from 0), in its convention's own units."""
+        beta = self.scaled_beta
+        if self.warmup_steps.numel():
+            beta = beta * (step / self.warmup_steps).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1.0)
+        per_image = beta * terms.kl - self.scale * (terms.log_px + self.offset)
+        return per_image.sum(1) if self.sums_over_batch else per_image.mean(1)
+
+
+def scale_and_offset(point: Point, image_shape: Sequence[int]) -> tuple[float, float]:
+    """What multiplies -log p(x|z) - offset in the point's convention, and the offset in nats."""
+    num_pixels = prod(image_shape)
+    scale, offset = 1.0, 0.0
+    if point.objective.error == "squared":
+        variance = float(point.likelihood["sigma"]) ** 2
+        scale, offset = 2 * variance, num_pixels / 2 * math.log(2 * math.pi * variance)
+    if point.objective.pixels == "mean":
+        scale /= num_pixels
+    return scale, offset
+
+
+def beta_nats(point: Point, image_shape: Sequence[int]) -> float:
+    """The weight of the KL beside -log p(x|z) when both are in nats."""
+    scale, _ = scale_and_offset(point, image_shape)
+    return point.beta / scale / (point.latent if point.objective.latents == "mean" else 1)
+
+
+def weights(
+    points: Sequence[Point],
+    image_shape: Sequence[int],
+    steps_per_epoch: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Weights:
+    """The factors of a pack's losses; its points must agree on `objective.batch`."""
+    columns = [scale_and_offset(point, image_shape) for point in points]
+    warmups = [round(point.objective.warmup_epochs * steps_per_epoch) for point in points]
+
+    def column(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, device=device, dtype=dtype).unsqueeze(1)
+
+    return Weights(
+        scale=column([scale for scale, _ in columns]),
+        offset=column([offset for _, offset in columns]),
+        scaled_beta=column([c[0] * beta_nats(p, image_shape) for c, p in zip(columns, points, strict=True)]),
+        warmup_steps=column(warmups) if any(warmups) else torch.empty(0),
+        sums_over_batch=points[0].objective.batch == "sum",
+    )

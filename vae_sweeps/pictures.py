@@ -1,0 +1,205 @@
+"""Pictures of one finished run and of one sweep, as PNG. Curves are drawn in `vae_sweeps.plots`."""
+
+import io
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from vae_sweeps.noise import generator
+from vae_sweeps.store import write_whole
+
+_PAPER = (255, 255, 255)
+_BACKGROUND = (232, 232, 232)  # between tiles: seen beside black digits and beside white ones
+_RULE = (200, 200, 200)
+_INK = (34, 34, 34)
+_FAINT_INK = (110, 110, 110)
+_GAP_PX, _BAND_GAP_PX = 2, 8
+_MIN_TILE_PX = 56
+_MIN_FONT_PX = 16
+
+
+class Drawable(Protocol):
+    """A trained model and its data, as pictures need them: CPU floats in and out, C of 1 or 3."""
+
+    @property
+    def latent(self) -> int: ...
+
+    @property
+    def pixel_range(self) -> tuple[float, float]: ...
+
+    def encode(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
+        """x [B,C,H,W] -> mu [B,L], sigma [B,L]."""
+        ...
+
+    def decode(self, z: Tensor, /) -> Tensor:
+        """z [B,L] -> mean [B,C,H,W]."""
+        ...
+
+    def images(self, split: str, /) -> Tensor:
+        """All images [N,C,H,W] of a split, as the model sees them; only the first thousand are ever sliced off."""
+        ...
+
+
+def grid(images: Tensor, num_columns: int, pixel_range: tuple[float, float]) -> Image.Image:
+    """`images` [N,C,H,W] row by row, clipped to `pixel_range`; small ones are enlarged by a whole factor."""
+    return _grid_of_rows(images.split(num_columns), pixel_range)
+
+
+def _grid_of_rows(rows: Sequence[Tensor], pixel_range: tuple[float, float], rows_per_band: int = 1) -> Image.Image:
+    """Rows of at most as many images as the first; a wider gap parts bands of `rows_per_band` rows, if over 1."""
+    tiles = [_pixels(row, pixel_range) for row in rows]
+    num_columns, height, width, _ = tiles[0].shape
+    assert num_columns > 0, "no images to draw"
+    band_gap = _BAND_GAP_PX - _GAP_PX if rows_per_band > 1 else 0
+    tops = [_GAP_PX + r * (height + _GAP_PX) + r // rows_per_band * band_gap for r in range(len(rows))]
+    lefts = [_GAP_PX + c * (width + _GAP_PX) for c in range(num_columns)]
+    canvas = np.empty((tops[-1] + height + _GAP_PX, lefts[-1] + width + _GAP_PX, 3), np.uint8)
+    canvas[:] = _BACKGROUND
+    for top, row in zip(tops, tiles, strict=True):
+        for left, tile in zip(lefts, row, strict=False):  # the last row may be short
+            canvas[top : top + height, left : left + width] = tile
+    return Image.fromarray(canvas)
+
+
+def _pixels(images: Tensor, pixel_range: tuple[float, float]) -> np.ndarray:
+    """[N,C,H,W] floats -> [N,h,w,3] bytes, h and w enlarged by one whole factor. NaN is shown as the low end."""
+    low, high = pixel_range
+    unit = ((images.detach() - low) / (high - low)).nan_to_num(nan=0.0).clamp(0, 1)
+    rgb = (255 * unit).round().to(torch.uint8).expand(-1, 3, -1, -1)
+    factor = math.ceil(_MIN_TILE_PX / max(images.shape[-2:]))
+    rgb = rgb.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+    return rgb.permute(0, 2, 3, 1).numpy()
+
+
+@torch.no_grad()
+def reconstructions(model: Drawable, num: int = 40) -> Image.Image:
+    """The test split's first `num` images, ten across, each above its reconstruction, decoded at z = mu."""
+    x = model.images("test")[:num]
+    mu, _ = model.encode(x)
+    pairs = zip(x.split(10), model.decode(mu).split(10), strict=True)
+    return _grid_of_rows([row for pair in pairs for row in pair], model.pixel_range, rows_per_band=2)
+
+
+@torch.no_grad()
+def samples(model: Drawable, eps: Tensor) -> Image.Image:
+    """Samples of the prior, eight across: the decoder's means at standard normal noise `eps` [N,L]."""
+    return grid(model.decode(eps), 8, model.pixel_range)
+
+
+@torch.no_grad()
+def traversal(model: Drawable, dims: Sequence[int], num: int = 10, extent: float = 2.0) -> Image.Image:
+    """The decoder's means where z[dims[0]] (down) and z[dims[1]] (across) go from -extent to extent, others 0.
+
+    With one dim, or the same one twice, a single row of `num`.
+    """
+    down, across = dims[0], dims[-1]
+    steps = torch.linspace(-extent, extent, num)
+    z = torch.zeros(num if down != across else 1, num, model.latent)
+    if down != across:
+        z[..., down] = steps[:, None]
+    z[..., across] = steps
+    return grid(model.decode(z.flatten(0, 1)), num, model.pixel_range)
+
+
+@torch.no_grad()
+def most_active(model: Drawable, num: int = 2) -> list[int]:
+    """At most `num` dims of the largest variance of mu over 1,000 test images, largest first, ties in order."""
+    mu, _ = model.encode(model.images("test")[:1000])
+    return mu.var(dim=0, correction=0).argsort(descending=True, stable=True)[:num].tolist()
+
+
+def save_run_pictures(model: Drawable, folder: Path, seed: int) -> None:
+    """Write reconstructions.png, samples.png and traversal.png into `folder`; `seed` decides the samples."""
+    folder.mkdir(parents=True, exist_ok=True)
+    eps = torch.randn(64, model.latent, generator=generator("samples", seed))
+    save(reconstructions(model), folder / "reconstructions.png")
+    save(samples(model, eps), folder / "samples.png")
+    save(traversal(model, most_active(model)), folder / "traversal.png")
+
+
+def mosaic(
+    cells: Mapping[tuple[int, int], Image.Image | str | None],
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    row_name: str,
+    column_name: str,
+) -> Image.Image:
+    """A sweep's picture: `cells[i, j]` at row_labels[i] (down) and column_labels[j] (across).
+
+    A cell is a picture, or some words for an empty box; one that is None or not there is "not done".
+    """
+    num_rows, num_columns = len(row_labels), len(column_labels)
+    assert all(0 <= r < num_rows and 0 <= c < num_columns for r, c in cells), "a cell without a label"
+    images = [cell for cell in cells.values() if isinstance(cell, Image.Image)]
+    cell_w = max((image.width for image in images), default=4 * _MIN_TILE_PX)
+    cell_h = max((image.height for image in images), default=4 * _MIN_TILE_PX)
+    # A report shows the whole at about 900 px: there this is 15 px or more, whatever the number of columns.
+    size = max(_MIN_FONT_PX, num_columns * cell_w // 60)
+    pad = size // 2
+
+    filled: dict[tuple[int, int], Image.Image | str] = {}
+    for place in np.ndindex(num_rows, num_columns):
+        cell = cells.get(place) or "not done"
+        filled[place] = textwrap.fill(cell, 10, break_long_words=False) if isinstance(cell, str) else cell
+    text_sizes = [_text_size(cell, size) for cell in filled.values() if isinstance(cell, str)]
+    cell_w = max([cell_w, *(w + 2 * pad for w, _ in text_sizes)])
+    cell_h = max([cell_h, size, *(h + 2 * pad for _, h in text_sizes)])
+
+    upright = any(_text_size(label, size)[0] > cell_w for label in column_labels)  # too wide to stand side by side
+    column_tiles = [_text(label, size, _INK, upright) for label in column_labels]
+    row_tiles = [_text(label, size, _INK) for label in row_labels]
+    row_title, column_title = _text(row_name, size, _FAINT_INK), _text(column_name, size, _FAINT_INK)
+
+    labels_h = max(tile.height for tile in [*column_tiles, row_title])
+    left = 2 * pad + max(tile.width for tile in [*row_tiles, row_title])
+    top = 3 * pad + column_title.height + labels_h
+    cells_w = num_columns * (cell_w + pad) - pad
+    title_left = max(pad, left + (cells_w - column_title.width) // 2)
+    canvas_w = max(left + cells_w, title_left + column_title.width) + pad
+    canvas = Image.new("RGB", (canvas_w, top + num_rows * (cell_h + pad)), _PAPER)
+
+    canvas.paste(column_title, (title_left, pad))
+    canvas.paste(row_title, (left - pad - row_title.width, top - pad - row_title.height))
+    for c, tile in enumerate(column_tiles):
+        canvas.paste(tile, (left + c * (cell_w + pad) + (cell_w - tile.width) // 2, top - pad - tile.height))
+    for r, tile in enumerate(row_tiles):
+        canvas.paste(tile, (left - pad - tile.width, top + r * (cell_h + pad) + (cell_h - tile.height) // 2))
+    for (r, c), cell in filled.items():
+        x, y = left + c * (cell_w + pad), top + r * (cell_h + pad)
+        if isinstance(cell, str):
+            ImageDraw.Draw(canvas).rectangle((x, y, x + cell_w - 1, y + cell_h - 1), outline=_RULE)
+            cell = _text(cell, size, _FAINT_INK)
+        canvas.paste(cell, (x + (cell_w - cell.width) // 2, y + (cell_h - cell.height) // 2))
+    return canvas
+
+
+def _text_size(text: str, size: int) -> tuple[int, int]:
+    """Width and height in px of `text` in lines of `size` px, with room for strokes below the line."""
+    font = ImageFont.load_default(size)
+    lines = text.split("\n")
+    return math.ceil(max(font.getlength(line) for line in lines)), math.ceil(1.3 * size) * len(lines)
+
+
+def _text(text: str, size: int, ink: tuple[int, int, int], upright: bool = False) -> Image.Image:
+    """`text` on a sheet of its own; `upright` reads from the bottom to the top."""
+    width, height = _text_size(text, size)
+    sheet = Image.new("RGB", (max(width, 1), height), _PAPER)
+    lines = text.split("\n")
+    for i, line in enumerate(lines):
+        middle = (sheet.width / 2, (i + 0.5) * height / len(lines))
+        ImageDraw.Draw(sheet).text(middle, line, ink, ImageFont.load_default(size), anchor="mm")
+    return sheet.transpose(Image.Transpose.ROTATE_90) if upright else sheet
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Write `image` as PNG, whole or not at all."""
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    write_whole(path, content.getvalue())

@@ -1,0 +1,127 @@
+"""The end of a pack's training: evaluate its points, draw their pictures, write their results."""
+
+import logging
+import math
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vae_sweeps import loading, objective, pictures, plots, store
+from vae_sweeps.building import num_params
+from vae_sweeps.checkpoint import Checkpoint
+from vae_sweeps.config import Point
+from vae_sweeps.data.dataset import SPLITS, Dataset, steps_per_epoch
+from vae_sweeps.metrics.elbo import SplitTerms, evaluate_split
+from vae_sweeps.metrics.latent import active_units
+from vae_sweeps.training import DTYPES, Outcome
+from vae_sweeps.vae import VAE, take_point
+
+log = logging.getLogger(__name__)
+
+
+def record(
+    vae: VAE,
+    points: Sequence[Point],
+    folders: Sequence[Path],
+    dataset: Dataset,
+    outcomes: Sequence[Outcome],
+    starts: Sequence[Checkpoint],
+) -> None:
+    """Write the result of every point that is done or has diverged; `starts` give the tensors' own shapes."""
+    terms: dict[str, SplitTerms] = {}
+    if any(outcome.status == "done" for outcome in outcomes):
+        terms = _evaluate(vae, points[0], dataset)
+    for k, (point, folder, outcome) in enumerate(zip(points, folders, outcomes, strict=True)):
+        if outcome.status == "preempted":
+            continue
+        result = _circumstances(vae, k, point, dataset, outcome)
+        if outcome.status == "done":
+            result["metrics"] = _metrics(terms, k, math.prod(dataset.image_shape))
+            if not all(map(math.isfinite, result["metrics"].values())):
+                result["status"] = "diverged"  # by the very last update
+        if result["status"] == "done":
+            state = take_point(vae.state_dict(), k, len(points), starts[k].model)
+            _draw(loading.from_state(point, state, dataset.image_shape), folder)
+        else:
+            log.warning("%s diverged at step %d", folder.name, outcome.step)
+        store.write_result(folder, result)
+
+
+def _evaluate(vae: VAE, first: Point, dataset: Dataset) -> dict[str, SplitTerms]:
+    """ELBO terms of every split for the whole pack."""
+    how = {"seed": first.evaluation.seed, "batch_size": first.evaluation.batch_size, "dtype": DTYPES[first.precision]}
+    return {split: evaluate_split(vae, dataset, split, **how) for split in SPLITS}
+
+
+def bits_per_dim(elbo: float, num_pixels: int) -> float:
+    """-ELBO in bits for each of the `num_pixels` numbers of an image; of a density for the Gaussian likelihood."""
+    return -elbo / (num_pixels * math.log(2))
+
+
+def _metrics(terms: Mapping[str, SplitTerms], k: int, num_pixels: int) -> dict[str, float]:
+    """Point k's columns of the table: averages per image in nats, the ELBO at beta = 1."""
+    metrics: dict[str, float] = {}
+    for split, means in terms.items():
+        metrics[f"{split}/elbo"] = means.elbo[k].item()
+        metrics[f"{split}/log_px"] = means.log_px[k].item()
+        metrics[f"{split}/kl"] = means.kl[k].item()
+    metrics["test/bits_per_dim"] = bits_per_dim(metrics["test/elbo"], num_pixels)
+    metrics["test/active_units"] = int(active_units(terms["test"].mu_variance)[k])
+    return metrics
+
+
+def _circumstances(vae: VAE, k: int, point: Point, dataset: Dataset, outcome: Outcome) -> dict[str, Any]:
+    """What a result says beside its metrics: how it came about and what it cost."""
+    images_per_epoch = dataset.num_images("train")
+    epochs, rest = divmod(outcome.step, steps_per_epoch(images_per_epoch, point.batch_size))
+    num_images = epochs * images_per_epoch + rest * point.batch_size
+    sigma = getattr(vae.likelihood, "sigma", None)
+    device = vae.heads.weight.device
+    return {
+        "status": outcome.status,
+        "step": outcome.step,
+        "beta_nats": objective.beta_nats(point, dataset.image_shape),
+        "sigma": None if sigma is None else float(sigma[k]),
+        "num_params": num_params(point, dataset.image_shape),
+        "time_s": outcome.time_s,
+        "images_per_s": num_images / outcome.time_s,
+        "pack_size": vae.num_models,
+        "data_fingerprint": dataset.fingerprint,
+        "git_commit": git_commit(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "host": socket.gethostname(),
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _draw(model: loading.Model, folder: Path) -> None:
+    """Pictures are for people: one that fails is named in the log and costs no result."""
+    try:
+        target = folder / "pictures"
+        target.mkdir(exist_ok=True)
+        pictures.save_run_pictures(model, target, seed=model.point.seed)
+        plots.save(plots.learning_curves(store.read_rows(folder), title=folder.name), target / "curves.png")
+    except (OSError, ValueError, RuntimeError) as error:
+        log.warning("%s: pictures not drawn (%s: %s)", folder.name, type(error).__name__, error)
+
+
+@lru_cache(maxsize=1)
+def git_commit() -> str | None:
+    """The commit of the code that runs, with -dirty if tracked files were changed; None outside a checkout."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,111 @@
+"""How a launch ends: the sweep's table on screen and on disk, and its mosaic of samples."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from vae_sweeps import loading, pictures, store, table
+from vae_sweeps.noise import generator
+from vae_sweeps.progress import console
+
+log = logging.getLogger(__name__)
+
+# What a narrow terminal shows first; the rest follows where there is room.
+_FIRST = ["status", "test/elbo", "test/log_px", "test/kl", "test/active_units", "test/bits_per_dim", "time_s"]
+_DIGITS = {"test/bits_per_dim": 4, "time_s": 1, "images_per_s": 0, "sigma": 4}
+_NEVER = {"run"}
+
+
+def value(result: Mapping[str, Any] | None) -> float:
+    """What a point is worth to a sweeper: its validation ELBO in nats, NaN if it has none."""
+    if result is None or result["status"] != "done":
+        return math.nan
+    return float(result["metrics"]["val/elbo"])
+
+
+def tell(output_dir: str | Path, folders: Sequence[Path], sweep_folder: Path | None) -> None:
+    """Print the table of `folders`; for a sweep, also write its table and mosaic."""
+    swept = store.read_sweep(sweep_folder)["swept"] if sweep_folder else []
+    frame = table.make_table(folders, swept)
+    show(frame, swept)
+    if sweep_folder is None:
+        log.info("run: %s", folders[0])
+        return
+    all_runs, swept = table.find_runs(sweep_folder)
+    table.to_file(table.make_table(all_runs, swept), sweep_folder / "results.parquet")
+    written = [sweep_folder / "results.parquet"]
+    picture = mosaic(all_runs)
+    if picture is not None:
+        buffer = BytesIO()
+        picture.save(buffer, format="PNG")
+        store.write_whole(sweep_folder / "mosaic.png", buffer.getvalue())
+        written.append(sweep_folder / "mosaic.png")
+    log.info("table and mosaic: %s", ", ".join(map(str, written)))
+    log.info("pictures of each point: %s", store.runs_folder(output_dir) / "<run>" / "pictures")
+
+
+def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console) -> None:
+    """Print the table: as many columns as the terminal has room for, the most asked-for ones first."""
+    constant = {name for name in frame if name in ("seed", "data", "arch", "likelihood") and frame[name].nunique() < 2}
+    empty = {name for name in frame if frame[name].isna().all()}
+    names = [name for name in frame if name not in constant | empty | _NEVER]
+    config = [name for name in names if name in ("beta", "latent", *swept)]
+    order = list(dict.fromkeys([*config, *(n for n in _FIRST if n in names), *names]))
+    cells = {name: [_cell(name, v) for v in frame[name]] for name in order}
+    widths = {name: max(map(len, [*name.split("/"), *cells[name]]), default=0) for name in order}
+    room, kept = out.width if out.is_terminal else sum(widths.values()) + 2 * len(widths), []
+    for name in order:
+        if widths[name] + 2 <= room:
+            kept.append(name)
+            room -= widths[name] + 2
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in kept:
+        is_text = frame[name].map(lambda v: isinstance(v, str)).any()
+        shown.add_column(name.replace("/", "\n"), justify="left" if is_text else "right", no_wrap=True, vertical="bottom")
+    for row in zip(*(cells[name] for name in kept), strict=True):
+        shown.add_row(*row)
+    out.print(shown)
+    hidden = len(order) - len(kept)
+    more = f" {hidden} more columns: widen the terminal, or --csv FILE." if hidden else ""
+    out.print(f"[dim]elbo, log_px and kl: nats per image, averaged over the split, the ELBO at beta = 1.{more}[/dim]")
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float) and name in ("beta", "beta_nats", "latent") or "." in name:
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        is_count = value.is_integer() and name in ("num_params", "test/active_units", "step")
+        return f"{value:.0f}" if is_count else f"{value:,.{_DIGITS.get(name, 2)}f}"
+    return str(value)
+
+
+def mosaic(folders: Sequence[Path]) -> Any:
+    """Samples of every point, beta down and latent across; the first seed where there are several. None without points."""
+    frame = table.make_table(folders).assign(folder=list(folders)).sort_values("seed", kind="stable")
+    if frame.empty:
+        return None
+    betas, latents = sorted(set(frame["beta"])), sorted(set(frame["latent"]))
+    cells: dict[tuple[int, int], Any] = {}
+    for row in frame.itertuples():
+        cell = betas.index(row.beta), latents.index(row.latent)
+        if cell not in cells:
+            cells[cell] = _samples(Path(str(row.folder))) if row.status == "done" else str(row.status)
+    return pictures.mosaic(
+        cells, [f"{beta:g}" for beta in betas], [str(n) for n in latents], row_name="beta", column_name="latent"
+    )
+
+
+def _samples(folder: Path) -> Any:
+    model = loading.load(folder)
+    eps = torch.randn(16, model.latent, generator=generator("samples", model.point.seed), dtype=model.dtype)
+    return pictures.grid(model.decode(eps), 4, model.pixel_range)

@@ -1,0 +1,94 @@
+"""The table of a sweep: one row a point, from the run folders alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from vae_sweeps import store
+from vae_sweeps.config import not_numbers
+from vae_sweeps.points import short_name
+
+METRICS = [f"{split}/{name}" for split in ("train", "val", "test") for name in ("elbo", "log_px", "kl")]
+_LEADING = ["run", "run_id", "status", "seed", "data", "arch", "likelihood"]
+_TRAILING = ["beta_nats", "sigma", "num_params", *METRICS, "test/bits_per_dim", "test/active_units"]
+_COST = ["step", "time_s", "images_per_s", "git_commit"]
+
+
+def results(where: str | Path = "outputs") -> pd.DataFrame:
+    """One row a point: config columns, status, metrics in nats per image, time; NaN where there is no number yet.
+
+    `where` is a sweep's name (of ./outputs), a sweep's folder, a run's folder, or an output folder with all its runs.
+    Raises ValueError, naming the sweeps that there are, if it is none of these.
+    """
+    folders, swept = find_runs(where)
+    return make_table(folders, swept)
+
+
+def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[list[Path], list[str]]:
+    """The run folders that `where` means, and the swept keys if it is a sweep; see `results`."""
+    path = Path(where)
+    named = store.sweeps_folder(output_dir) / path
+    for folder in (path, named):
+        if (folder / "points.json").exists():
+            sweep = store.read_sweep(folder)
+            return [folder.parent.parent / "runs" / run for run in sweep["runs"]], sweep["swept"]
+    if (path / store.CONFIG).exists():
+        return [path], []
+    if store.runs_folder(path).is_dir():
+        return sorted(config.parent for config in store.runs_folder(path).glob(f"*/{store.CONFIG}")), []
+    sweeps = sorted(f.parent.name for f in store.sweeps_folder(output_dir).glob("*/points.json"))
+    known = f"sweeps in {output_dir}: {', '.join(sweeps)}" if sweeps else f"{output_dir} has no sweeps"
+    raise ValueError(f"{where}: no such sweep or folder; {known}")
+
+
+def make_table(folders: Sequence[Path], swept: Sequence[str] = ()) -> pd.DataFrame:
+    """The table of the runs in `folders`; `swept` keys get a column even if they do not vary."""
+    configs = {folder: _flat(folder) for folder in folders if (folder / store.CONFIG).exists()}
+    shared = set.intersection(*(set(config) for config in configs.values())) if configs else set()
+    varying = sorted(k for k in shared if len({str(config[k]) for config in configs.values()}) > 1)
+    keys = dict.fromkeys(["beta", "latent", *swept, *varying])
+    columns = [key for key in keys if key in shared and key not in _LEADING]
+    rows = [_row(folder, config, columns) for folder, config in configs.items()]
+    return pd.DataFrame(rows, columns=pd.Index([*_LEADING, *columns, *_TRAILING, *_COST]))
+
+
+def _row(folder: Path, config: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    result = store.read_result(folder)
+    row = {
+        "run": folder.name,
+        "run_id": folder.name.rsplit("-", 1)[-1],
+        "status": store.status(folder, result),
+        "seed": config["seed"],
+        **{group: short_name(str(config[f"{group}._target_"])) for group in ("data", "arch", "likelihood")},
+        **{key: str(config[key]) if isinstance(config[key], list) else config[key] for key in columns},
+    }
+    if result is not None:
+        row |= {key: result.get(key) for key in ("beta_nats", "sigma", "num_params", *_COST)}
+        row |= result.get("metrics", {})
+    return row
+
+
+def _flat(folder: Path) -> dict[str, Any]:
+    """A run's config with dotted keys, without what does not describe the point."""
+    content = OmegaConf.to_container(OmegaConf.load(folder / store.CONFIG))
+    assert isinstance(content, dict)
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[str(name)] = value
+    return {key: value for key, value in flat.items() if key.split(".")[0] not in not_numbers() and key != "data.root"}
+
+
+def to_file(table: pd.DataFrame, path: Path) -> None:
+    """Write the table as Parquet or, by its ending, CSV; whole or not at all."""
+    if path.suffix == ".csv":
+        store.write_whole(path, table.to_csv(index=False))
+        return
+    # Parquet has one type a column: sigma may be a number in one row and a word in another.
+    mixed = {name: "string" for name in table if len({type(v) for v in table[name] if v is not None}) > 1}
+    store.write_whole(path, table.astype(mixed).to_parquet(index=False))

@@ -1,0 +1,258 @@
+"""The only training loop: a pack in, finished points out."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vae_sweeps import checkpoint, objective, store
+from vae_sweeps.checkpoint import Checkpoint
+from vae_sweeps.config import Point
+from vae_sweeps.data.dataset import Batches, Dataset
+from vae_sweeps.layers import slots
+from vae_sweeps.metrics.elbo import evaluate_split
+from vae_sweeps.noise import PosteriorNoise
+from vae_sweeps.vae import VAE, put_point, take_point
+
+DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a pack is: `elbo` holds the living points' training ELBOs (nats per image) since the last row."""
+
+    step: int
+    num_steps: int
+    elbo: list[float]
+    images_per_s: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a point: done, diverged (at `step`) or preempted (saved at `step`)."""
+
+    status: str
+    step: int
+    time_s: float
+
+
+def num_steps(point: Point, steps_per_epoch: int) -> int:
+    """The length of a point's training in optimiser steps."""
+    if point.steps is not None:
+        return point.steps
+    assert point.epochs is not None
+    return point.epochs * steps_per_epoch
+
+
+def learning_rate(point: Point, epoch: int) -> float:
+    """The step size in `epoch` (from 0): exponential decay once per epoch."""
+    return point.optim.lr * point.optim.lr_decay_per_epoch**epoch
+
+
+def clip_gradients(parameters: Sequence[Tensor], num_models: int, max_norm: float) -> None:
+    """Scale each model's gradient, over all its parameters, to at most `max_norm` in L2: never over the pack."""
+    grads = [slots(p.grad, num_models).flatten(1) for p in parameters if p.grad is not None]
+    norm = torch.stack([g.square().sum(1) for g in grads]).sum(0).sqrt()
+    factor = (max_norm / (norm + 1e-12)).clamp(max=1.0).unsqueeze(1)
+    for g in grads:
+        g.mul_(factor)
+
+
+@dataclass
+class _Pack:
+    """A pack in training: the stacked model and optimiser, and what each point owns of them."""
+
+    vae: VAE
+    points: Sequence[Point]
+    folders: Sequence[Path]
+    optimiser: torch.optim.Adam
+    starts: Sequence[Checkpoint]
+    began_at: float = field(default_factory=time.monotonic)
+    trace: list[Tensor] = field(default_factory=list)  # [4,K] a step since the last row; see Checkpoint
+    diverged_at: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def living(self) -> list[int]:
+        return [k for k in range(len(self.points)) if k not in self.diverged_at]
+
+    def time_s(self, k: int) -> float:
+        """Point k's share of the pack's wall-clock time: shares of a sweep add up to its cost."""
+        return self.starts[k].time_s + (time.monotonic() - self.began_at) / len(self.points)
+
+    def recent(self, step: int) -> Tensor:
+        """The trace [n,4,K] on the CPU up to `step`; marks the points that it shows to have diverged."""
+        trace = torch.stack(self.trace).cpu()
+        is_bad = ~trace.isfinite().all(1)
+        for k in self.living:
+            if is_bad[:, k].any():
+                self.diverged_at[k] = step - len(trace) + int(is_bad[:, k].int().argmax()) + 1
+        return trace
+
+    def save(self, step: int) -> None:
+        """Checkpoint every point that is alive."""
+        trace = self.recent(step) if self.trace else torch.empty(0, 4, len(self.points))
+        model = dict(self.vae.state_dict())
+        moments: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}}
+        for name, parameter in self.vae.named_parameters():
+            for moment, tensors in moments.items():
+                tensors[name] = self.optimiser.state[parameter][moment]
+        for k in self.living:
+            start, num_models = self.starts[k], len(self.points)
+            fresh = Checkpoint(
+                step=step,
+                model=take_point(model, k, num_models, start.model),
+                exp_avg=take_point(moments["exp_avg"], k, num_models, start.exp_avg),
+                exp_avg_sq=take_point(moments["exp_avg_sq"], k, num_models, start.exp_avg_sq),
+                trace=trace[:, :, k].clone(),
+                time_s=self.time_s(k),
+                image_shape=start.image_shape,
+            )
+            checkpoint.save(self.folders[k], fresh)
+
+
+def _start(
+    vae: VAE,
+    points: Sequence[Point],
+    folders: Sequence[Path],
+    starts: Sequence[Checkpoint],
+    device: torch.device,
+) -> _Pack:
+    """Put the points' tensors into the pack, and Adam's moments beside them."""
+    num_models = len(points)
+    vae.to(device, DTYPES[points[0].precision])
+    state = vae.state_dict()
+    optim = points[0].optim
+    optimiser = torch.optim.Adam(
+        vae.parameters(),
+        lr=optim.lr,
+        betas=(optim.betas[0], optim.betas[1]),
+        eps=optim.eps,
+        weight_decay=optim.weight_decay,
+        fused=True,
+    )
+    for parameter in vae.parameters():
+        optimiser.state[parameter] = {
+            "step": torch.tensor(float(starts[0].step), device=device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    moments = {
+        moment: {name: optimiser.state[parameter][moment] for name, parameter in vae.named_parameters()}
+        for moment in ("exp_avg", "exp_avg_sq")
+    }
+    for k, start in enumerate(starts):
+        put_point(state, k, num_models, start.model)
+        put_point(moments["exp_avg"], k, num_models, start.exp_avg)
+        put_point(moments["exp_avg_sq"], k, num_models, start.exp_avg_sq)
+    pack = _Pack(vae, points, folders, optimiser, starts)
+    pack.trace = list(torch.stack([start.trace for start in starts], dim=-1).to(device))
+    return pack
+
+
+def train(
+    vae: VAE,
+    points: Sequence[Point],
+    folders: Sequence[Path],
+    dataset: Dataset,
+    starts: Sequence[Checkpoint],
+    *,
+    device: torch.device,
+    checkpoint_every_s: float,
+    should_stop: Callable[[], bool] = lambda: False,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> list[Outcome]:
+    """Train `points` together from `starts`, which stand at the same step, and log and checkpoint into `folders`.
+
+    Ends after the last step, or, with everything saved, after the step during which `should_stop` became true.
+    `vae` is left with the trained weights of all points.
+    """
+    first, num_models = points[0], len(points)
+    dtype = DTYPES[first.precision]
+    batches = Batches(dataset, first.batch_size, dtype)
+    noise = PosteriorNoise(
+        [p.seed for p in points], [p.latent for p in points], first.batch_size, device, dtype
+    )
+    weights = objective.weights(points, dataset.image_shape, batches.steps_per_epoch, device, dtype)
+    pack = _start(vae, points, folders, starts, device)
+    parameters = list(vae.parameters())
+    step, last_step = starts[0].step, num_steps(first, batches.steps_per_epoch)
+    images_logged, logged_at, saved_at = 0, time.monotonic(), time.monotonic()
+    is_stopped = False
+
+    vae.train()
+    while step < last_step and pack.living and not is_stopped:
+        epoch = step // batches.steps_per_epoch
+        for group in pack.optimiser.param_groups:
+            group["lr"] = learning_rate(first, epoch)
+
+        x = batches(step)
+        terms = objective.elbo_terms(vae, x, noise(step)[:, : len(x)])
+        loss = weights.loss(terms, step)
+        pack.optimiser.zero_grad()
+        loss.sum().backward()
+        if first.optim.clip_norm is not None:
+            clip_gradients(parameters, num_models, first.optim.clip_norm)
+        pack.optimiser.step()
+
+        with torch.no_grad():
+            sums = [terms.log_px.sum(1), terms.kl.sum(1), loss * len(x), torch.full_like(loss, len(x))]
+            pack.trace.append(torch.stack(sums))
+        step += 1
+        images_logged += len(x)
+
+        is_epoch_end = step % batches.steps_per_epoch == 0 or step == last_step
+        if is_epoch_end or step % first.log_every_steps == 0:
+            trace = pack.recent(step)
+            rows = _training_rows(trace)
+            now = time.monotonic()
+            speed = images_logged * num_models / (now - logged_at)
+            if is_epoch_end:
+                _add_validation(rows, pack, dataset, weights, step)
+            for k in pack.living:
+                position = {"step": step, "epoch": step / batches.steps_per_epoch}
+                cost = {"lr": learning_rate(first, epoch), "time_s": pack.time_s(k), "images_per_s": speed}
+                store.append_row(folders[k], position | rows[k] | cost)
+            report(Progress(step, last_step, [rows[k]["train/elbo"] for k in pack.living], speed))
+            pack.trace, images_logged, logged_at = [], 0, time.monotonic()
+
+        is_stopped = should_stop()
+        if step == last_step or is_stopped or time.monotonic() - saved_at >= checkpoint_every_s:
+            pack.save(step)
+            saved_at = time.monotonic()
+
+    ended = "done" if step == last_step else "preempted"
+    return [
+        Outcome("diverged", pack.diverged_at[k], pack.time_s(k))
+        if k in pack.diverged_at
+        else Outcome(ended, step, pack.time_s(k))
+        for k in range(num_models)
+    ]
+
+
+def _training_rows(trace: Tensor) -> list[dict[str, float]]:
+    """Averages per image over the trace [n,4,K], one row a point: a small last batch counts by its images."""
+    total = trace.double().sum(0)
+    log_px, kl, loss = (total[:3] / total[3]).tolist()
+    return [
+        {"train/elbo": log_px[k] - kl[k], "train/log_px": log_px[k], "train/kl": kl[k], "train/loss": loss[k]}
+        for k in range(trace.shape[-1])
+    ]
+
+
+def _add_validation(
+    rows: list[dict[str, float]], pack: _Pack, dataset: Dataset, weights: objective.Weights, step: int
+) -> None:
+    """Add the validation split's terms, and the loss with the very weights that training used in this step."""
+    first = pack.points[0]
+    evaluation, dtype = first.evaluation, DTYPES[first.precision]
+    val = evaluate_split(pack.vae, dataset, "val", seed=evaluation.seed, batch_size=evaluation.batch_size, dtype=dtype)
+    to_weights = {"device": weights.scale.device, "dtype": weights.scale.dtype}
+    means = objective.Terms(val.log_px.unsqueeze(1).to(**to_weights), val.kl.unsqueeze(1).to(**to_weights))
+    # The loss is linear in the two terms, so the loss of their means is the mean of the loss.
+    loss = weights.loss(means, step - 1) * (first.batch_size if weights.sums_over_batch else 1)
+    columns = zip(val.elbo.tolist(), val.log_px.tolist(), val.kl.tolist(), loss.tolist(), strict=True)
+    for row, (elbo, log_px, kl, mean_loss) in zip(rows, columns, strict=True):
+        row |= {"val/elbo": elbo, "val/log_px": log_px, "val/kl": kl, "val/loss": mean_loss}

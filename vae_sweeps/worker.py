@@ -1,0 +1,118 @@
+"""What a job runs: claim run folders, resume them, train them as a pack, have them recorded."""
+
+import contextlib
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vae_sweeps import checkpoint, claims, progress, store
+from vae_sweeps.building import build_vae, load_dataset, new_start
+from vae_sweeps.config import Point, read_point
+from vae_sweeps.recording import record
+from vae_sweeps.training import Progress, train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Where and how a job works; nothing here changes a point's numbers."""
+
+    device: torch.device
+    checkpoint_every_s: float
+    should_stop: Callable[[], bool]
+
+
+@contextlib.contextmanager
+def _logged_to(folders: Sequence[Path]) -> Iterator[None]:
+    """Copy the package's log into each run's log.txt."""
+    package = logging.getLogger("vae_sweeps")
+    handlers = [logging.FileHandler(folder / "log.txt") for folder in folders]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        package.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            package.removeHandler(handler)
+            handler.close()
+
+
+def run_pack(folders: Sequence[Path], conditions: Conditions, label: str = "pack") -> None:
+    """Bring the runs in `folders`, which can train together, to their end: done, diverged or failed.
+
+    Runs that another process has, or that are done, are left alone. What happened stands in the folders.
+    """
+    with claims.taken(list(folders)) as won:
+        open_runs = [folder for folder in won if store.read_result(folder) is None]
+        if open_runs:
+            with _logged_to(open_runs):
+                points = [read_point(folder / store.CONFIG) for folder in open_runs]
+                _run_or_split(points, open_runs, conditions, label)
+
+
+def _run_or_split(points: Sequence[Point], folders: Sequence[Path], conditions: Conditions, label: str) -> None:
+    """Train the pack; if it fails or runs out of memory, its halves, down to the one point that is to blame."""
+    try:
+        _resume_and_train(points, folders, conditions, label)
+        return
+    except Exception as error:
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        if len(points) == 1:
+            log.error("%s failed: %s", folders[0].name, reason)
+            store.write_whole(folders[0] / store.FAILURE, traceback.format_exc())
+            return
+        log.warning("%s of %d points failed (%s); going on with its halves", label, len(points), reason)
+    # Outside the handler, where the exception no longer keeps the failed pack's tensors alive.
+    half = len(points) // 2
+    for part in (slice(None, half), slice(half, None)):
+        if not conditions.should_stop():
+            _run_or_split(points[part], folders[part], conditions, label)
+
+
+def _resume_and_train(points: Sequence[Point], folders: Sequence[Path], conditions: Conditions, label: str) -> None:
+    choices = [checkpoint.available(folder) for folder in folders]
+    step = checkpoint.common_step(choices)
+    if step is None:
+        # Interrupted at different times: those that stand at the same step go on together.
+        newest = [checkpoints[0].step if checkpoints else 0 for checkpoints in choices]
+        for here in sorted(set(newest)):
+            members = [i for i, at in enumerate(newest) if at == here]
+            if not conditions.should_stop():
+                _resume_and_train([points[i] for i in members], [folders[i] for i in members], conditions, label)
+        return
+
+    dataset = load_dataset(points[0].data).to(conditions.device)
+    starts = [
+        next((c for c in checkpoints if c.step == step), None) or new_start(point, dataset.image_shape)
+        for point, checkpoints in zip(points, choices, strict=True)
+    ]
+    if step:
+        log.info("%s: goes on after step %d", label, step)
+    for folder in folders:
+        store.drop_rows_after(folder, step)
+    vae = build_vae(points, dataset.image_shape)
+    with progress.shown(label) as show:
+
+        def report(news: Progress) -> None:
+            show(news)
+            for folder in folders:
+                claims.keep(folder)
+
+        outcomes = train(
+            vae,
+            points,
+            folders,
+            dataset,
+            starts,
+            device=conditions.device,
+            checkpoint_every_s=conditions.checkpoint_every_s,
+            should_stop=conditions.should_stop,
+            report=report,
+        )
+    record(vae, points, folders, dataset, outcomes, starts)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from idx_files import NUM_TEST, NUM_TRAIN, SIZE, idx_bytes, load, small, small_arrays, write_files
 
+from tests.idx_files import NUM_TEST, NUM_TRAIN, SIZE, idx_bytes, load, small, small_arrays, write_files
 from vae_sweeps.data.idx import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Source
 from vae_sweeps.data.mnist import from_idx_files, mnist
 
@@ -153,7 +153,11 @@ def test_only_what_is_missing_is_downloaded(tmp_path: Path, served: tuple[Path, 
     assert (root / TRAIN_IMAGES).read_bytes() == idx_bytes(arrays[TRAIN_IMAGES])
 
 
-@pytest.mark.parametrize("content", [b"<html>please log in</html>", gzip.compress(b"other"), gzip.compress(b"?")[:-3]])
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>please log in</html>", gzip.compress(b"other"), gzip.compress(b"?")[:-3]],
+    ids=["a page", "another file", "cut off"],
+)
 @pytest.mark.parametrize("sums_of", ["gz", "unzipped"])
 def test_a_download_with_the_wrong_sum_leaves_nothing(
     tmp_path: Path, served: tuple[Path, str], content: bytes, sums_of

@@ -64,8 +64,7 @@ def test_an_image_stands_at_its_row_and_column(channels: int) -> None:
     expected = (255 * images[4]).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0)
     assert (tile(picture, 2 + 62, 2 + 66, 60, 64) == expected.numpy()).all()
     missing = tile(picture, 2 + 2 * 62, 2 + 2 * 66, 60, 64)
-    assert (missing == missing[0, 0]).all()
-    assert missing[0, 0, 0] > 200
+    assert missing.min() == missing.max() > 200
 
 
 def test_values_outside_the_pixel_range_are_clipped() -> None:
@@ -74,10 +73,11 @@ def test_values_outside_the_pixel_range_are_clipped() -> None:
     assert [int(picture[30, 30 + 58 * i, 0]) for i in range(7)] == [0, 0, 128, 255, 255, 0, 255]
 
 
-@pytest.mark.parametrize("num", [7, 23, 40])
-def test_every_original_stands_directly_above_its_reconstruction(num: int) -> None:
-    model = inverting_model(50)
-    picture = pictures.reconstructions(model, num)
+@pytest.mark.parametrize("num_images", [3, 23, 50])
+def test_every_original_stands_directly_above_its_reconstruction(num_images: int) -> None:
+    model = inverting_model(num_images)
+    picture = pictures.reconstructions(model)
+    num = min(num_images, 40)
     across, pairs = min(num, 10), -(-num // 10)
     assert picture.size == (across * 58 + 2, pairs * (2 * 58 + 6) - 6 + 2)
     for i in range(num):
@@ -87,10 +87,6 @@ def test_every_original_stands_directly_above_its_reconstruction(num: int) -> No
         assert (original[7::14, 7::14, 0] == expected).all()
         reconstruction = tile(picture, left, top + 58, 56, 56)
         assert np.abs(reconstruction.astype(int) - original).max() <= 1  # one rounding of x * 3 / 3
-
-
-def test_a_short_test_split_is_shown_whole() -> None:
-    assert pictures.reconstructions(inverting_model(3), num=40).size == (3 * 58 + 2, 2 * 58 + 2)
 
 
 def test_samples_are_decoded_noise_eight_across() -> None:
@@ -139,12 +135,10 @@ def test_a_runs_pictures_are_whole_and_depend_on_the_seed_alone(tmp_path: Path, 
     for folder, seed in [("a", 5), ("a", 5), ("b", 5), ("c", 6)]:
         pictures.save_run_pictures(model, tmp_path / folder, seed)
     names = ["reconstructions.png", "samples.png", "traversal.png"]
-    for folder in "abc":
-        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == names
-        for name in names:
-            with Image.open(tmp_path / folder / name) as picture:
-                picture.load()
-                assert picture.format == "PNG"
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
+    for name in names:
+        with Image.open(tmp_path / "a" / name, formats=["PNG"]) as picture:
+            picture.load()
     content = {folder: (tmp_path / folder / "samples.png").read_bytes() for folder in "abc"}
     assert content["a"] == content["b"] != content["c"]
 
@@ -177,8 +171,7 @@ def test_a_mosaic_shows_every_cell_once_in_its_place(rows: int, columns: int) ->
 
 def test_an_unfinished_cell_says_why() -> None:
     picture = pictures.mosaic({(0, 0): "diverged", (0, 2): None}, ["0"], ["1", "2", "3"], "beta", "latent")
-    width = 224
-    boxes = [picture.crop((x, picture.height - 200, x + width - 20, picture.height - 20)) for x in (60, 292, 524)]
+    boxes = [picture.crop((x, picture.height - 200, x + 204, picture.height - 20)) for x in (60, 292, 524)]
     diverged, absent, none = map(np.asarray, boxes)
     assert all(has_ink(box) for box in boxes)
     assert (absent == none).all()

@@ -76,7 +76,7 @@ class Bernoulli:
 @dataclass
 class Gaussian:
     _target_: str = _free("a likelihood")
-    sigma: float | str = key("a number > 0 (a standard deviation), learned, or optimal", _sigma_is_allowed)
+    sigma: int | float | str = key("a number > 0 (a standard deviation), learned, or optimal", _sigma_is_allowed)
 
 
 @dataclass

@@ -56,7 +56,8 @@ def _grid_of_rows(rows: Sequence[Tensor], pixel_range: tuple[float, float], rows
     """Rows of at most as many images as the first; a wider gap parts bands of `rows_per_band` rows, if over 1."""
     tiles = [_pixels(row, pixel_range) for row in rows]
     num_columns, height, width, _ = tiles[0].shape
-    assert num_columns > 0, "no images to draw"
+    if num_columns == 0:
+        raise ValueError("images: none to draw; the split must have at least one image")
     band_gap = _BAND_GAP_PX - _GAP_PX if rows_per_band > 1 else 0
     tops = [_GAP_PX + r * (height + _GAP_PX) + r // rows_per_band * band_gap for r in range(len(rows))]
     lefts = [_GAP_PX + c * (width + _GAP_PX) for c in range(num_columns)]

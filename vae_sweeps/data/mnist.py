@@ -43,7 +43,10 @@ MNIST = Source(
 )
 # Sums as in tensorflow/datasets, url_checksums/fashion_mnist.txt.
 FASHION_MNIST = Source(
-    mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+    mirrors=(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+    ),
     sha256={
         TRAIN_IMAGES: "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
         TRAIN_LABELS: "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
@@ -127,7 +130,7 @@ def _stratified(labels: Labels, indices: np.ndarray, num_taken: int) -> tuple[np
     rest, taken = train_test_split(
         indices, test_size=num_taken, stratify=labels[indices], random_state=_SPLIT_SEED, shuffle=True
     )
-    return rest, taken
+    return np.asarray(rest), np.asarray(taken)
 
 
 def _dataset(

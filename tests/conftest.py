@@ -1,0 +1,67 @@
+"""What all tests share: composing points from the real conf/, and small data of known statistics."""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from vae_sweeps import launching
+from vae_sweeps.config import Point, to_point
+from vae_sweeps.data.dataset import Dataset, fingerprint
+
+ROOT = Path(__file__).resolve().parent.parent
+
+launching.register_schemas()
+torch.set_num_threads(1)  # the tests' models are tiny, and two threads would wait for each other
+
+
+@lru_cache
+def make_point(*overrides: str) -> Point:
+    """The point that these overrides of the real configuration describe."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", list(overrides))
+    OmegaConf.set_struct(cfg, False)
+    return to_point(cfg)
+
+
+def make_dataset(
+    shape: Sequence[int] = (1, 8, 8), sizes: tuple[int, int, int] = (70, 24, 24), *, seed: int = 0, **more: object
+) -> Dataset:
+    """Random smooth-ish bytes: each image is a blend of two of ten fixed patterns."""
+    generator = torch.Generator().manual_seed(seed)
+    patterns = torch.randint(0, 256, (10, *shape), generator=generator).float()
+    images = {}
+    for split, size in zip(("train", "val", "test"), sizes, strict=True):
+        first, second = torch.randint(0, 10, (2, size), generator=generator)
+        blend = torch.rand(size, 1, 1, 1, generator=generator)
+        images[split] = (blend * patterns[first] + (1 - blend) * patterns[second]).to(torch.uint8)
+    return Dataset("random", images, None, fingerprint(images, None), **more)  # type: ignore[arg-type]
+
+
+def float_dataset(train: torch.Tensor, val: torch.Tensor, test: torch.Tensor) -> Dataset:
+    """A dataset of vectors [N,D] that are already on the model's scale, as images [N,1,1,D]."""
+    images = {name: x[:, None, None, :] for name, x in (("train", train), ("val", val), ("test", test))}
+    return Dataset("vectors", images, None, fingerprint(images, None))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_environment() -> None:
+    os.environ.pop("HYDRA_FULL_ERROR", None)
+
+
+@pytest.fixture
+def in_folders(tmp_path: Path) -> Callable[[int, str], list[Path]]:
+    """Make `n` empty run folders."""
+
+    def make(n: int, name: str = "run") -> list[Path]:
+        folders = [tmp_path / f"{name}{k}" for k in range(n)]
+        for folder in folders:
+            folder.mkdir()
+        return folders
+
+    return make

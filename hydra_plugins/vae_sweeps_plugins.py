@@ -38,6 +38,8 @@ class GridSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         from vae_sweeps.launching import expand_grid
 
+        assert self.launcher is not None
+        assert self.hydra_context is not None
         return self.launcher.launch(expand_grid(self.hydra_context.config_loader, arguments), initial_job_idx=0)
 
 

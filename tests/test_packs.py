@@ -31,7 +31,11 @@ LIKELIHOODS = {
     "optimal": ["likelihood=gaussian", "likelihood.sigma=optimal"],
 }
 # beta, latent and seed differ; one pads the others' latents.
-MIXED = [{"beta": 0.0, "latent": 2, "seed": 0}, {"beta": 0.5, "latent": 5, "seed": 1}, {"beta": 2.0, "latent": 3, "seed": 2}]
+MIXED = [
+    {"beta": 0.0, "latent": 2, "seed": 0},
+    {"beta": 0.5, "latent": 5, "seed": 1},
+    {"beta": 2.0, "latent": 3, "seed": 2},
+]
 
 
 def train_together(points: Sequence[Point], dataset: Dataset, folders: Sequence[Path]) -> list[dict[str, torch.Tensor]]:
@@ -140,14 +144,12 @@ def test_a_diverged_point_leaves_its_neighbours_alone(arch, in_folders) -> None:
 
 
 def test_the_step_of_divergence_is_exact(in_folders) -> None:
-    """The learning rate jumps to infinity by the end of the first epoch: the second epoch's first step is not finite."""
+    """A step size of 1e30 throws the weights out of range: the second step is the first that is not finite."""
     point = make_point("arch.hidden=[9]", "steps=20", "batch_size=16", "optim.lr=1e30", "log_every_steps=20")
     dataset = make_dataset()
     starts = [new_start(point, dataset.image_shape)]
     vae = build_vae([point], dataset.image_shape)
-    (outcome,) = train(
-        vae, [point], in_folders(1), dataset, starts, device=torch.device("cpu"), checkpoint_every_s=1e9
-    )
+    (outcome,) = train(vae, [point], in_folders(1), dataset, starts, device=torch.device("cpu"), checkpoint_every_s=1e9)
     # The first update throws the weights to 1e30, so the second forward pass overflows.
     assert (outcome.status, outcome.step) == ("diverged", 2)
 

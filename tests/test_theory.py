@@ -19,7 +19,13 @@ from vae_sweeps.training import train
 EIGENVALUES = torch.tensor([4.0, 2.5, 1.5, 0.8, 0.3, 0.2, 0.1, 0.05], dtype=torch.float64)
 NUM_LATENTS = 4
 TRAINING = ["arch.hidden=[]", "likelihood=gaussian", f"latent={NUM_LATENTS}", "precision=fp64", "batch_size=2000"]
-TRAINING += ["epochs=4000", "optim.lr=0.05", "optim.lr_decay_per_epoch=0.998", "optim.betas=[0.9,0.99]", "log_every_steps=10000"]
+TRAINING += [
+    "epochs=4000",
+    "optim.lr=0.05",
+    "optim.lr_decay_per_epoch=0.998",
+    "optim.betas=[0.9,0.99]",
+    "log_every_steps=10000",
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +34,9 @@ def data() -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2000, len(EIGENVALUES), generator=generator, dtype=torch.float64)
     u, _, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
-    basis, _ = torch.linalg.qr(torch.randn(len(EIGENVALUES), len(EIGENVALUES), generator=generator, dtype=torch.float64))
+    basis, _ = torch.linalg.qr(
+        torch.randn(len(EIGENVALUES), len(EIGENVALUES), generator=generator, dtype=torch.float64)
+    )
     return math.sqrt(len(x)) * u * EIGENVALUES.sqrt() @ basis.T
 
 

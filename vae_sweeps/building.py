@@ -64,7 +64,7 @@ def pack_limit(point: Point, image_shape: tuple[int, int, int]) -> int:
 
 
 def load_dataset(data: Mapping[str, Any]) -> Dataset:
-    """The data that a point names, on the CPU; the last ones asked for are kept. Raises ValueError if it cannot be had."""
+    """The data that a point names, on the CPU; a few are kept. Raises ValueError if it cannot be had."""
     return _cached_dataset(_frozen(data))
 
 

@@ -18,9 +18,8 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from vae_sweeps import building, claims, machine, objective, points, progress, store, summary
+from vae_sweeps import building, claims, machine, points, progress, store, summary
 from vae_sweeps.config import GROUP_SCHEMAS, Point, not_numbers, to_point
-from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.errors import UserErrors, one_line
 from vae_sweeps.worker import Conditions, run_pack
 
@@ -203,6 +202,6 @@ def _group(todo: Sequence[Path], todo_points: Sequence[Point], device: Any) -> l
     """The runs to train in packs."""
     shapes = [building.load_dataset(point.data).image_shape for point in todo_points]
     costs = [building.cost(point, shape) for point, shape in zip(todo_points, shapes, strict=True)]
-    limits = [point.max_pack or building.pack_limit(point, shape) for point, shape in zip(todo_points, shapes)]
+    limits = [point.max_pack or building.pack_limit(point, s) for point, s in zip(todo_points, shapes, strict=True)]
     packs = points.group(todo_points, costs, limits)
     return [[todo[i] for i in pack] for pack in packs]

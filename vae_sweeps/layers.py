@@ -68,9 +68,7 @@ class Conv2d(nn.Module):
 class ConvTranspose2d(nn.Module):
     """K transposed convolutions: x [B,K*in,H,W] -> [B,K*out,stride*H,stride*W]; mirrors `Conv2d` of stride 2."""
 
-    def __init__(
-        self, num_models: int, num_in: int, num_out: int, kernel: int, *, stride: int, bias: bool
-    ) -> None:
+    def __init__(self, num_models: int, num_in: int, num_out: int, kernel: int, *, stride: int, bias: bool) -> None:
         super().__init__()
         self.groups, self.stride, self.padding = num_models, stride, (kernel - 1) // 2
         self.output_padding = stride - kernel + 2 * self.padding  # makes the output exactly stride times the input

@@ -139,7 +139,9 @@ def conv(
     num_in, height, width = image_shape
     factor = 2 ** len(channels)
     if height % factor or width % factor:
-        sides = sorted({max(factor, side // factor * factor) for side in (height, width)} | {height // factor * factor + factor})
+        sides = sorted(
+            {max(factor, side // factor * factor) for side in (height, width)} | {height // factor * factor + factor}
+        )
         raise ValueError(
             f"arch.channels={list(channels)}: {len(channels)} layers of stride 2 need sides that {factor} divides, "
             f"such as {', '.join(map(str, sides))}; the images are {height}x{width}; use fewer channels or other images"

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any
 
 from vae_sweeps.config import GROUP_SCHEMAS, Point, not_numbers, to_container
@@ -95,7 +96,7 @@ def group(points: Sequence[Point], costs: Sequence["Cost"], limits: Sequence[int
         for pack in affordable:
             num_packs = -(-len(pack) // min(limits[i] for i in pack))
             cuts = [len(pack) * n // num_packs for n in range(num_packs + 1)]
-            packs.extend(sorted(pack[a:b]) for a, b in zip(cuts, cuts[1:], strict=False))
+            packs.extend(sorted(pack[a:b]) for a, b in pairwise(cuts))
     return sorted(packs)
 
 

@@ -65,6 +65,8 @@ def shown(label: str) -> Iterator[Callable[[Progress], None]]:
         said = now
         done = max(progress.step - first_step, 1)
         left_s = (now - began) / done * (progress.num_steps - progress.step)
-        log.info("%s: step %d of %d, %s, %.0f s left", label, progress.step, progress.num_steps, describe(progress), left_s)
+        log.info(
+            "%s: step %d of %d, %s, %.0f s left", label, progress.step, progress.num_steps, describe(progress), left_s
+        )
 
     yield say

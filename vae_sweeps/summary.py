@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -54,9 +54,9 @@ def tell(output_dir: str | Path, folders: Sequence[Path], sweep_folder: Path | N
 
 def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console) -> None:
     """Print the table: as many columns as the terminal has room for, the most asked-for ones first."""
-    constant = {name for name in frame if name in ("seed", "data", "arch", "likelihood") and frame[name].nunique() < 2}
-    empty = {name for name in frame if frame[name].isna().all()}
-    names = [name for name in frame if name not in constant | empty | _NEVER]
+    names = [name for name in map(str, frame.columns) if name not in _NEVER and frame[name].notna().to_numpy().any()]
+    same = {name for name in ("seed", "data", "arch", "likelihood") if len(set(frame[name])) < 2}
+    names = [name for name in names if name not in same]
     config = [name for name in names if name in ("beta", "latent", *swept)]
     order = list(dict.fromkeys([*config, *(n for n in _FIRST if n in names), *names]))
     cells = {name: [_cell(name, v) for v in frame[name]] for name in order}
@@ -68,8 +68,8 @@ def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console)
             room -= widths[name] + 2
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in kept:
-        is_text = frame[name].map(lambda v: isinstance(v, str)).any()
-        shown.add_column(name.replace("/", "\n"), justify="left" if is_text else "right", no_wrap=True, vertical="bottom")
+        side: Literal["left", "right"] = "left" if any(isinstance(v, str) for v in frame[name]) else "right"
+        shown.add_column(name.replace("/", "\n"), justify=side, no_wrap=True, vertical="bottom")
     for row in zip(*(cells[name] for name in kept), strict=True):
         shown.add_row(*row)
     out.print(shown)
@@ -81,7 +81,7 @@ def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console)
 def _cell(name: str, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    if isinstance(value, float) and name in ("beta", "beta_nats", "latent") or "." in name:
+    if (isinstance(value, float) and name in ("beta", "beta_nats", "latent")) or "." in name:
         return f"{value:g}" if isinstance(value, float) else str(value)
     if isinstance(value, float):
         is_count = value.is_integer() and name in ("num_params", "test/active_units", "step")
@@ -90,16 +90,18 @@ def _cell(name: str, value: Any) -> str:
 
 
 def mosaic(folders: Sequence[Path]) -> Any:
-    """Samples of every point, beta down and latent across; the first seed where there are several. None without points."""
-    frame = table.make_table(folders).assign(folder=list(folders)).sort_values("seed", kind="stable")
+    """Samples of every point, beta down and latent across, of the lowest seed; None without points."""
+    frame = table.make_table(folders).sort_values("seed", kind="stable")
     if frame.empty:
         return None
+    runs = {folder.name: folder for folder in folders}
     betas, latents = sorted(set(frame["beta"])), sorted(set(frame["latent"]))
     cells: dict[tuple[int, int], Any] = {}
-    for row in frame.itertuples():
-        cell = betas.index(row.beta), latents.index(row.latent)
+    columns = (frame[name] for name in ("beta", "latent", "run", "status"))
+    for beta, latent, run, status in zip(*columns, strict=True):
+        cell = betas.index(beta), latents.index(latent)
         if cell not in cells:
-            cells[cell] = _samples(Path(str(row.folder))) if row.status == "done" else str(row.status)
+            cells[cell] = _samples(runs[run]) if status == "done" else str(status)
     return pictures.mosaic(
         cells, [f"{beta:g}" for beta in betas], [str(n) for n in latents], row_name="beta", column_name="latent"
     )

@@ -172,9 +172,7 @@ def train(
     first, num_models = points[0], len(points)
     dtype = DTYPES[first.precision]
     batches = Batches(dataset, first.batch_size, dtype)
-    noise = PosteriorNoise(
-        [p.seed for p in points], [p.latent for p in points], first.batch_size, device, dtype
-    )
+    noise = PosteriorNoise([p.seed for p in points], [p.latent for p in points], first.batch_size, device, dtype)
     weights = objective.weights(points, dataset.image_shape, batches.steps_per_epoch, device, dtype)
     pack = _start(vae, points, folders, starts, device)
     parameters = list(vae.parameters())

@@ -1,6 +1,9 @@
 """What all tests share: composing points from the real conf/, and small data of known statistics."""
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -65,3 +68,31 @@ def in_folders(tmp_path: Path) -> Callable[[int, str], list[Path]]:
         return folders
 
     return make
+
+
+def start_launch(*arguments: str, cwd: Path = ROOT) -> subprocess.Popen[str]:
+    """`python launch.py ...` in a process of its own, on one thread."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "launch.py"), *arguments],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def launch(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run `python launch.py ...` to its end."""
+    process = start_launch(*arguments, cwd=cwd)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 120) -> None:
+    """Poll until `condition()`; fails if the process ends first."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert process.poll() is None, f"ended with {process.returncode} before the test's moment came"
+        assert time.monotonic() < end, "the test's moment did not come"
+        time.sleep(0.02)

@@ -58,7 +58,7 @@ def cost(point: Point, image_shape: tuple[int, int, int]) -> Cost:
     return Cost(one, two)
 
 
-def pack_limit(point: Point, image_shape: tuple[int, int, int]) -> int:
+def pack_limit(point: Point, image_shape: tuple[int, int, int], cost: Cost, device: torch.device) -> int:
     """How many such points to train together where the user does not say."""
     return 32
 

@@ -6,17 +6,24 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import torch
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from vae_sweeps import building, claims, machine, points, progress, store, summary
 from vae_sweeps.config import GROUP_SCHEMAS, Point, not_numbers, to_point
@@ -29,6 +36,7 @@ INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 # The worst that happened in this process: a sweeper may launch several times.
 _exit_code = 0
+_wants_traceback = False
 
 
 def register_schemas() -> None:
@@ -39,18 +47,36 @@ def register_schemas() -> None:
         store_.store(group=group, name=name, node=schema)
 
 
+class RefusedError(Exception):
+    """A command that cannot be run as it stands; the text is the one line that says why."""
+
+
+@contextmanager
+def _checking() -> Iterator[None]:
+    """What goes wrong in here is the user's mistake: nothing has been trained or written yet."""
+    try:
+        yield
+    except UserErrors as error:
+        raise RefusedError(one_line(error)) from error
+
+
+def _exit_refused(line: str) -> NoReturn:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
 def through_the_door(main: Callable[[], Any]) -> None:
     """Run Hydra's `main`: a user's mistake is one line on stderr and exit code 2 (HYDRA_FULL_ERROR=1: a traceback)."""
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    global _wants_traceback
+    _wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its errors through instead of printing them its own way
     progress.start_logging()
     try:
         main()
-    except UserErrors as error:
-        if wants_traceback:
+    except (RefusedError, HydraException, OmegaConfBaseException) as error:
+        if _wants_traceback:
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+        _exit_refused(str(error) if isinstance(error, RefusedError) else one_line(error))
     sys.exit(_exit_code)
 
 
@@ -60,7 +86,7 @@ def expand_grid(config_loader: ConfigLoader, arguments: Sequence[str]) -> list[l
     for override in OverridesParser.create(config_loader=config_loader).parse_overrides(list(arguments)):
         key = override.get_key_element()
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise ValueError(f"{override.input_line}: a grid needs a list of values; intervals are for other sweepers")
+            raise RefusedError(f"{override.input_line}: a grid needs a list of values, not an interval")
         if override.is_sweep_override():
             choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
@@ -70,23 +96,27 @@ def expand_grid(config_loader: ConfigLoader, arguments: Sequence[str]) -> list[l
 
 def launch_one(cfg: DictConfig) -> None:
     """Train the one point of a command without -m."""
-    from hydra.core.hydra_config import HydraConfig
-
-    point = to_point(cfg)
-    overrides = list(HydraConfig.get().overrides.task)
-    _launch([point], [overrides], sweep=point.sweep, swept=[])
+    try:
+        with _checking():
+            point = to_point(cfg)
+        _launch([point], [list(HydraConfig.get().overrides.task)], sweep=point.sweep, swept=[])
+    except RefusedError as refused:
+        if _wants_traceback:
+            raise
+        _exit_refused(str(refused))  # here, before Hydra announces a failed job in its own words
 
 
 def launch_sweep(
     config_loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]
 ) -> list[JobReturn]:
     """Train the points that `job_overrides` describe; one return value each, in their order."""
-    composed = [config_loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
     sweep_points = []
-    for cfg in composed:
-        OmegaConf.set_struct(cfg, False)
-        cfg.pop("hydra", None)
-        sweep_points.append(to_point(cfg))
+    with _checking():
+        for overrides in job_overrides:
+            cfg = config_loader.load_sweep_config(config, list(overrides))
+            OmegaConf.set_struct(cfg, False)
+            del cfg["hydra"]
+            sweep_points.append(to_point(cfg))
     command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(config.hydra.overrides.task))
     swept = [override.key_or_group for override in command if override.is_sweep_override()]
     first = sweep_points[0]
@@ -116,7 +146,39 @@ def default_sweep_name(data: str, command: Sequence[Override], swept: Sequence[s
         else:
             content[override.get_key_element()] = [number(override.get_value_element_as_str())]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
-    return store.folder_name("-".join([data, *swept])) + f"-{digest}"
+    return store.folder_name("-".join([data, *sorted(swept)])) + f"-{digest}"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a command comes to: `folders` has one entry for each of its points, in order; equal points share one."""
+
+    folders: list[Path]
+    unique: dict[Path, tuple[Point, Sequence[str]]]
+    packs: list[list[Path]]
+    device: torch.device
+
+
+def _plan(sweep_points: Sequence[Point], overrides: Sequence[Sequence[str]]) -> _Plan:
+    """Check everything that can be wrong, and decide what is to be trained in which packs. Writes nothing."""
+    first = sweep_points[0]
+    device = machine.resolve_device(first.device)
+    datasets = [building.load_dataset(point.data) for point in sweep_points]
+    shapes = [dataset.image_shape for dataset in datasets]
+    costs = [building.cost(point, shape) for point, shape in zip(sweep_points, shapes, strict=True)]
+    _check_output_dir(first.output_dir)
+    runs = store.runs_folder(first.output_dir)
+    folders = [
+        runs / points.run_name(point, points.run_id(point, dataset.fingerprint))
+        for point, dataset in zip(sweep_points, datasets, strict=True)
+    ]
+    unique = {folder: (point, job) for folder, point, job in zip(folders, sweep_points, overrides, strict=True)}
+    todo = [folders.index(folder) for folder in _missing(unique, overwrite=first.overwrite)]
+    limits = [
+        sweep_points[i].max_pack or building.pack_limit(sweep_points[i], shapes[i], costs[i], device) for i in todo
+    ]
+    packs = points.group([sweep_points[i] for i in todo], [costs[i] for i in todo], limits)
+    return _Plan(folders, unique, [[folders[todo[i]] for i in pack] for pack in packs], device)
 
 
 def _launch(
@@ -125,83 +187,66 @@ def _launch(
     """Check, skip, group, train and tell. Returns each point's validation ELBO, NaN where it has none."""
     global _exit_code
     first = sweep_points[0]
-    device = machine.resolve_device(first.device)
-    datasets = [building.load_dataset(point.data) for point in sweep_points]
-    for point, dataset in zip(sweep_points, datasets, strict=True):
-        building.num_params(point, dataset.image_shape)  # raises where network and images do not fit
-    _check_output_dir(first.output_dir)
-    runs = store.runs_folder(first.output_dir)
-    folders = [
-        runs / points.run_name(point, points.run_id(point, dataset.fingerprint))
-        for point, dataset in zip(sweep_points, datasets, strict=True)
-    ]
-    # Two spellings of one point are one run.
-    unique = {folder: (point, job) for folder, point, job in zip(folders, sweep_points, overrides, strict=True)}
-    todo = _skip(unique, overwrite=first.overwrite)
-    for folder, (point, job) in unique.items():
+    with _checking():
+        plan = _plan(sweep_points, overrides)
+    todo = [folder for pack in plan.packs for folder in pack]
+    for folder, (point, job) in plan.unique.items():
         store.create_run(folder, point, job)
+        if first.overwrite and folder in todo:
+            store.clear_run(folder)
     sweep_folder = None
     if sweep is not None:
-        sweep_folder = store.write_sweep(first.output_dir, sweep, [folder.name for folder in unique], swept)
+        sweep_folder = store.write_sweep(first.output_dir, sweep, [folder.name for folder in plan.unique], swept)
         entry = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": sys.argv, "new": [f.name for f in todo]}
         store.log_launch(sweep_folder, entry)
 
-    packs = _group(todo, [unique[folder][0] for folder in todo], device)
     if todo:
-        log.info("%d points to train in %d packs on %s", len(todo), len(packs), device)
-    machine.prepare(device)
+        log.info("%s to train in %s on %s", _count(len(todo), "point"), _count(len(plan.packs), "pack"), plan.device)
+    machine.prepare(plan.device)
     with machine.stop_signals() as should_stop:
-        conditions = Conditions(device, first.checkpoint_every_s, should_stop)
-        for i, pack in enumerate(packs):
+        conditions = Conditions(plan.device, first.checkpoint_every_s, should_stop)
+        for i, pack in enumerate(plan.packs):
             if not should_stop():
-                run_pack(pack, conditions, label=f"pack {i + 1}/{len(packs)} ({len(pack)} points)")
+                run_pack(pack, conditions, label=f"pack {i + 1}/{len(plan.packs)} ({_count(len(pack), 'point')})")
         was_interrupted = should_stop()
-    results = {folder: store.read_result(folder) for folder in unique}
-    summary.tell(first.output_dir, list(unique), sweep_folder)
+    results = {folder: store.read_result(folder) for folder in plan.unique}
+    summary.tell(first.output_dir, list(plan.unique), sweep_folder)
     if was_interrupted:
-        _exit_code = INTERRUPTED
         log.info("interrupted; everything is saved, and the same command goes on from here")
-    elif any(result is None or result["status"] != "done" for result in results.values()):
-        _exit_code = max(_exit_code, 1)
-    return [summary.value(results[folder]) for folder in folders]
+        sys.exit(INTERRUPTED)
+    if any(result is None or result["status"] != "done" for result in results.values()):
+        _exit_code = 1
+    return [summary.value(results[folder]) for folder in plan.folders]
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _check_output_dir(output_dir: str) -> None:
-    """Raise ValueError unless runs can be made under `output_dir`."""
+    """Raise ValueError unless runs can be made under `output_dir`; makes nothing."""
+    path = Path(output_dir).absolute()
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
     try:
-        store.runs_folder(output_dir).mkdir(parents=True, exist_ok=True)
-        probe = store.runs_folder(output_dir) / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=existing):
+            pass
     except OSError as error:
+        reason = "not a folder" if not existing.is_dir() else error.strerror
         raise ValueError(
-            f"output_dir={output_dir}: cannot be written ({error.strerror}); choose a folder that can"
+            f"output_dir={output_dir}: cannot be written ({existing}: {reason}); choose a folder that can be"
         ) from error
 
 
-def _skip(unique: Mapping[Path, tuple[Point, Sequence[str]]], *, overwrite: bool) -> list[Path]:
-    """The runs to train; says what is left out and why. With `overwrite`, what was there is removed."""
-    todo, done, elsewhere = [], [], []
+def _missing(unique: Mapping[Path, object], *, overwrite: bool) -> list[Path]:
+    """The runs to train; says what is left out and why."""
+    missing, num_done = [], 0
     for folder in unique:
         if claims.is_held(folder):
-            elsewhere.append(folder)
+            log.info("%s is being trained by another process; left to it", folder.name)
         elif store.read_result(folder) is not None and not overwrite:
-            done.append(folder)
+            num_done += 1
         else:
-            todo.append(folder)
-            if overwrite:
-                store.clear_run(folder)
-    if done:
-        log.info("%d of %d points are done already", len(done), len(unique))
-    for folder in elsewhere:
-        log.info("%s is being trained by another process; left to it", folder.name)
-    return todo
-
-
-def _group(todo: Sequence[Path], todo_points: Sequence[Point], device: Any) -> list[list[Path]]:
-    """The runs to train in packs."""
-    shapes = [building.load_dataset(point.data).image_shape for point in todo_points]
-    costs = [building.cost(point, shape) for point, shape in zip(todo_points, shapes, strict=True)]
-    limits = [point.max_pack or building.pack_limit(point, s) for point, s in zip(todo_points, shapes, strict=True)]
-    packs = points.group(todo_points, costs, limits)
-    return [[todo[i] for i in pack] for pack in packs]
+            missing.append(folder)
+    if num_done:
+        log.info("%d of %s done already", num_done, _count(len(unique), "point"))
+    return missing

@@ -1,0 +1,175 @@
+"""Speed of a training step: packs of K beside one model at a time, and beside the arithmetic's limit.
+
+    python -m benchmarks.training
+
+Everything is measured in turn, round after round, in one process; the figures are medians over the rounds of ms per
+step and point, and the ratios are taken round by round, since machines drift.
+"""
+
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from vae_sweeps import launching, machine
+from vae_sweeps.building import build_vae, new_start
+from vae_sweeps.config import Point, to_point
+from vae_sweeps.data.dataset import Dataset
+from vae_sweeps.training import train
+
+NUM_IMAGES, NUM_PIXELS = 3500, 784
+NETWORKS = [("784-100-100-10", [100, 100], 10, 64), ("784-500-500-20", [500, 500], 20, 150)]
+ROUNDS = 7
+SECONDS_PER_TURN = 0.35
+
+
+def digits() -> Dataset:
+    """Random bytes in the shape of digits: the arithmetic is the same."""
+    generator = torch.Generator().manual_seed(0)
+    images = {
+        split: torch.randint(0, 256, (size, 1, 28, 28), dtype=torch.uint8, generator=generator)
+        for split, size in (("train", NUM_IMAGES), ("val", 1), ("test", 1))
+    }
+    return Dataset("random", images, None, "")
+
+
+def tight_loop(hidden: list[int], latent: int, batch_size: int, images: Tensor, *, fused: bool) -> Callable[[], None]:
+    """One model the plain way, as fast as PyTorch's own modules go; returns one training step."""
+
+    def mlp(widths: list[int], *, last_active: bool) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+            layers.append(nn.Linear(a, b))
+            if last_active or i < len(widths) - 2:
+                layers.append(nn.ReLU())
+        return nn.Sequential(*layers)
+
+    encoder = mlp([NUM_PIXELS, *hidden], last_active=True)
+    heads = nn.Linear(hidden[-1], 2 * latent)
+    decoder = mlp([latent, *hidden[::-1], NUM_PIXELS], last_active=False)
+    parameters = [*encoder.parameters(), *heads.parameters(), *decoder.parameters()]
+    optimiser = torch.optim.Adam(parameters, lr=1e-3, fused=fused)
+    flat = images.flatten(1)
+    order, position = torch.randperm(len(flat)), 0
+
+    def step() -> None:
+        nonlocal order, position
+        if position + batch_size > len(flat):
+            order, position = torch.randperm(len(flat)), 0
+        x = flat[order[position : position + batch_size]].float().div_(255)
+        position += batch_size
+        mu, logvar = heads(encoder(x)).chunk(2, -1)
+        z = mu + (0.5 * logvar).exp() * torch.randn_like(mu)
+        nll = F.binary_cross_entropy_with_logits(decoder(z), x, reduction="none").sum(-1)
+        kl = 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum(-1)
+        loss = (nll + kl).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def bare_products(hidden: list[int], latent: int, batch_size: int) -> Callable[[], None]:
+    """Nothing but the matrix products of one model's step, forward and backward: no program can be faster."""
+    widths = [NUM_PIXELS, *hidden, 2 * latent], [latent, *hidden[::-1], NUM_PIXELS]
+    pairs = [pair for chain in widths for pair in zip(chain, chain[1:], strict=False)]
+    tensors = [(torch.randn(batch_size, a), torch.randn(b, a), torch.randn(batch_size, b)) for a, b in pairs]
+
+    def step() -> None:
+        for i, (x, w, g) in enumerate(tensors):
+            x @ w.T
+            g.T @ x
+            if i:
+                g @ w
+
+    return step
+
+
+def time_step(step: Callable[[], None]) -> float:
+    """Median ms of a call, over a turn."""
+    times = []
+    end = time.perf_counter() + SECONDS_PER_TURN
+    while time.perf_counter() < end:
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    return 1e3 * statistics.median(times[len(times) // 10 :])
+
+
+def time_pack(points: list[Point], dataset: Dataset, folder: Path) -> float:
+    """Median ms per step and point of the project's own loop, over a turn."""
+    marks: list[float] = []
+
+    def is_over() -> bool:
+        marks.append(time.perf_counter())
+        return marks[-1] - marks[0] > SECONDS_PER_TURN
+
+    starts = [new_start(point, dataset.image_shape) for point in points]
+    vae = build_vae(points, dataset.image_shape)
+    device = torch.device("cpu")
+    train(
+        vae, points, [folder] * len(points), dataset, starts, device=device, checkpoint_every_s=1e9, should_stop=is_over
+    )
+    steps = [b - a for a, b in zip(marks, marks[1:], strict=False)]
+    return 1e3 * statistics.median(steps[len(steps) // 10 :]) / len(points)
+
+
+def main() -> None:
+    logging.disable()
+    launching.register_schemas()
+    machine.prepare(torch.device("cpu"))
+    dataset, console = digits(), Console(width=100)
+    with initialize_config_dir(str(Path(__file__).resolve().parent.parent / "conf"), version_base="1.3"):
+        for name, hidden, latent, batch_size in NETWORKS:
+            points = []
+            for seed in range(9):
+                overrides = [f"arch.hidden={hidden}", f"latent={latent}", f"batch_size={batch_size}", f"seed={seed}"]
+                cfg = compose("config", [*overrides, "steps=1000000", "log_every_steps=1000000"])
+                OmegaConf.set_struct(cfg, False)
+                points.append(to_point(cfg))
+            measure(name, points, dataset, console)
+
+
+def measure(name: str, points: list[Point], dataset: Dataset, console: Console) -> None:
+    """Time all contenders on one network, in turns, and print the table."""
+    first = points[0]
+    hidden, latent, batch_size = first.arch["hidden"], first.latent, first.batch_size
+    images = dataset.images["train"]
+    loops = {
+        "bare matrix products": bare_products(hidden, latent, batch_size),
+        "tight loop, Adam as it comes": tight_loop(hidden, latent, batch_size, images, fused=False),
+        "tight loop, Adam fused": tight_loop(hidden, latent, batch_size, images, fused=True),
+    }
+    rounds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(ROUNDS + 1):
+            for label, step in loops.items():
+                rounds.setdefault(label, []).append(time_step(step))
+            for k in (1, 3, 9):
+                rounds.setdefault(f"pack of {k}", []).append(time_pack(points[:k], dataset, Path(folder)))
+    table = Table(title=f"{name}, batch {batch_size}, {torch.get_num_threads()} threads", title_justify="left")
+    table.add_column("")
+    for column in ("ms per step and point", "x tight loop", "x tight loop, fused", "x bare products"):
+        table.add_column(column, justify="right")
+    for label, times in rounds.items():
+        ratios = [
+            f"{statistics.median(b / a for a, b in zip(times[1:], rounds[base][1:], strict=True)):.2f}"
+            for base in ("tight loop, Adam as it comes", "tight loop, Adam fused", "bare matrix products")
+        ]
+        table.add_row(label, f"{statistics.median(times[1:]):.3f}", *ratios)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

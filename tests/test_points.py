@@ -1,0 +1,298 @@
+"""Which configs are one point, which points train together, and that conf/ holds nothing that does not work."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from tests.conftest import ROOT, make_point
+from vae_sweeps import launching
+from vae_sweeps.building import build_vae, cost
+from vae_sweeps.config import Point
+from vae_sweeps.points import Cost, group, pack_key, run_id, run_name
+
+SHAPE = (1, 28, 28)
+GAUSSIAN = "likelihood=gaussian"
+
+
+def id_of(*overrides: str, data_fingerprint: str = "abc") -> str:
+    return run_id(make_point(*overrides), data_fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["beta=0.01"], ["beta=1e-2"]),
+        (["beta=1"], ["beta=1.0"]),
+        (["beta=1"], []),
+        ([GAUSSIAN, "likelihood.sigma=1"], [GAUSSIAN, "likelihood.sigma=1.0"]),
+        ([GAUSSIAN, "likelihood.sigma=0.01"], [GAUSSIAN, "likelihood.sigma=1e-2"]),
+        (["data.pixel_range=[0,1]"], ["data.pixel_range=[0.0,1.0]"]),
+        (["beta=2", "latent=3"], ["latent=3", "beta=2"]),
+        (["objective=pixel_mean"], ["objective.pixels=mean", "objective.latents=mean"]),
+        (["steps=100", "epochs=3"], ["steps=100", "epochs=7"]),
+    ],
+)
+def test_two_spellings_are_one_point(one, other) -> None:
+    assert id_of(*one) == id_of(*other)
+
+
+NUMBERS = [
+    ["beta=0.5"],
+    ["seed=1"],
+    ["latent=11"],
+    ["posterior=square"],
+    ["epochs=51"],
+    ["steps=100"],
+    ["steps=101"],
+    ["batch_size=65"],
+    ["precision=fp64"],
+    ["arch.hidden=[100]"],
+    ["arch.hidden=[100,101]"],
+    ["arch.activation=tanh"],
+    ["arch=conv"],
+    ["arch=conv", "arch.kernel=5"],
+    ["arch=conv", "arch.batch_norm=true"],
+    [GAUSSIAN],
+    [GAUSSIAN, "likelihood.sigma=0.2"],
+    [GAUSSIAN, "likelihood.sigma=1"],
+    [GAUSSIAN, "likelihood.sigma=learned"],
+    [GAUSSIAN, "likelihood.sigma=optimal"],
+    [GAUSSIAN, "objective=mse"],
+    ["objective=pixel_mean"],
+    ["objective.batch=sum"],
+    ["objective.warmup_epochs=2"],
+    ["optim.lr=0.01"],
+    ["optim.betas=[0.5,0.999]"],
+    ["optim.clip_norm=1"],
+    ["data.seed=1"],
+    ["data.binarize=static"],
+    ["data=mnist"],
+]
+
+
+def test_whatever_changes_the_numbers_changes_the_id() -> None:
+    """All of these, the default and another content of the data are different points."""
+    ids = [id_of(*overrides) for overrides in NUMBERS] + [id_of(), id_of(data_fingerprint="abd")]
+    assert len(set(ids)) == len(NUMBERS) + 2
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "device=cpu",
+        "output_dir=elsewhere",
+        "data.root=elsewhere",
+        "evaluation.seed=3",
+        "evaluation.batch_size=7",
+        "log_every_steps=1",
+        "checkpoint_every_s=5",
+        "max_pack=2",
+        "sweep=mine",
+        "overwrite=true",
+    ],
+)
+def test_places_and_conditions_do_not_change_the_id(override) -> None:
+    assert make_point(override) != make_point()
+    assert id_of(override) == id_of()
+
+
+def test_the_runs_name_is_readable_and_ends_with_its_id() -> None:
+    point = make_point("beta=0.5", "latent=3", "seed=2")
+    name = run_name(point, run_id(point, "abc"))
+    assert name == f"mnist5k-mlp-bernoulli-beta0.5-latent3-seed2-{run_id(point, 'abc')}"
+
+
+@pytest.mark.parametrize(
+    ("common", "one", "other"),
+    [
+        ([], ["beta=0"], ["beta=2"]),
+        ([], ["seed=0"], ["seed=1"]),
+        ([], ["latent=2"], ["latent=128"]),
+        ([GAUSSIAN], ["likelihood.sigma=1"], ["likelihood.sigma=0.1"]),
+        ([GAUSSIAN], ["objective=elbo"], ["objective=mse"]),
+        ([], ["objective=elbo"], ["objective=pixel_mean"]),
+        ([], ["objective.warmup_epochs=0"], ["objective.warmup_epochs=3"]),
+        ([], ["output_dir=a"], ["output_dir=b"]),
+    ],
+)
+def test_what_may_differ_within_a_pack(common, one, other) -> None:
+    assert make_point(*common, *one) != make_point(*common, *other)
+    assert pack_key(make_point(*common, *one)) == pack_key(make_point(*common, *other))
+
+
+@pytest.mark.parametrize(
+    ("common", "one", "other"),
+    [
+        ([], ["optim.lr=0.001"], ["optim.lr=0.002"]),
+        ([], ["arch.hidden=[100]"], ["arch.hidden=[101]"]),
+        ([], ["arch=mlp"], ["arch=conv"]),
+        ([], ["data=mnist5k"], ["data=mnist"]),
+        ([], ["data.seed=0"], ["data.seed=1"]),
+        ([], ["data.root=here"], ["data.root=there"]),  # two folders may hold different images
+        ([], ["batch_size=64"], ["batch_size=32"]),
+        ([], ["epochs=1"], ["epochs=2"]),
+        ([], ["precision=fp32"], ["precision=fp64"]),
+        ([], ["posterior=logvar"], ["posterior=softplus"]),
+        ([], ["objective.batch=mean"], ["objective.batch=sum"]),
+        ([], ["likelihood=bernoulli"], [GAUSSIAN]),
+        ([GAUSSIAN], ["likelihood.sigma=1"], ["likelihood.sigma=learned"]),
+        ([GAUSSIAN], ["likelihood.sigma=optimal"], ["likelihood.sigma=learned"]),
+        ([], ["log_every_steps=10"], ["log_every_steps=20"]),
+        ([], ["evaluation.seed=0"], ["evaluation.seed=1"]),
+    ],
+)
+def test_what_must_not_differ_within_a_pack(common, one, other) -> None:
+    assert pack_key(make_point(*common, *one)) != pack_key(make_point(*common, *other))
+
+
+def is_affordable(pack: Sequence[int], points: Sequence[Point], costs: Sequence[Cost]) -> bool:
+    """K times the dearest point's cost is at most a quarter above the sum of the points' own."""
+    own = [costs[i](points[i].latent) for i in pack]
+    return len(own) * max(own) <= 1.25 * sum(own) * (1 + 1e-12)
+
+
+def random_sweep(seed: int) -> tuple[list[Point], list[Cost], list[int]]:
+    draw = random.Random(seed)
+    bases = [make_point("arch.hidden=[10]"), make_point("arch.hidden=[200]"), make_point("arch.hidden=[10]", GAUSSIAN)]
+    points, costs, limits = [], [], []
+    for i in range(draw.randint(1, 40)):
+        base = draw.choice(bases)
+        points.append(replace(base, latent=draw.choice([1, 2, 10, 32, 128, 500, 2000]), beta=draw.random(), seed=i))
+        costs.append(cost(points[-1], (1, 4, 4)))
+        limits.append({10: 5, 200: 3}[base.arch["hidden"][0]])
+    return points, costs, limits
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_packs_of_a_random_sweep(seed) -> None:
+    """Every index once, keys not mixed, limits kept, padding affordable."""
+    points, costs, limits = random_sweep(seed)
+    packs = group(points, costs, limits)
+    assert sorted(i for pack in packs for i in pack) == list(range(len(points)))
+    for pack in packs:
+        assert len({pack_key(points[i]) for i in pack}) == 1
+        assert len(pack) <= min(limits[i] for i in pack)
+        assert is_affordable(pack, points, costs)
+
+
+def test_affordable_packs_are_as_few_and_as_even_as_the_limit_allows() -> None:
+    points = [make_point(f"seed={seed}") for seed in range(10)]
+    for limit, sizes in ((10, [10]), (9, [5, 5]), (4, [3, 3, 4]), (1, [1] * 10)):
+        packs = group(points, [cost(point, SHAPE) for point in points], [limit] * 10)
+        assert sorted(map(len, packs)) == sizes
+
+
+def test_near_latents_share_a_pack_and_far_ones_do_not() -> None:
+    common = ["arch.hidden=[10]"]
+    latents = [4, 1000, 2, 1001, 3]
+    points = [make_point(*common, f"latent={latent}") for latent in latents]
+    costs = [cost(point, (1, 4, 4)) for point in points]
+    assert group(points, costs, [32] * 5) == [[0, 2, 4], [1, 3]]
+    assert not is_affordable([1, 2], points, costs)
+
+
+def test_cost_counts_the_weights_of_any_latent_size() -> None:
+    """Linear in L: for D-h-L-h-D it is D h + h + 2 L (h+1) + L h + h + D h + D."""
+    point = make_point("arch.hidden=[50]")
+    for latent in (1, 7, 300):
+        by_hand = 784 * 50 + 50 + 2 * latent * 51 + latent * 50 + 50 + 50 * 784 + 784
+        assert cost(point, SHAPE)(latent) == by_hand
+
+
+@pytest.fixture(scope="module")
+def config_loader() -> ConfigLoader:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return GlobalHydra.instance().config_loader()
+
+
+def test_grid_changes_its_last_key_fastest(config_loader) -> None:
+    jobs = launching.expand_grid(config_loader, ["beta=0,0.5", "seed=3", "latent=choice(2,10)", "epochs=range(1,3)"])
+    expected = [
+        [f"beta={beta}", "seed=3", f"latent={latent}", f"epochs={epochs}"]
+        for beta in ("0", "0.5")
+        for latent in (2, 10)
+        for epochs in (1, 2)
+    ]
+    assert jobs == expected
+
+
+def test_grid_refuses_an_interval(config_loader) -> None:
+    with pytest.raises(ValueError, match=r"^beta=interval\(0,1\): [^\n]+$"):
+        launching.expand_grid(config_loader, ["beta=interval(0,1)"])
+
+
+@pytest.fixture(scope="module")
+def sweep_name(config_loader) -> Callable[..., str]:
+    def name(*arguments: str) -> str:
+        command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(arguments))
+        swept = [override.key_or_group for override in command if override.is_sweep_override()]
+        return launching.default_sweep_name("mnist5k", command, swept)
+
+    return name
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ["latent=2,10", "beta=0,0.01,1"],
+        ["beta=1,0,0.01", "latent=10,2"],
+        ["beta=0.0,1e-2,1.0", "latent=2,10"],
+        ["beta=choice(0,0.01,1)", "latent=choice(2,10)"],
+        ["beta=0,0.01,1", "latent=2,10", "device=cpu", "overwrite=true"],
+        ["beta=0,0.01,1", "latent=range(2,11,8)"],
+    ],
+)
+def test_the_same_choices_have_the_same_sweep_name(sweep_name, other) -> None:
+    assert sweep_name(*other) == sweep_name("beta=0,0.01,1", "latent=2,10")
+
+
+def test_different_choices_have_different_sweep_names(sweep_name) -> None:
+    commands = [
+        ["beta=0,1", "latent=2,10"],
+        ["beta=0,1", "latent=2,11"],
+        ["beta=0,1,2", "latent=2,10"],
+        ["beta=0,1", "latent=2"],
+        ["beta=2,10", "latent=0,1"],
+        ["beta=0,1", "latent=2,10", "arch=conv"],
+        ["beta=0,1", "latent=2,10", "arch.hidden=[50]"],
+        ["beta=0,1", "latent=2,10", "likelihood=bernoulli,gaussian"],
+    ]
+    names = [sweep_name(*command) for command in commands]
+    assert len(set(names)) == len(commands)
+    assert all(name.startswith("mnist5k-beta") for name in names)
+
+
+CONF = ROOT / "conf"
+CHOICES = [path.relative_to(CONF) for path in sorted(CONF.rglob("*.yaml")) if "hydra" not in path.parts]
+# What a choice cannot do without.
+NEEDS = {"objective=mse": [GAUSSIAN]}
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if c.parent != Path()], ids=str)
+def test_every_choice_of_conf_makes_a_vae(choice) -> None:
+    override = f"{choice.parent}={choice.stem}"
+    point = make_point(override, *NEEDS.get(override, []))
+    vae = build_vae([point], SHAPE)
+    log_px = vae.likelihood.log_prob(vae.decode(torch.zeros(1, 2, point.latent)), torch.rand(2, 784))  # type: ignore[operator]
+    assert log_px.shape == (1, 2)
+    assert log_px.isfinite().all()
+
+
+def test_conf_has_choices() -> None:
+    """The walk above finds what it is meant to find."""
+    groups = {str(choice.parent) for choice in CHOICES}
+    assert groups >= {"data", "arch", "likelihood", "objective", "optim", "evaluation", "tracker"}
+
+
+@pytest.mark.parametrize("overrides", [[], [GAUSSIAN, "likelihood.sigma=learned"], [GAUSSIAN, "likelihood.sigma=optimal"]])
+def test_squared_error_without_a_fixed_sigma_is_refused(overrides) -> None:
+    with pytest.raises(ValueError, match=r"^objective\.error=squared: [^\n]*likelihood=gaussian[^\n]+$"):
+        make_point("objective=mse", *overrides)

@@ -6,6 +6,7 @@ Everything is measured in turn, round after round, in one process; the figures a
 step and point, and the ratios are taken round by round, since machines drift.
 """
 
+import itertools
 import logging
 import statistics
 import tempfile
@@ -48,7 +49,7 @@ def tight_loop(hidden: list[int], latent: int, batch_size: int, images: Tensor, 
 
     def mlp(widths: list[int], *, last_active: bool) -> nn.Sequential:
         layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (a, b) in enumerate(itertools.pairwise(widths)):
             layers.append(nn.Linear(a, b))
             if last_active or i < len(widths) - 2:
                 layers.append(nn.ReLU())
@@ -83,7 +84,7 @@ def tight_loop(hidden: list[int], latent: int, batch_size: int, images: Tensor, 
 def bare_products(hidden: list[int], latent: int, batch_size: int) -> Callable[[], None]:
     """Nothing but the matrix products of one model's step, forward and backward: no program can be faster."""
     widths = [NUM_PIXELS, *hidden, 2 * latent], [latent, *hidden[::-1], NUM_PIXELS]
-    pairs = [pair for chain in widths for pair in zip(chain, chain[1:], strict=False)]
+    pairs = [pair for chain in widths for pair in itertools.pairwise(chain)]
     tensors = [(torch.randn(batch_size, a), torch.randn(b, a), torch.randn(batch_size, b)) for a, b in pairs]
 
     def step() -> None:
@@ -121,7 +122,7 @@ def time_pack(points: list[Point], dataset: Dataset, folder: Path) -> float:
     train(
         vae, points, [folder] * len(points), dataset, starts, device=device, checkpoint_every_s=1e9, should_stop=is_over
     )
-    steps = [b - a for a, b in zip(marks, marks[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(marks)]
     return 1e3 * statistics.median(steps[len(steps) // 10 :]) / len(points)
 
 
@@ -148,8 +149,8 @@ def measure(name: str, points: list[Point], dataset: Dataset, console: Console) 
     images = dataset.images["train"]
     loops = {
         "bare matrix products": bare_products(hidden, latent, batch_size),
-        "tight loop, Adam as it comes": tight_loop(hidden, latent, batch_size, images, fused=False),
-        "tight loop, Adam fused": tight_loop(hidden, latent, batch_size, images, fused=True),
+        "tight loop": tight_loop(hidden, latent, batch_size, images, fused=False),
+        "tight loop, fused Adam": tight_loop(hidden, latent, batch_size, images, fused=True),
     }
     rounds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -160,12 +161,17 @@ def measure(name: str, points: list[Point], dataset: Dataset, console: Console) 
                 rounds.setdefault(f"pack of {k}", []).append(time_pack(points[:k], dataset, Path(folder)))
     table = Table(title=f"{name}, batch {batch_size}, {torch.get_num_threads()} threads", title_justify="left")
     table.add_column("")
-    for column in ("ms per step and point", "x tight loop", "x tight loop, fused", "x bare products"):
+    for column in (
+        "ms per step\nand point",
+        "speed against\ntight loop",
+        "against tight\nloop, fused Adam",
+        "against bare\nproducts",
+    ):
         table.add_column(column, justify="right")
     for label, times in rounds.items():
         ratios = [
             f"{statistics.median(b / a for a, b in zip(times[1:], rounds[base][1:], strict=True)):.2f}"
-            for base in ("tight loop, Adam as it comes", "tight loop, Adam fused", "bare matrix products")
+            for base in ("tight loop", "tight loop, fused Adam", "bare matrix products")
         ]
         table.add_row(label, f"{statistics.median(times[1:]):.3f}", *ratios)
     console.print(table)

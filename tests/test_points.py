@@ -225,7 +225,7 @@ def test_grid_changes_its_last_key_fastest(config_loader) -> None:
 
 
 def test_grid_refuses_an_interval(config_loader) -> None:
-    with pytest.raises(ValueError, match=r"^beta=interval\(0,1\): [^\n]+$"):
+    with pytest.raises(launching.RefusedError, match=r"^beta=interval\(0,1\): [^\n]+$"):
         launching.expand_grid(config_loader, ["beta=interval(0,1)"])
 
 
@@ -292,7 +292,9 @@ def test_conf_has_choices() -> None:
     assert groups >= {"data", "arch", "likelihood", "objective", "optim", "evaluation", "tracker"}
 
 
-@pytest.mark.parametrize("overrides", [[], [GAUSSIAN, "likelihood.sigma=learned"], [GAUSSIAN, "likelihood.sigma=optimal"]])
+@pytest.mark.parametrize(
+    "overrides", [[], [GAUSSIAN, "likelihood.sigma=learned"], [GAUSSIAN, "likelihood.sigma=optimal"]]
+)
 def test_squared_error_without_a_fixed_sigma_is_refused(overrides) -> None:
     with pytest.raises(ValueError, match=r"^objective\.error=squared: [^\n]*likelihood=gaussian[^\n]+$"):
         make_point("objective=mse", *overrides)

@@ -42,7 +42,7 @@ def new_start(point: Point, image_shape: tuple[int, int, int]) -> Checkpoint:
     alone = build_vae([point], image_shape)
     vae.initialise(alone, generator("weights", point.seed))
     zeros = {name: torch.zeros_like(parameter.detach()) for name, parameter in alone.named_parameters()}
-    return Checkpoint(0, dict(alone.state_dict()), zeros, zeros, torch.empty(0, 4), 0.0, image_shape)
+    return Checkpoint(0, dict(alone.state_dict()), zeros, zeros, torch.empty(0, 3), 0.0, image_shape)
 
 
 def num_params(point: Point, image_shape: tuple[int, int, int]) -> int:
@@ -58,9 +58,31 @@ def cost(point: Point, image_shape: tuple[int, int, int]) -> Cost:
     return Cost(one, two)
 
 
-def pack_limit(point: Point, image_shape: tuple[int, int, int], cost: Cost, device: torch.device) -> int:
-    """How many such points to train together where the user does not say."""
-    return 32
+# Measured on two cores with `python -m benchmarks.training`: beyond some tens of models nothing more is gained.
+_MAX_PACK = 32
+
+
+def pack_limit(point: Point, image_shape: tuple[int, int, int], memory_bytes: float) -> int:
+    """How many such points train together where the user does not say: what fits `memory_bytes`, at most 32.
+
+    A point takes its weights four times (weights, gradients, Adam's two moments), and its activations about three
+    times: as they are, their gradients, and what the kernels need on the way.
+    """
+    activations = 0
+
+    def count(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal activations
+        activations += sum(t.numel() for t in (output if isinstance(output, tuple) else (output,)))
+
+    with torch.device("meta"):
+        alone = build_vae([point], image_shape)
+        for module in alone.modules():
+            module.register_forward_hook(count)
+        q = alone.encode(torch.empty(point.batch_size, *image_shape))
+        alone.decode(q.mu)
+    num_weights = sum(parameter.numel() for parameter in alone.parameters())
+    bytes_per_number = {"fp32": 4, "fp64": 8}[point.precision]
+    return max(1, min(_MAX_PACK, int(memory_bytes / (bytes_per_number * (4 * num_weights + 3 * activations)))))
 
 
 def load_dataset(data: Mapping[str, Any]) -> Dataset:

@@ -22,7 +22,7 @@ class Checkpoint:
     """Everything that training needs to go on after `step` steps: noise and batches are functions of the step.
 
     `model` and `buffers` are named tensors; `exp_avg` and `exp_avg_sq` are Adam's moments by parameter name. `trace`
-    [n,4] holds the steps since the last logged row: sums of log_px, kl and loss, and the number of images.
+    [n,3] holds the steps since the last logged row: the batch's sums of log_px and kl, and the loss.
     `time_s` is the point's share of the training time so far. `image_shape` is (C,H,W), so that the model can be
     rebuilt without the data.
     """

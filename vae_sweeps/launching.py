@@ -174,9 +174,8 @@ def _plan(sweep_points: Sequence[Point], overrides: Sequence[Sequence[str]]) -> 
     ]
     unique = {folder: (point, job) for folder, point, job in zip(folders, sweep_points, overrides, strict=True)}
     todo = [folders.index(folder) for folder in _missing(unique, overwrite=first.overwrite)]
-    limits = [
-        sweep_points[i].max_pack or building.pack_limit(sweep_points[i], shapes[i], costs[i], device) for i in todo
-    ]
+    memory_bytes = machine.memory_for_packs(device)
+    limits = [sweep_points[i].max_pack or building.pack_limit(sweep_points[i], shapes[i], memory_bytes) for i in todo]
     packs = points.group([sweep_points[i] for i in todo], [costs[i] for i in todo], limits)
     return _Plan(folders, unique, [[folders[todo[i]] for i in pack] for pack in packs], device)
 

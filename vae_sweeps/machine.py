@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import platform
 import signal
 import threading
@@ -21,6 +22,13 @@ def resolve_device(name: str) -> torch.device:
         has = [kind for kind, count in available.items() if count]
         raise ValueError(f"device={name}: not on this machine, which has {', '.join(has)}; use one of them or auto")
     return torch.device(name)
+
+
+def memory_for_packs(device: torch.device) -> float:
+    """Bytes that a pack may take: half of what the device has in all, so that a machine always gives the same packs."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
 
 
 def prepare(device: torch.device) -> None:

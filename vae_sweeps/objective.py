@@ -53,7 +53,7 @@ class Weights:
         beta = self.scaled_beta
         if self.warmup_steps.numel():
             beta = beta * (step / self.warmup_steps).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1.0)
-        per_image = beta * terms.kl - self.scale * (terms.log_px + self.offset)
+        per_image = torch.addcmul(beta * terms.kl, self.scale, terms.log_px + self.offset, value=-1)
         return per_image.sum(1) if self.sums_over_batch else per_image.mean(1)
 
 

@@ -71,7 +71,7 @@ class _Pack:
     optimiser: torch.optim.Adam
     starts: Sequence[Checkpoint]
     began_at: float = field(default_factory=time.monotonic)
-    trace: list[Tensor] = field(default_factory=list)  # [4,K] a step since the last row; see Checkpoint
+    trace: list[Tensor] = field(default_factory=list)  # [3,K] a step since the last row; see Checkpoint
     diverged_at: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -83,7 +83,7 @@ class _Pack:
         return self.starts[k].time_s + (time.monotonic() - self.began_at) / len(self.points)
 
     def recent(self, step: int) -> Tensor:
-        """The trace [n,4,K] on the CPU up to `step`; marks the points that it shows to have diverged."""
+        """The trace [n,3,K] on the CPU up to `step`; marks the points that it shows to have diverged."""
         trace = torch.stack(self.trace).cpu()
         is_bad = ~trace.isfinite().all(1)
         for k in self.living:
@@ -93,7 +93,7 @@ class _Pack:
 
     def save(self, step: int) -> None:
         """Checkpoint every point that is alive."""
-        trace = self.recent(step) if self.trace else torch.empty(0, 4, len(self.points))
+        trace = self.recent(step) if self.trace else torch.empty(0, 3, len(self.points))
         model = dict(self.vae.state_dict())
         moments: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}}
         for name, parameter in self.vae.named_parameters():
@@ -177,6 +177,7 @@ def train(
     pack = _start(vae, points, folders, starts, device)
     parameters = list(vae.parameters())
     step, last_step = starts[0].step, num_steps(first, batches.steps_per_epoch)
+    ones = torch.ones(num_models, device=device, dtype=dtype)  # the models' losses are independent
     images_logged, logged_at, saved_at = 0, time.monotonic(), time.monotonic()
     is_stopped = False
 
@@ -190,21 +191,20 @@ def train(
         terms = objective.elbo_terms(vae, x, noise(step)[:, : len(x)])
         loss = weights.loss(terms, step)
         pack.optimiser.zero_grad()
-        loss.sum().backward()
+        loss.backward(ones)
         if first.optim.clip_norm is not None:
             clip_gradients(parameters, num_models, first.optim.clip_norm)
         pack.optimiser.step()
 
         with torch.no_grad():
-            sums = [terms.log_px.sum(1), terms.kl.sum(1), loss * len(x), torch.full_like(loss, len(x))]
-            pack.trace.append(torch.stack(sums))
+            pack.trace.append(torch.stack((terms.log_px.sum(1), terms.kl.sum(1), loss)))
         step += 1
         images_logged += len(x)
 
         is_epoch_end = step % batches.steps_per_epoch == 0 or step == last_step
         if is_epoch_end or step % first.log_every_steps == 0:
             trace = pack.recent(step)
-            rows = _training_rows(trace)
+            rows = _training_rows(trace, [batches.size(s) for s in range(step - len(trace), step)])
             now = time.monotonic()
             speed = images_logged * num_models / (now - logged_at)
             if is_epoch_end:
@@ -230,10 +230,11 @@ def train(
     ]
 
 
-def _training_rows(trace: Tensor) -> list[dict[str, float]]:
-    """Averages per image over the trace [n,4,K], one row a point: a small last batch counts by its images."""
-    total = trace.double().sum(0)
-    log_px, kl, loss = (total[:3] / total[3]).tolist()
+def _training_rows(trace: Tensor, batch_sizes: Sequence[int]) -> list[dict[str, float]]:
+    """Averages per image over the trace [n,3,K], one row a point: a small last batch counts by its images."""
+    sizes = torch.tensor(batch_sizes, dtype=torch.float64)
+    log_px, kl = (trace[:, :2].double().sum(0) / sizes.sum()).tolist()
+    loss = (trace[:, 2].double() * (sizes / sizes.sum()).unsqueeze(1)).sum(0).tolist()
     return [
         {"train/elbo": log_px[k] - kl[k], "train/log_px": log_px[k], "train/kl": kl[k], "train/loss": loss[k]}
         for k in range(trace.shape[-1])

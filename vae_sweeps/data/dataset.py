@@ -106,6 +106,10 @@ class Batches:
         self.steps_per_epoch = steps_per_epoch(len(self.images), batch_size)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
+    def size(self, step: int) -> int:
+        """The number of images in the batch of step `step`."""
+        return min(self.batch_size, len(self.images) - step % self.steps_per_epoch * self.batch_size)
+
     def __call__(self, step: int) -> Tensor:
         """Images [b,C,H,W] of step `step` (from 0) on the model's scale; b < batch size in an epoch's last step."""
         epoch, i = divmod(step, self.steps_per_epoch)

@@ -144,25 +144,22 @@ def test_diverged_and_failed_points_leave_the_others_alone(tmp_path) -> None:
     assert table.loc[1e38, "step"] >= 1
 
 
-def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path) -> None:
-    """The likelihood of one point of the pack raises: its neighbours train in smaller packs."""
-    (tmp_path / "fragile.py").write_text(
-        "from vae_sweeps.likelihoods import Gaussian\n"
-        "def fragile(num_models, sigma):\n"
-        "    assert 0.5 not in sigma, 'sigma is one half'\n"
-        "    return Gaussian(num_models, sigma)\n"
-    )
-    arguments = ["-m", "likelihood=gaussian", "likelihood._target_=fragile.fragile", "likelihood.sigma=0.1,0.5,0.7,1"]
-    code = f"import sys, runpy; sys.path[:0] = [{str(tmp_path)!r}, '.']; sys.argv[0] = 'launch.py'; "
-    # The plan builds every model once, so the point must fail only later: in training, after its config is accepted.
-    code += "import fragile; from vae_sweeps import building; building.cost = lambda p, s: lambda latent: 1.0; "
-    code += "runpy.run_path('launch.py', run_name='__main__')"
-    finished = subprocess.run(
-        [sys.executable, "-c", code, *arguments, *SMALL, f"output_dir={tmp_path}"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent.parent,
-    )
+FRAGILE = """
+from vae_sweeps.likelihoods import Gaussian
+
+class Fragile(Gaussian):
+    def log_prob(self, params, x):
+        assert 0.5 not in self.sigma, "sigma is one half"
+        return super().log_prob(params, x)
+"""
+
+
+def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monkeypatch) -> None:
+    """A user's likelihood raises for one point of the pack: its neighbours train in smaller packs."""
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    sigmas = ["likelihood=gaussian", "likelihood._target_=fragile.Fragile", "likelihood.sigma=0.1,0.5,0.7,1"]
+    finished = launch("-m", *sigmas, *SMALL, f"output_dir={tmp_path}")
     assert finished.returncode == 1, finished.stderr
     table = vae_sweeps.results(tmp_path).set_index("likelihood.sigma")
     assert table["status"].to_dict() == {0.1: "done", 0.5: "failed", 0.7: "done", 1.0: "done"}

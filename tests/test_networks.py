@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tests.conftest import make_point
 from vae_sweeps import layers, vae
 from vae_sweeps.building import build_vae, new_start, num_params
+from vae_sweeps.config import Point
 from vae_sweeps.noise import generator
 from vae_sweeps.vae import put_point, take_point
 
@@ -20,6 +21,11 @@ KERNELS = [2, 3, 4, 5]
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def conv_point(channels: list[int], kernel: int) -> Point:
+    point = make_point("arch=conv", "latent=3")
+    return replace(point, arch={**point.arch, "channels": channels, "kernel": kernel})
 
 
 def same(a: Tensor, b: Tensor) -> None:
@@ -94,7 +100,7 @@ def test_batch_norm_of_one_model_is_torchs_with_its_running_statistics() -> None
     [((1, 28, 28), [4, 6]), ((3, 8, 8), [2, 3, 4]), ((1, 6, 10), [5]), ((2, 16, 8), [1, 2, 1]), ((1, 2, 2), [3])],
 )
 def test_the_decoder_returns_to_the_encoders_size(shape, channels, kernel) -> None:
-    points = [make_point("arch=conv", f"arch.channels={channels}", f"arch.kernel={kernel}", "latent=3")] * 2
+    points = [conv_point(channels, kernel)] * 2
     pack = build_vae(points, shape)
     x = torch.rand(2, *shape)
     features = pack.encoder(x)
@@ -106,7 +112,7 @@ def test_the_decoder_returns_to_the_encoders_size(shape, channels, kernel) -> No
     ("size", "channels"), [((28, 28), [1, 1, 1]), ((28, 21), [1, 1]), ((7, 7), [1]), ((3, 5), [1, 1, 1])]
 )
 def test_sides_that_cannot_be_halved_are_refused_with_sides_that_can(size, channels) -> None:
-    point = make_point("arch=conv", f"arch.channels={channels}")
+    point = conv_point(channels, 4)
     with pytest.raises(ValueError, match=re.escape(f"arch.channels={channels}")) as raised:
         build_vae([point], (1, *size))
     message = str(raised.value)
@@ -205,7 +211,7 @@ def test_initial_weights_depend_on_the_seed_and_on_nothing_else_of_a_point() -> 
 def test_models_of_a_pack_do_not_see_each_other() -> None:
     """The gradient of one model's output is zero in every other model's weights."""
     for overrides in PACKS.values():
-        points = [make_point(*overrides, "latent=3", f"seed={seed}") for seed in range(3)]
+        points = [replace(make_point(*overrides), seed=seed) for seed in range(3)]
         pack = build_vae(points, (1, 8, 8))
         for k, point in enumerate(points):
             put_point(pack.state_dict(), k, 3, new_start(point, (1, 8, 8)).model)

@@ -53,7 +53,7 @@ def random_terms(num_models: int) -> Terms:
 
 @pytest.mark.parametrize(("mu", "sigma", "nats"), [(0.0, math.exp(-1), 0.5676676), (1.0, 1.0, 0.5), (0.0, 1.0, 0.0)])
 def test_closed_form_of_the_kl(mu, sigma, nats) -> None:
-    vae = drawn_vae([make_point(*SMALL, "latent=2")])
+    vae = drawn_vae([replace(make_point(*SMALL), latent=2)])
     scale = torch.full((1, 1, 2), sigma, dtype=torch.float64)
     kl = vae.kl_per_latent(Posterior(torch.full_like(scale, mu), scale, scale.log()))
     assert kl.flatten().tolist() == pytest.approx([nats, nats], abs=5e-8)
@@ -62,7 +62,7 @@ def test_closed_form_of_the_kl(mu, sigma, nats) -> None:
 @pytest.mark.parametrize("kind", POSTERIORS)
 def test_posterior_and_kl_equal_torchs(kind) -> None:
     """sigma from the raw output s as each kind defines it, and its KL to N(0,1)."""
-    vae = drawn_vae([make_point(*SMALL, f"posterior={kind}", "latent=3", f"seed={seed}") for seed in range(2)])
+    vae = drawn_vae([replace(make_point(*SMALL, f"posterior={kind}"), latent=3, seed=seed) for seed in range(2)])
     x = random_images()
     mu, raw = vae.heads(vae.encoder(x))
     sigma = {"logvar": (raw / 2).exp(), "softplus": (1 + raw.exp()).log(), "square": raw**2}[kind]
@@ -82,7 +82,10 @@ def test_padded_latents_are_inert(kind) -> None:
     points = [replace(make_point(*SMALL, f"posterior={kind}"), latent=latent, seed=latent) for latent in (2, 5)]
     vae = drawn_vae(points)
     x, eps = random_images(), noise_of(points)
-    assert (vae.kl_per_latent(vae.encode(x))[0, :, 2:] == 0).all()
+    anything = torch.full((2, NUM_IMAGES, 5), 0.3, dtype=torch.float64)
+    for q in (vae.encode(x), Posterior(anything, anything, anything.log())):
+        assert (vae.kl_per_latent(q)[0, :, 2:] == 0).all()
+        assert (vae.kl_per_latent(q)[1] != 0).all()
     assert (vae.encode(x).rsample(eps)[0, :, 2:] == 0).all()
     terms = elbo_terms(vae, x, eps)
     weights_of(points).loss(terms, step=0).sum().backward()
@@ -103,7 +106,7 @@ def test_padded_latents_are_inert(kind) -> None:
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_elbo_equals_one_written_with_torch_distributions(likelihood) -> None:
     """The 16-9-3-9-16 network written out in matrices."""
-    points = [make_point(*SMALL, f"likelihood={likelihood}", "latent=3", f"seed={seed}") for seed in range(2)]
+    points = [replace(make_point(*SMALL, f"likelihood={likelihood}"), latent=3, seed=seed) for seed in range(2)]
     vae = drawn_vae(points)
     x, eps = random_images().round(), noise_of(points)
     terms = elbo_terms(vae, x, eps)
@@ -149,14 +152,23 @@ CONVENTIONS = [
 ]
 
 
+def convention_point(convention: Sequence[str]) -> Point:
+    return make_point(*SMALL, *convention, "beta=0.3", "latent=3")
+
+
+def summed_over_batch(point: Point) -> Point:
+    return replace(point, objective=replace(point.objective, batch="sum"))
+
+
 @pytest.mark.parametrize("batch", ["mean", "sum"])
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=" ".join)
 def test_loss_is_the_sources_formula(convention, batch) -> None:
-    overrides = [*SMALL, *convention, "beta=0.3", "latent=3", f"objective.batch={batch}"]
-    sigmas = [0.1, 0.7] if "likelihood=gaussian" in convention else [None, None]
-    points = [
-        make_point(*overrides, f"seed={k}", *([f"likelihood.sigma={s}"] if s else [])) for k, s in enumerate(sigmas)
-    ]
+    point = convention_point(convention)
+    if batch == "sum":
+        point = summed_over_batch(point)
+    points = [point, replace(point, seed=1)]
+    if "sigma" in point.likelihood:
+        points[1] = replace(points[1], likelihood={**point.likelihood, "sigma": 0.7})
     vae = drawn_vae(points)
     x, eps = random_images(), noise_of(points)
     q = vae.encode(x)
@@ -171,7 +183,7 @@ def test_loss_is_the_sources_formula(convention, batch) -> None:
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=" ".join)
 def test_every_loss_is_a_multiple_of_the_beta_elbo(convention) -> None:
     """Gradient of loss = scale * gradient of (-log p(x|z) + beta_nats KL), for all weights."""
-    point = make_point(*SMALL, *convention, "beta=0.3", "latent=3")
+    point = convention_point(convention)
     vae = drawn_vae([point])
     weights = weights_of([point])
     terms = elbo_terms(vae, random_images(), noise_of([point]))
@@ -203,11 +215,9 @@ def test_beta_in_nats(overrides, shape, nats) -> None:
 
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=" ".join)
 def test_sum_over_the_batch_is_its_size_times_the_mean(convention) -> None:
-    mean, summed = (make_point(*convention, f"objective.batch={batch}", "beta=0.3") for batch in ("mean", "sum"))
-    terms = random_terms(1)
-    torch.testing.assert_close(
-        weights_of([summed]).loss(terms, 0), NUM_IMAGES * weights_of([mean]).loss(terms, 0), rtol=1e-12, atol=0
-    )
+    point, terms = convention_point(convention), random_terms(1)
+    summed = weights_of([summed_over_batch(point)]).loss(terms, step=0)
+    torch.testing.assert_close(summed, NUM_IMAGES * weights_of([point]).loss(terms, step=0), rtol=1e-12, atol=0)
 
 
 def test_beta_zero_leaves_the_likelihood_alone() -> None:
@@ -216,10 +226,15 @@ def test_beta_zero_leaves_the_likelihood_alone() -> None:
     torch.testing.assert_close(loss, -terms.log_px.mean(1), rtol=1e-12, atol=0)
 
 
+def with_warmup(beta: float, epochs: float) -> Point:
+    point = make_point()
+    return replace(point, beta=beta, objective=replace(point.objective, warmup_epochs=epochs))
+
+
 def test_warmup_grows_beta_linearly_for_each_point_of_a_pack() -> None:
     """Over 4, 0 and 1.5 epochs of 10 steps; recovered from loss = -log p + beta(step) KL."""
     betas, epochs = [2.0, 0.5, 1.0], [4, 0, 1.5]
-    points = [make_point(f"beta={b}", f"objective.warmup_epochs={e}") for b, e in zip(betas, epochs, strict=True)]
+    points = [with_warmup(b, e) for b, e in zip(betas, epochs, strict=True)]
     terms, weights = random_terms(3), weights_of(points, steps_per_epoch=10)
     for step, shares in {
         0: [0.0, 1.0, 0.0],

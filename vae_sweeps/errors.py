@@ -13,9 +13,11 @@ UserErrors = (ValueError, HydraException, OmegaConfBaseException)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: list[BaseException] = []  # an error raised again may be its own cause's context
     link: BaseException | None = error
-    while link is not None:
+    while link is not None and link not in seen:
         yield link
+        seen.append(link)
         link = link.__cause__ or link.__context__
 
 

@@ -81,7 +81,8 @@ def _flat(folder: Path) -> dict[str, Any]:
             flat |= {f"{name}.{inner}": v for inner, v in value.items()}
         else:
             flat[str(name)] = value
-    return {key: value for key, value in flat.items() if key.split(".")[0] not in not_numbers() and key != "data.root"}
+    skipped = not_numbers()
+    return {k: v for k, v in flat.items() if k.split(".")[0] not in skipped and k != "data.root"}
 
 
 def to_file(table: pd.DataFrame, path: Path) -> None:

@@ -1,13 +1,18 @@
 """The command `vae-sweeps`: what is there, without training anything."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 OutputDir = Annotated[Path, typer.Option(help="The folder that holds runs/ and sweeps/ (launch.py's output_dir).")]
+
+
+def _refuse(line: str) -> NoReturn:
+    typer.echo(f"error: {' '.join(line.split())}", err=True)
+    raise typer.Exit(2)
 
 
 @app.callback()
@@ -28,11 +33,15 @@ def results(
     try:
         folders, swept = table.find_runs(sweep if sweep is not None else output_dir, output_dir)
         frame = table.make_table(folders, swept)
-        for path in filter(None, (csv, parquet)):
-            table.to_file(frame, path)
-            typer.echo(f"{len(frame)} rows written to {path}")
     except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        _refuse(str(error))
+    for option, path in (("csv", csv), ("parquet", parquet)):
+        if path is None:
+            continue
+        try:
+            table.to_file(frame, path)
+        except OSError as error:
+            _refuse(f"--{option}={path}: cannot be written ({error.strerror}); must be a file in a folder that exists")
+        typer.echo(f"{len(frame)} rows written to {path}")
     if csv is None and parquet is None:
         summary.show(frame, swept)

@@ -127,7 +127,7 @@ class Point:
     latent: int = _at_least(1, "a whole number")
     posterior: str = _one_of("logvar", "softplus", "square")
     seed: int = _at_least(0, "a whole number")
-    epochs: int | None = _or_null(1)
+    epochs: int | None = key("a whole number >= 1, or null where steps is set", lambda v: v is None or v >= 1)
     steps: int | None = _or_null(1)
     batch_size: int = _at_least(1, "a whole number")
     precision: str = _one_of("fp32", "fp64")
@@ -168,30 +168,45 @@ def to_point(cfg: DictConfig) -> Point:
 
     Raises ValueError with the key, its value and what is allowed.
     """
+    _check_names(cfg)
     for full_key, spec, value in _checked_fields(cfg):
         if not spec.metadata["check"](value):
-            raise ValueError(f"{full_key}={_plain(value)}: must be {spec.metadata['allowed']}")
+            raise ValueError(f"{full_key}={_as_typed(value)}: must be {spec.metadata['allowed']}")
     cfg = cfg.copy()
     if cfg.steps is not None:
         cfg.epochs = None  # steps win, and a point has one length
     elif cfg.epochs is None:
-        raise ValueError("epochs=null: set epochs or steps to a whole number >= 1")
+        raise ValueError("epochs=null: must be a whole number >= 1 where steps is null; set one of the two")
     _check_together(cfg)
     if cfg.data.get("root") is not None:
         cfg.data.root = str(Path(cfg.data.root).expanduser().resolve())  # notebooks open runs from other folders
     return from_container(OmegaConf.to_container(cfg, resolve=True))
 
 
+def _check_names(cfg: DictConfig) -> None:
+    known = known_keys("")
+    for name in map(str, cfg):
+        if name not in known:
+            raise ValueError(f"{name}={_as_typed(cfg[name])}: no such key; {did_you_mean(name, known)}")
+    for name in known:
+        if name not in cfg or OmegaConf.is_missing(cfg, name):
+            raise ValueError(f"~{name}: must not be left out; every point has {name}, {describe(name)}")
+
+
 def _check_together(cfg: DictConfig) -> None:
     target = str(cfg.likelihood.get("_target_"))
-    if target.endswith("Bernoulli") and list(cfg.data.get("pixel_range", [0, 1])) != [0, 1]:
-        raise ValueError("likelihood=bernoulli: pixels must be in [0,1]; set data.pixel_range=[0,1]")
+    pixel_range = cfg.data.get("pixel_range", [0, 1])
+    if target.endswith("Bernoulli") and list(pixel_range) != [0, 1]:
+        raise ValueError(
+            f"data.pixel_range={_as_typed(pixel_range)}: must be [0,1] with likelihood=bernoulli; "
+            "or choose likelihood=gaussian"
+        )
     if cfg.objective.error == "squared" and not isinstance(cfg.likelihood.get("sigma"), float | int):
         raise ValueError(
-            "objective.error=squared: needs likelihood=gaussian with a number as likelihood.sigma; "
-            "use objective.error=nll here"
+            "objective.error=squared: must be nll unless likelihood.sigma is a number; "
+            "add likelihood=gaussian, or take objective=elbo instead of mse"
         )
-    if cfg.sweep is not None and (not cfg.sweep.strip(".") or "/" in cfg.sweep or len(cfg.sweep) > 100):
+    if cfg.sweep is not None and (not cfg.sweep.strip(". ") or "/" in cfg.sweep or len(cfg.sweep) > 100):
         raise ValueError(f"sweep={cfg.sweep}: must be a folder's name of at most 100 characters, without /")
 
 
@@ -244,11 +259,38 @@ def describe(full_key: str) -> str | None:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """`name`'s nearest neighbour among `known` and the whole list, for the end of an error line."""
-    near = difflib.get_close_matches(name, known, n=1)
+    """`name`'s nearest neighbours among `known` and the whole list, for the end of an error line."""
     public = sorted({k for k in known if not k.rpartition(".")[2].startswith("_")})
-    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(public)}"
+    own = name.rpartition(".")[2]
+    closeness = {k: difflib.SequenceMatcher(None, own, k.rpartition(".")[2]).ratio() for k in public}
+    best = max(0.6, *closeness.values()) if closeness else 1.0
+    near = " or ".join(k for k in public if closeness[k] == best)
+    return (f"did you mean {near}? " if near else "") + f"known: {', '.join(public) or 'none'}"
 
 
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+def is_schema(group: str, choice: str) -> bool:
+    """Whether Hydra lists `choice` in `group` only because a schema is stored there."""
+    return (group, choice) in GROUP_SCHEMAS
+
+
+def choices_with(full_key: str) -> list[str]:
+    """The choices of a group whose schema has `full_key`, for groups where each choice has its own keys."""
+    group, _, name = full_key.rpartition(".")
+    return [
+        choice.removesuffix("_schema")
+        for (of_group, choice), schema in GROUP_SCHEMAS.items()
+        if of_group == group and name in {f.name for f in fields(schema)}
+    ]
+
+
+def _as_typed(value: Any) -> str:
+    """A value as one would write it in a command."""
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(_as_typed, value))}]"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)

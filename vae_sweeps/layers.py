@@ -17,10 +17,12 @@ def slots(tensor: Tensor, num_models: int) -> Tensor:
     return tensor.view(num_models, tensor.shape[0] // num_models, *tensor.shape[1:])
 
 
-def _uniform(tensor: Tensor, fan_in: int, generator: torch.Generator) -> None:
+def _draw(layer: "Linear | Conv2d | ConvTranspose2d", fan_in: int, generator: torch.Generator) -> None:
+    """U(-a, a) with a = 1/sqrt(fan_in) for weights and biases, as PyTorch's own layers have it."""
     bound = 1 / math.sqrt(fan_in)
     with torch.no_grad():
-        tensor.uniform_(-bound, bound, generator=generator)
+        for parameter in layer.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
 
 
 class Linear(nn.Module):
@@ -30,11 +32,6 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(num_models, num_in, num_out))
         self.bias = nn.Parameter(torch.zeros(num_models, 1, num_out))
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """U(-a, a) with a = 1/sqrt(fan in), as PyTorch's own layers."""
-        _uniform(self.weight, self.weight.shape[1], generator)
-        _uniform(self.bias, self.weight.shape[1], generator)
 
     def forward(self, x: Tensor) -> Float[Tensor, "K B out"]:
         if x.dim() == 2:
@@ -54,13 +51,6 @@ class Conv2d(nn.Module):
         self.weight = nn.Parameter(torch.zeros(num_models * num_out, num_in, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(num_models * num_out)) if bias else None
 
-    def initialise(self, generator: torch.Generator) -> None:
-        """U(-a, a) with a = 1/sqrt(fan in), as PyTorch's own layers."""
-        fan_in = self.weight[0].numel()
-        _uniform(self.weight, fan_in, generator)
-        if self.bias is not None:
-            _uniform(self.bias, fan_in, generator)
-
     def forward(self, x: Tensor) -> Float[Tensor, "B Kout H W"]:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
 
@@ -74,13 +64,6 @@ class ConvTranspose2d(nn.Module):
         self.output_padding = stride - kernel + 2 * self.padding  # makes the output exactly stride times the input
         self.weight = nn.Parameter(torch.zeros(num_models * num_in, num_out, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(num_models * num_out)) if bias else None
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """U(-a, a) with a = 1/sqrt(out * kernel^2), as PyTorch's own layers."""
-        fan_in = self.weight[0].numel()
-        _uniform(self.weight, fan_in, generator)
-        if self.bias is not None:
-            _uniform(self.bias, fan_in, generator)
 
     def forward(self, x: Tensor) -> Float[Tensor, "B Kout H W"]:
         return F.conv_transpose2d(
@@ -121,5 +104,7 @@ class BatchNorm2d(nn.Module):
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """Draw every layer's weights from `generator`, in the order of `model.modules()`."""
     for module in model.modules():
-        if isinstance(module, Linear | Conv2d | ConvTranspose2d):
-            module.initialise(generator)
+        if isinstance(module, Linear):
+            _draw(module, module.weight.shape[1], generator)
+        elif isinstance(module, Conv2d | ConvTranspose2d):
+            _draw(module, module.weight[0].numel(), generator)

@@ -213,7 +213,7 @@ def _cut(folder: Path) -> str:
 
 def _swap(folder: Path) -> str:
     shutil.copy(folder / TRAIN_IMAGES, folder / TRAIN_LABELS)
-    return f"{folder / TRAIN_LABELS}: magic number 2051, expected 2049: not an IDX file of labels"
+    return f"{folder / TRAIN_LABELS}: magic number 2051, expected 2049: not an IDX file of labels; copy it again"
 
 
 def _shorten(folder: Path) -> str:
@@ -321,3 +321,16 @@ def test_a_process_of_its_own_says_one_line_and_exits_with_2(tmp_path, arguments
     assert ended.stderr.startswith(f"error: {expected}")
     assert ended.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["data=null"], "Config group override must be a string or a list"),
+        (["-m", "beta=glob(*)"], "beta=glob(*): stands for no value; must be a list of values"),
+        (["-m", "device=cpu,tpu"], "device: must be one value; it holds for the whole sweep"),
+        (["-m", "beta=0,1", "sweep=a,b"], "sweep: must be one value; it holds for the whole sweep"),
+    ],
+)
+def test_commands_that_make_no_grid(refused, arguments: list[str], line: str) -> None:
+    assert line in refused(*arguments)

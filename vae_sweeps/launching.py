@@ -21,9 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from vae_sweeps import building, claims, machine, points, progress, store, summary
 from vae_sweeps.config import GROUP_SCHEMAS, Point, not_numbers, to_point
@@ -37,6 +35,11 @@ INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 # The worst that happened in this process: a sweeper may launch several times.
 _exit_code = 0
 _wants_traceback = False
+# Until a config is composed, whatever goes wrong lies in the command.
+_has_composed = False
+
+# One value for all points of a sweep: they say how the launch works, not what a point is.
+_OF_THE_LAUNCH = ("device", "output_dir", "sweep", "overwrite", "checkpoint_every_s")
 
 
 def register_schemas() -> None:
@@ -67,14 +70,15 @@ def _exit_refused(line: str) -> NoReturn:
 
 def through_the_door(main: Callable[[], Any]) -> None:
     """Run Hydra's `main`: a user's mistake is one line on stderr and exit code 2 (HYDRA_FULL_ERROR=1: a traceback)."""
-    global _wants_traceback
+    global _wants_traceback, _has_composed
+    _has_composed = False
     _wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its errors through instead of printing them its own way
     progress.start_logging()
     try:
         main()
-    except (RefusedError, HydraException, OmegaConfBaseException) as error:
-        if _wants_traceback:
+    except (RefusedError, *UserErrors) as error:
+        if _wants_traceback or (_has_composed and not isinstance(error, RefusedError)):
             raise
         _exit_refused(str(error) if isinstance(error, RefusedError) else one_line(error))
     sys.exit(_exit_code)
@@ -89,6 +93,8 @@ def expand_grid(config_loader: ConfigLoader, arguments: Sequence[str]) -> list[l
             raise RefusedError(f"{override.input_line}: a grid needs a list of values, not an interval")
         if override.is_sweep_override():
             choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            if not choices[key]:
+                raise RefusedError(f"{override.input_line}: stands for no value; must be a list of values")
         else:
             choices[key] = [f"{key}={override.get_value_element_as_str()}"]
     return [list(job) for job in itertools.product(*choices.values())]
@@ -96,6 +102,8 @@ def expand_grid(config_loader: ConfigLoader, arguments: Sequence[str]) -> list[l
 
 def launch_one(cfg: DictConfig) -> None:
     """Train the one point of a command without -m."""
+    global _has_composed
+    _has_composed = True
     try:
         with _checking():
             point = to_point(cfg)
@@ -110,6 +118,7 @@ def launch_sweep(
     config_loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]
 ) -> list[JobReturn]:
     """Train the points that `job_overrides` describe; one return value each, in their order."""
+    global _has_composed
     sweep_points = []
     with _checking():
         for overrides in job_overrides:
@@ -119,6 +128,9 @@ def launch_sweep(
             sweep_points.append(to_point(cfg))
     command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(config.hydra.overrides.task))
     swept = [override.key_or_group for override in command if override.is_sweep_override()]
+    for key in set(swept) & set(_OF_THE_LAUNCH):
+        raise RefusedError(f"{key}: must be one value; it holds for the whole sweep")
+    _has_composed = True
     first = sweep_points[0]
     name = first.sweep or default_sweep_name(points.short_name(first.data["_target_"]), command, swept)
     values = _launch(sweep_points, job_overrides, sweep=name, swept=swept)

@@ -81,7 +81,9 @@ def read_idx(path: Path, num_dims: Literal[1, 3]) -> UInt8[np.ndarray, "..."]:
     expected_magic = 0x0800 + num_dims  # 08: unsigned bytes
     if magic != expected_magic:
         kind = "images" if num_dims == 3 else "labels"
-        raise ValueError(f"{path}: magic number {magic}, expected {expected_magic}: not an IDX file of {kind}")
+        raise ValueError(
+            f"{path}: magic number {magic}, expected {expected_magic}: not an IDX file of {kind}; copy it again"
+        )
     expected_bytes = header_bytes + math.prod(shape)
     if len(content) != expected_bytes:
         flaw = "truncated" if len(content) < expected_bytes else "too long"

@@ -87,7 +87,7 @@ def _circumstances(vae: VAE, k: int, point: Point, dataset: Dataset, outcome: Ou
         "status": outcome.status,
         "step": outcome.step,
         "beta_nats": objective.beta_nats(point, dataset.image_shape),
-        "sigma": None if sigma is None else float(sigma[k]),
+        "sigma": None if sigma is None else sigma[k].item(),
         "num_params": num_params(point, dataset.image_shape),
         "time_s": outcome.time_s,
         "images_per_s": num_images / outcome.time_s,

@@ -42,7 +42,7 @@ def tell(output_dir: str | Path, folders: Sequence[Path], sweep_folder: Path | N
     all_runs, swept = table.find_runs(sweep_folder)
     table.to_file(table.make_table(all_runs, swept), sweep_folder / "results.parquet")
     written = [sweep_folder / "results.parquet"]
-    picture = mosaic(all_runs)
+    picture = mosaic(all_runs, swept)
     if picture is not None:
         buffer = BytesIO()
         picture.save(buffer, format="PNG")
@@ -89,21 +89,24 @@ def _cell(name: str, value: Any) -> str:
     return str(value)
 
 
-def mosaic(folders: Sequence[Path]) -> Any:
-    """Samples of every point, beta down and latent across, of the lowest seed; None without points."""
-    frame = table.make_table(folders).sort_values("seed", kind="stable")
+def mosaic(folders: Sequence[Path], swept: Sequence[str]) -> Any:
+    """Samples of every point, of the lowest seed; beta, behind what else was swept, down and latent across."""
+    frame = table.make_table(folders, swept).sort_values("seed", kind="stable")
     if frame.empty:
         return None
     runs = {folder.name: folder for folder in folders}
-    betas, latents = sorted(set(frame["beta"])), sorted(set(frame["latent"]))
+    others = [key for key in swept if key in frame and key not in ("beta", "latent", "seed")]
+    rows = list(zip(*(frame[key] for key in [*others, "beta"]), strict=True))
+    row_order = list(dict.fromkeys(rows)) if others else sorted(set(rows))
+    latents = sorted(set(frame["latent"]))
     cells: dict[tuple[int, int], Any] = {}
-    columns = (frame[name] for name in ("beta", "latent", "run", "status"))
-    for beta, latent, run, status in zip(*columns, strict=True):
-        cell = betas.index(beta), latents.index(latent)
+    for row, latent, run, status in zip(rows, frame["latent"], frame["run"], frame["status"], strict=True):
+        cell = row_order.index(row), latents.index(latent)
         if cell not in cells:
             cells[cell] = _samples(runs[run]) if status == "done" else str(status)
+    labels = [" ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in row) for row in row_order]
     return pictures.mosaic(
-        cells, [f"{beta:g}" for beta in betas], [str(n) for n in latents], row_name="beta", column_name="latent"
+        cells, labels, [str(n) for n in latents], row_name=" ".join([*others, "beta"]), column_name="latent"
     )
 
 

@@ -49,6 +49,7 @@ def make_table(folders: Sequence[Path], swept: Sequence[str] = ()) -> pd.DataFra
     configs = {folder: _flat(folder) for folder in folders if (folder / store.CONFIG).exists()}
     shared = set.intersection(*(set(config) for config in configs.values())) if configs else set()
     varying = sorted(k for k in shared if len({str(config[k]) for config in configs.values()}) > 1)
+    varying = [key for key in varying if not key.endswith("._target_")]  # the columns data, arch, likelihood say it
     keys = dict.fromkeys(["beta", "latent", *swept, *varying])
     columns = [key for key in keys if key in shared and key not in _LEADING]
     rows = [_row(folder, config, columns) for folder, config in configs.items()]

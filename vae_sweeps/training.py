@@ -61,6 +61,11 @@ def clip_gradients(parameters: Sequence[Tensor], num_models: int, max_norm: floa
         g.mul_(factor)
 
 
+def _moment(vae: VAE, optimiser: torch.optim.Adam, moment: str) -> dict[str, Tensor]:
+    """Adam's `exp_avg` or `exp_avg_sq`, named as the parameters are; the tensors themselves, not copies."""
+    return {name: optimiser.state[parameter][moment] for name, parameter in vae.named_parameters()}
+
+
 @dataclass
 class _Pack:
     """A pack in training: the stacked model and optimiser, and what each point owns of them."""
@@ -95,17 +100,14 @@ class _Pack:
         """Checkpoint every point that is alive."""
         trace = self.recent(step) if self.trace else torch.empty(0, 3, len(self.points))
         model = dict(self.vae.state_dict())
-        moments: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}}
-        for name, parameter in self.vae.named_parameters():
-            for moment, tensors in moments.items():
-                tensors[name] = self.optimiser.state[parameter][moment]
+        exp_avg, exp_avg_sq = (_moment(self.vae, self.optimiser, name) for name in ("exp_avg", "exp_avg_sq"))
         for k in self.living:
             start, num_models = self.starts[k], len(self.points)
             fresh = Checkpoint(
                 step=step,
                 model=take_point(model, k, num_models, start.model),
-                exp_avg=take_point(moments["exp_avg"], k, num_models, start.exp_avg),
-                exp_avg_sq=take_point(moments["exp_avg_sq"], k, num_models, start.exp_avg_sq),
+                exp_avg=take_point(exp_avg, k, num_models, start.exp_avg),
+                exp_avg_sq=take_point(exp_avg_sq, k, num_models, start.exp_avg_sq),
                 trace=trace[:, :, k].clone(),
                 time_s=self.time_s(k),
                 image_shape=start.image_shape,
@@ -139,14 +141,11 @@ def _start(
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
-    moments = {
-        moment: {name: optimiser.state[parameter][moment] for name, parameter in vae.named_parameters()}
-        for moment in ("exp_avg", "exp_avg_sq")
-    }
+    exp_avg, exp_avg_sq = (_moment(vae, optimiser, name) for name in ("exp_avg", "exp_avg_sq"))
     for k, start in enumerate(starts):
         put_point(state, k, num_models, start.model)
-        put_point(moments["exp_avg"], k, num_models, start.exp_avg)
-        put_point(moments["exp_avg_sq"], k, num_models, start.exp_avg_sq)
+        put_point(exp_avg, k, num_models, start.exp_avg)
+        put_point(exp_avg_sq, k, num_models, start.exp_avg_sq)
     pack = _Pack(vae, points, folders, optimiser, starts)
     pack.trace = list(torch.stack([start.trace for start in starts], dim=-1).to(device))
     return pack

@@ -28,8 +28,9 @@ from torch import Tensor, nn
 
 from vae_sweeps import launching, machine
 from vae_sweeps.building import build_vae, new_start
-from vae_sweeps.config import Point, to_point
+from vae_sweeps.config import to_point
 from vae_sweeps.data.dataset import Dataset
+from vae_sweeps.schema import Point
 from vae_sweeps.training import train
 
 NUM_IMAGES, NUM_PIXELS = 3500, 784

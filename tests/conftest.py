@@ -14,8 +14,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from vae_sweeps import launching
-from vae_sweeps.config import Point, to_point
+from vae_sweeps.config import to_point
 from vae_sweeps.data.dataset import Dataset, fingerprint
+from vae_sweeps.schema import Point
 
 ROOT = Path(__file__).resolve().parent.parent
 

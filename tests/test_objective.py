@@ -13,9 +13,9 @@ from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 from tests.conftest import make_point
 from vae_sweeps import objective
 from vae_sweeps.building import build_vae, new_start
-from vae_sweeps.config import Point
 from vae_sweeps.noise import PosteriorNoise
 from vae_sweeps.objective import Terms, Weights, beta_nats, elbo_terms
+from vae_sweeps.schema import Point
 from vae_sweeps.vae import VAE, Posterior, put_point
 
 SHAPE = (1, 4, 4)

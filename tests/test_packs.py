@@ -11,9 +11,9 @@ from tests.conftest import make_dataset, make_point
 from vae_sweeps import store
 from vae_sweeps.building import build_vae, new_start
 from vae_sweeps.checkpoint import available
-from vae_sweeps.config import Point
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.metrics.elbo import evaluate_split
+from vae_sweeps.schema import Point
 from vae_sweeps.training import DTYPES, train
 from vae_sweeps.vae import put_point
 

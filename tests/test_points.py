@@ -15,8 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from tests.conftest import ROOT, make_point
 from vae_sweeps import launching
 from vae_sweeps.building import build_vae, cost
-from vae_sweeps.config import Point
 from vae_sweeps.points import Cost, group, pack_key, run_id, run_name
+from vae_sweeps.schema import Point
 
 SHAPE = (1, 28, 28)
 GAUSSIAN = "likelihood=gaussian"

@@ -11,9 +11,9 @@ import torch
 
 from tests.conftest import float_dataset, make_point
 from vae_sweeps.building import build_vae, new_start
-from vae_sweeps.config import Point
 from vae_sweeps.metrics.elbo import SplitTerms, evaluate_split
 from vae_sweeps.metrics.latent import active_units
+from vae_sweeps.schema import Point
 from vae_sweeps.training import train
 
 EIGENVALUES = torch.tensor([4.0, 2.5, 1.5, 0.8, 0.3, 0.2, 0.1, 0.05], dtype=torch.float64)

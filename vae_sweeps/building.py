@@ -11,10 +11,10 @@ from hydra.utils import instantiate
 
 from vae_sweeps import vae
 from vae_sweeps.checkpoint import Checkpoint
-from vae_sweeps.config import Point
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.noise import generator
 from vae_sweeps.points import Cost
+from vae_sweeps.schema import Point
 from vae_sweeps.vae import VAE
 
 

@@ -24,8 +24,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from vae_sweeps import building, claims, machine, points, progress, store, summary
-from vae_sweeps.config import GROUP_SCHEMAS, Point, not_numbers, to_point
+from vae_sweeps.config import not_numbers, to_point
 from vae_sweeps.errors import UserErrors, one_line
+from vae_sweeps.schema import GROUP_SCHEMAS, Point
 from vae_sweeps.worker import Conditions, run_pack
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from vae_sweeps import checkpoint, objective
 from vae_sweeps.building import build_vae, load_dataset
-from vae_sweeps.config import Point, read_point
+from vae_sweeps.config import read_point
 from vae_sweeps.data.dataset import for_evaluation, to_model
 from vae_sweeps.noise import generator
+from vae_sweeps.schema import Point
 from vae_sweeps.training import DTYPES
 from vae_sweeps.vae import VAE
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vae_sweeps.config import Point
+from vae_sweeps.schema import Point
 from vae_sweeps.vae import VAE
 
 

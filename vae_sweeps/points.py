@@ -7,7 +7,8 @@ from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
-from vae_sweeps.config import GROUP_SCHEMAS, Point, not_numbers, to_container
+from vae_sweeps.config import not_numbers, to_container
+from vae_sweeps.schema import GROUP_SCHEMAS, Point
 
 # Raised when a change of the code changes the numbers of old configs.
 SCHEMA_VERSION = 1

@@ -15,10 +15,10 @@ import torch
 from vae_sweeps import loading, objective, pictures, plots, store
 from vae_sweeps.building import num_params
 from vae_sweeps.checkpoint import Checkpoint
-from vae_sweeps.config import Point
 from vae_sweeps.data.dataset import SPLITS, Dataset, steps_per_epoch
 from vae_sweeps.metrics.elbo import SplitTerms, evaluate_split
 from vae_sweeps.metrics.latent import active_units
+from vae_sweeps.schema import Point
 from vae_sweeps.training import DTYPES, Outcome
 from vae_sweeps.vae import VAE, take_point
 

@@ -14,7 +14,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from vae_sweeps import claims
-from vae_sweeps.config import Point, to_container
+from vae_sweeps.config import to_container
+from vae_sweeps.schema import Point
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from vae_sweeps import checkpoint, objective, store
 from vae_sweeps.checkpoint import Checkpoint
-from vae_sweeps.config import Point
 from vae_sweeps.data.dataset import Batches, Dataset
 from vae_sweeps.layers import slots
 from vae_sweeps.metrics.elbo import evaluate_split
 from vae_sweeps.noise import PosteriorNoise
+from vae_sweeps.schema import Point
 from vae_sweeps.vae import VAE, put_point, take_point
 
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64}

@@ -11,8 +11,9 @@ import torch
 
 from vae_sweeps import checkpoint, claims, progress, store
 from vae_sweeps.building import build_vae, load_dataset, new_start
-from vae_sweeps.config import Point, read_point
+from vae_sweeps.config import read_point
 from vae_sweeps.recording import record
+from vae_sweeps.schema import Point
 from vae_sweeps.training import Progress, train
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,148 @@
+"""The schema of a point: names, types and allowed values. The defaults stand in conf/*.yaml, for people to read.
+
+A point is one resolved config. Fields marked `numbers=False` cannot change its numbers and are left out of its id.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "silu", "gelu", "tanh")
+
+
+def key(allowed: str, check: Any, *, numbers: bool = True, default: Any = MISSING) -> Any:
+    """A config field: `allowed` says in words what `check(value)` accepts."""
+    return field(default=default, metadata={"allowed": allowed, "check": check, "numbers": numbers})
+
+
+def _one_of(*names: str, numbers: bool = True) -> Any:
+    return key("one of " + ", ".join(names), lambda v: v in names, numbers=numbers)
+
+
+def _at_least(low: float, kind: str = "a number") -> Any:
+    return key(f"{kind} >= {low:g}", lambda v: v >= low and v < float("inf"))
+
+
+def _or_null(low: int, kind: str = "a whole number", **more: Any) -> Any:
+    return key(f"{kind} >= {low}, or null", lambda v: v is None or v >= low, **more)
+
+
+def _free(allowed: str, *, numbers: bool = True, default: Any = MISSING) -> Any:
+    return key(allowed, lambda v: True, numbers=numbers, default=default)
+
+
+def _sigma_is_allowed(sigma: float | str) -> bool:
+    return sigma in ("learned", "optimal") if isinstance(sigma, str) else 0 < sigma < float("inf")
+
+
+@dataclass
+class Mnist:
+    """Keys of the IDX family; `root` is a place and does not change the numbers: the data's fingerprint does."""
+
+    _target_: str = _free("a function that returns a Dataset")
+    root: str | None = _free("a folder", numbers=False)
+    binarize: str = _one_of("none", "static", "dynamic")
+    pixel_range: list[float] = key("[0,1] or [-1,1]", lambda v: list(v) in ([0, 1], [-1, 1]))
+    seed: int = _at_least(0, "a whole number")
+
+
+@dataclass
+class Mlp:
+    _target_: str = _free("a function that returns an encoder and a decoder")
+    hidden: list[int] = key("a list of whole numbers >= 1, or [] for a linear model", lambda v: all(n >= 1 for n in v))
+    activation: str = _one_of(*ACTIVATIONS)
+
+
+@dataclass
+class Conv:
+    _target_: str = _free("a function that returns an encoder and a decoder")
+    channels: list[int] = key(
+        "a list of at least one whole number >= 1", lambda v: len(v) >= 1 and all(n >= 1 for n in v)
+    )
+    kernel: int = key("a whole number from 2 to 11", lambda v: 2 <= v <= 11)
+    batch_norm: bool = _free("true or false")
+    activation: str = _one_of(*ACTIVATIONS)
+
+
+@dataclass
+class Bernoulli:
+    _target_: str = _free("a likelihood")
+
+
+@dataclass
+class Gaussian:
+    _target_: str = _free("a likelihood")
+    sigma: int | float | str = key("a number > 0 (a standard deviation), learned, or optimal", _sigma_is_allowed)
+
+
+@dataclass
+class Objective:
+    """How the training loss weighs its two terms; see `vae_sweeps.objective` for what each choice is in nats."""
+
+    error: str = _one_of("nll", "squared")
+    pixels: str = _one_of("sum", "mean")
+    latents: str = _one_of("sum", "mean")
+    batch: str = _one_of("mean", "sum")
+    warmup_epochs: float = _at_least(0)
+
+
+@dataclass
+class Optim:
+    lr: float = key("a number > 0", lambda v: 0 < v < float("inf"))
+    betas: list[float] = key("two numbers in [0, 1)", lambda v: len(v) == 2 and all(0 <= b < 1 for b in v))
+    eps: float = key("a number > 0", lambda v: 0 < v < float("inf"))
+    weight_decay: float = _at_least(0)
+    lr_decay_per_epoch: float = key("a number in (0, 1]", lambda v: 0 < v <= 1)
+    clip_norm: float | None = key("a number > 0, or null", lambda v: v is None or 0 < v < float("inf"))
+
+
+@dataclass
+class Evaluation:
+    seed: int = _at_least(0, "a whole number")
+    batch_size: int = _at_least(1, "a whole number")
+
+
+@dataclass
+class Tracker:
+    pass
+
+
+@dataclass
+class Point:
+    """One resolved config: everything that a run's numbers depend on, and where it goes."""
+
+    data: Any = _free("a group of conf/data")
+    arch: Any = _free("a group of conf/arch")
+    likelihood: Any = _free("a group of conf/likelihood")
+    objective: Objective = _free("a group of conf/objective")
+    optim: Optim = _free("a group of conf/optim")
+    evaluation: Evaluation = _free("a group of conf/evaluation", numbers=False)
+    tracker: Tracker = _free("a group of conf/tracker", numbers=False)
+
+    beta: float = _at_least(0)
+    latent: int = _at_least(1, "a whole number")
+    posterior: str = _one_of("logvar", "softplus", "square")
+    seed: int = _at_least(0, "a whole number")
+    epochs: int | None = key("a whole number >= 1, or null where steps is set", lambda v: v is None or v >= 1)
+    steps: int | None = _or_null(1)
+    batch_size: int = _at_least(1, "a whole number")
+    precision: str = _one_of("fp32", "fp64")
+
+    device: str = _free("auto, cpu, cuda, cuda:N or mps", numbers=False)
+    max_pack: int | None = _or_null(1, numbers=False)
+    log_every_steps: int = key("a whole number >= 1", lambda v: v >= 1, numbers=False)
+    checkpoint_every_s: float = key("a number >= 0", lambda v: v >= 0, numbers=False)
+    output_dir: str = _free("a folder", numbers=False)
+    sweep: str | None = _free("a name", numbers=False)
+    overwrite: bool = _free("true or false", numbers=False)
+
+
+# The groups with a schema of their own: (group, choice's schema name) -> dataclass, for Hydra's ConfigStore.
+GROUP_SCHEMAS: dict[tuple[str, str], type] = {
+    ("data", "mnist_schema"): Mnist,
+    ("arch", "mlp_schema"): Mlp,
+    ("arch", "conv_schema"): Conv,
+    ("likelihood", "bernoulli_schema"): Bernoulli,
+    ("likelihood", "gaussian_schema"): Gaussian,
+}

@@ -10,9 +10,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 import hydra
 from omegaconf import DictConfig
 
-from vae_sweeps import launching
+from vae_sweeps import composing, launching
 
-launching.register_schemas()
+composing.register_schemas()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -20,15 +20,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from vae_sweeps import launching, machine
+from vae_sweeps import machine
 from vae_sweeps.building import build_vae, new_start
-from vae_sweeps.config import to_point
+from vae_sweeps.composing import compose_point
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.schema import Point
 from vae_sweeps.training import train
@@ -133,18 +131,13 @@ def time_pack(points: list[Point], dataset: Dataset, folder: Path) -> float:
 
 def main() -> None:
     logging.disable()
-    launching.register_schemas()
     machine.prepare(torch.device("cpu"))
     dataset, console = digits(), Console(width=100)
-    with initialize_config_dir(str(Path(__file__).resolve().parent.parent / "conf"), version_base="1.3"):
-        for name, hidden, latent, batch_size in NETWORKS:
-            points = []
-            for seed in range(9):
-                overrides = [f"arch.hidden={hidden}", f"latent={latent}", f"batch_size={batch_size}", f"seed={seed}"]
-                cfg = compose("config", [*overrides, "steps=1000000", "log_every_steps=1000000"])
-                OmegaConf.set_struct(cfg, False)
-                points.append(to_point(cfg))
-            measure(name, points, dataset, console)
+    for name, hidden, latent, batch_size in NETWORKS:
+        overrides = [f"arch.hidden={hidden}", f"latent={latent}", f"batch_size={batch_size}"]
+        overrides += ["steps=1000000", "log_every_steps=1000000"]
+        points = [compose_point([*overrides, f"seed={seed}"]) for seed in range(9)]
+        measure(name, points, dataset, console)
 
 
 def measure(name: str, points: list[Point], dataset: Dataset, console: Console) -> None:

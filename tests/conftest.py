@@ -10,27 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from vae_sweeps import launching
-from vae_sweeps.config import to_point
+from vae_sweeps.composing import compose_point
 from vae_sweeps.data.dataset import Dataset, fingerprint
 from vae_sweeps.schema import Point
 
 ROOT = Path(__file__).resolve().parent.parent
 
-launching.register_schemas()
 torch.set_num_threads(1)  # the tests' models are tiny, and two threads would wait for each other
 
 
 @lru_cache
 def make_point(*overrides: str) -> Point:
     """The point that these overrides of the real configuration describe."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("config", list(overrides))
-    OmegaConf.set_struct(cfg, False)
-    return to_point(cfg)
+    return compose_point(overrides)
 
 
 def make_dataset(

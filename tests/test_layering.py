@@ -8,18 +8,19 @@ PACKAGE = Path(__file__).parent.parent / "vae_sweeps"
 # From low to high; a module imports only from its own layer or lower ones.
 LAYERS = [
     {"schema", "config", "noise", "claims"},
-    {"points", "store"},
+    {"points", "store", "cache"},
     {"layers", "networks", "likelihoods", "data"},
     {"vae", "checkpoint"},
     {"objective"},
     {"metrics"},
     {"training", "pictures", "plots"},
-    {"building", "loading", "progress", "machine", "table", "recording"},
+    {"building", "loading", "progress", "machine", "table", "composing"},
+    {"reference", "evaluation", "recording"},
     {"worker", "summary"},
-    {"errors", "launching", "cli"},
+    {"errors", "launching", "evaluating", "cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-MAY_KNOW = {"hydra": {"building", "errors", "launching"}, "submitit": {"launching"}, "wandb": {"tracker"}}
+MAY_KNOW = {"hydra": {"building", "composing", "errors", "launching"}, "submitit": {"launching"}, "wandb": {"tracker"}}
 
 
 def imports() -> list[tuple[str, str]]:

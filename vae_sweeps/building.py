@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from hydra.utils import instantiate
 from vae_sweeps import vae
 from vae_sweeps.checkpoint import Checkpoint
 from vae_sweeps.data.dataset import Dataset
+from vae_sweeps.metrics.features import Features, of_module
 from vae_sweeps.noise import generator
-from vae_sweeps.points import Cost
+from vae_sweeps.points import Cost, short_name
 from vae_sweeps.schema import Point
 from vae_sweeps.vae import VAE
 
@@ -83,6 +84,18 @@ def pack_limit(point: Point, image_shape: tuple[int, int, int], memory_bytes: fl
     num_weights = sum(parameter.numel() for parameter in alone.parameters())
     bytes_per_number = {"fp32": 4, "fp64": 8}[point.precision]
     return max(1, min(_MAX_PACK, int(memory_bytes / (bytes_per_number * (4 * num_weights + 3 * activations)))))
+
+
+def build_features(config: Mapping[str, Any], dataset: Dataset) -> Features:
+    """What FID and KID look at: ours, or a user's module. Raises ValueError where it cannot be had for this data."""
+    made = _make(config)
+    if isinstance(made, partial):  # `_partial_: true`: it wants the dataset
+        made = made(dataset)
+    if isinstance(made, torch.nn.Module):
+        return of_module(short_name(str(config["_target_"])), made, dataset.image_shape)
+    if not isinstance(made, Features):
+        raise ValueError(f"evaluation.features._target_={config['_target_']}: must be a module images -> [N,d]")
+    return made
 
 
 def load_dataset(data: Mapping[str, Any]) -> Dataset:

@@ -17,7 +17,7 @@ def _refuse(line: str) -> NoReturn:
 
 @app.callback()
 def main() -> None:
-    """Look at sweeps that `python launch.py` trained."""
+    """Look at sweeps that `python launch.py` trained, and evaluate them further."""
 
 
 @app.command()
@@ -45,3 +45,41 @@ def results(
         typer.echo(f"{len(frame)} rows written to {path}")
     if csv is None and parquet is None:
         summary.show(frame, swept)
+
+
+@app.command()
+def evaluate(
+    sweep: Annotated[str, typer.Argument(help="A sweep's name or folder, a run's folder, or an output folder.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="As for launch.py: evaluation=full evaluation.iwae_samples=5000 ...")
+    ] = None,
+    output_dir: OutputDir = Path("outputs"),
+) -> None:
+    """Evaluate finished runs without training: adds columns to their results, and leaves those that are there.
+
+    Exit code 1 if something could not be evaluated.
+    """
+    from vae_sweeps import evaluating
+    from vae_sweeps.errors import UserErrors, one_line
+
+    try:
+        is_whole = evaluating.evaluate(sweep, overrides or [], output_dir)
+    except UserErrors as error:
+        _refuse(one_line(error))
+    raise typer.Exit(0 if is_whole else 1)
+
+
+@app.command()
+def prefetch(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="As for launch.py: data=mnist evaluation/features=inception ...")
+    ] = None,
+) -> None:
+    """Fetch the data and the features of an evaluation ahead, for jobs on machines without a network."""
+    from vae_sweeps import evaluating
+    from vae_sweeps.errors import UserErrors, one_line
+
+    try:
+        evaluating.prefetch(overrides or [])
+    except UserErrors as error:
+        _refuse(one_line(error))

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 import torch
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -26,8 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from vae_sweeps import building, claims, machine, points, progress, store, summary
 from vae_sweeps.config import not_numbers, to_point
 from vae_sweeps.errors import UserErrors, one_line
-from vae_sweeps.schema import GROUP_SCHEMAS, Point
-from vae_sweeps.worker import Conditions, run_pack
+from vae_sweeps.evaluation import parts_left
+from vae_sweeps.schema import Evaluation, Point
+from vae_sweeps.worker import Conditions, evaluate_runs, new_reference, run_pack
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +40,7 @@ _wants_traceback = False
 _has_composed = False
 
 # One value for all points of a sweep: they say how the launch works, not what a point is.
-_OF_THE_LAUNCH = ("device", "output_dir", "sweep", "overwrite", "checkpoint_every_s")
-
-
-def register_schemas() -> None:
-    """Tell Hydra the types of all keys; conf/*.yaml names these schemas in its defaults."""
-    store_ = ConfigStore.instance()
-    store_.store(name="point_schema", node=Point)
-    for (group, name), schema in GROUP_SCHEMAS.items():
-        store_.store(group=group, name=name, node=schema)
+_OF_THE_LAUNCH = ("device", "output_dir", "sweep", "overwrite", "checkpoint_every_s", "evaluation")
 
 
 class RefusedError(Exception):
@@ -129,8 +121,9 @@ def launch_sweep(
             sweep_points.append(to_point(cfg))
     command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(config.hydra.overrides.task))
     swept = [override.key_or_group for override in command if override.is_sweep_override()]
-    for key in set(swept) & set(_OF_THE_LAUNCH):
-        raise RefusedError(f"{key}: must be one value; it holds for the whole sweep")
+    for key in swept:
+        if key.replace("/", ".").split(".")[0] in _OF_THE_LAUNCH:
+            raise RefusedError(f"{key}: must be one value; it holds for the whole sweep")
     _has_composed = True
     first = sweep_points[0]
     name = first.sweep or default_sweep_name(points.short_name(first.data["_target_"]), command, swept)
@@ -169,6 +162,7 @@ class _Plan:
     folders: list[Path]
     unique: dict[Path, tuple[Point, Sequence[str]]]
     packs: list[list[Path]]
+    to_evaluate: list[Path]
     device: torch.device
 
 
@@ -179,6 +173,8 @@ def _plan(sweep_points: Sequence[Point], overrides: Sequence[Sequence[str]]) -> 
     datasets = [building.load_dataset(point.data) for point in sweep_points]
     shapes = [dataset.image_shape for dataset in datasets]
     costs = [building.cost(point, shape) for point, shape in zip(sweep_points, shapes, strict=True)]
+    for data in {id(dataset): point for dataset, point in zip(datasets, sweep_points, strict=True)}.values():
+        new_reference(data, first.evaluation, device)
     _check_output_dir(first.output_dir)
     runs = store.runs_folder(first.output_dir)
     folders = [
@@ -186,11 +182,13 @@ def _plan(sweep_points: Sequence[Point], overrides: Sequence[Sequence[str]]) -> 
         for point, dataset in zip(sweep_points, datasets, strict=True)
     ]
     unique = {folder: (point, job) for folder, point, job in zip(folders, sweep_points, overrides, strict=True)}
-    todo = [folders.index(folder) for folder in _missing(unique, overwrite=first.overwrite)]
+    missing = _missing(unique, overwrite=first.overwrite)
+    todo = [folders.index(folder) for folder in missing]
     memory_bytes = machine.memory_for_packs(device)
     limits = [sweep_points[i].max_pack or building.pack_limit(sweep_points[i], shapes[i], memory_bytes) for i in todo]
     packs = points.group([sweep_points[i] for i in todo], [costs[i] for i in todo], limits)
-    return _Plan(folders, unique, [[folders[todo[i]] for i in pack] for pack in packs], device)
+    to_evaluate = [folder for folder in unique if folder not in missing and _wants_evaluation(folder, first.evaluation)]
+    return _Plan(folders, unique, [[folders[todo[i]] for i in pack] for pack in packs], to_evaluate, device)
 
 
 def _launch(
@@ -216,13 +214,16 @@ def _launch(
         log.info("%s to train in %s on %s", _count(len(todo), "point"), _count(len(plan.packs), "pack"), plan.device)
     machine.prepare(plan.device)
     with machine.stop_signals() as should_stop:
-        conditions = Conditions(plan.device, first.checkpoint_every_s, should_stop)
+        conditions = Conditions(plan.device, first.checkpoint_every_s, should_stop, first.evaluation)
         for i, pack in enumerate(plan.packs):
             if not should_stop():
                 run_pack(pack, conditions, label=f"pack {i + 1}/{len(plan.packs)} ({_count(len(pack), 'point')})")
+        if plan.to_evaluate:
+            log.info("%s to evaluate", _count(len(plan.to_evaluate), "point"))
+            evaluate_runs(plan.to_evaluate, conditions)
         was_interrupted = should_stop()
     results = {folder: store.read_result(folder) for folder in plan.unique}
-    summary.tell(first.output_dir, list(plan.unique), sweep_folder)
+    summary.tell(list(plan.unique), swept, sweep_folder)
     if was_interrupted:
         log.info("interrupted; everything is saved, and the same command goes on from here")
         sys.exit(INTERRUPTED)
@@ -247,6 +248,13 @@ def _check_output_dir(output_dir: str) -> None:
         raise ValueError(
             f"output_dir={output_dir}: cannot be written ({existing}: {reason}); choose a folder that can be"
         ) from error
+
+
+def _wants_evaluation(folder: Path, how: Evaluation) -> bool:
+    """Whether a part that `how` asks for was never made; parts made by other settings stay as they are."""
+    result = store.read_result(folder)
+    is_done = result is not None and result["status"] == "done" and not claims.is_held(folder)
+    return is_done and bool(parts_left(result or {}, how, redo=False))
 
 
 def _missing(unique: Mapping[Path, object], *, overwrite: bool) -> list[Path]:

@@ -43,7 +43,7 @@ class Drawable(Protocol):
         ...
 
     def images(self, split: str, /) -> Tensor:
-        """All images [N,C,H,W] of a split, as the model sees them; only the first thousand are ever sliced off."""
+        """All images [N,C,H,W] of a split, as the model sees them."""
         ...
 
 
@@ -79,13 +79,33 @@ def _pixels(images: Tensor, pixel_range: tuple[float, float]) -> np.ndarray:
     return rgb.permute(0, 2, 3, 1).numpy()
 
 
+def _grid_of_pairs(above: Tensor, below: Tensor, num_columns: int, pixel_range: tuple[float, float]) -> Image.Image:
+    """Each image of `above` [N,C,H,W] directly above the one of `below` [N,C,H,W], in bands."""
+    bands = zip(above.split(num_columns), below.split(num_columns), strict=True)
+    return _grid_of_rows([row for band in bands for row in band], pixel_range, rows_per_band=2)
+
+
 @torch.no_grad()
-def reconstructions(model: Drawable, num: int = 40) -> Image.Image:
-    """The test split's first `num` images, ten across, each above its reconstruction, decoded at z = mu."""
-    x = model.images("test")[:num]
+def reconstructions(model: Drawable, x: Tensor, num: int = 40) -> Image.Image:
+    """The first `num` of the images x [N,C,H,W], ten across, each above its reconstruction, decoded at z = mu."""
+    x = x[:num]
     mu, _ = model.encode(x)
-    pairs = zip(x.split(10), model.decode(mu).split(10), strict=True)
-    return _grid_of_rows([row for pair in pairs for row in pair], model.pixel_range, rows_per_band=2)
+    return _grid_of_pairs(x, model.decode(mu), 10, model.pixel_range)
+
+
+@torch.no_grad()
+def interpolations(model: Drawable, x: Tensor, num_rows: int = 8, num_columns: int = 10) -> Image.Image:
+    """From image 2i to image 2i+1 of x [N,C,H,W] along row i, at most `num_rows`; a lone image goes to itself.
+
+    The first and last columns are the images, those between the means decoded at z from one mu straight to the other.
+    """
+    x = x.repeat(2, 1, 1, 1) if len(x) == 1 else x[: 2 * min(num_rows, len(x) // 2)]
+    mu, _ = model.encode(x)
+    way = torch.linspace(0, 1, num_columns - 2, dtype=mu.dtype)
+    z = torch.lerp(mu[::2, None], mu[1::2, None], way[:, None])
+    means = model.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+    rows = torch.cat([x[::2, None], means, x[1::2, None]], dim=1)
+    return grid(rows.flatten(0, 1), num_columns, model.pixel_range)
 
 
 @torch.no_grad()
@@ -110,19 +130,29 @@ def traversal(model: Drawable, dims: Sequence[int], num: int = 10, extent: float
 
 
 @torch.no_grad()
-def most_active(model: Drawable, num: int = 2) -> list[int]:
-    """At most `num` dims of the largest variance of mu over 1,000 test images, largest first, ties in order."""
-    mu, _ = model.encode(model.images("test")[:1000])
+def most_active(model: Drawable, x: Tensor, num: int = 2) -> list[int]:
+    """At most `num` dims of the largest variance of mu over the images x [N,C,H,W], largest first, ties in order."""
+    mu, _ = model.encode(x)
     return mu.var(dim=0, correction=0).argsort(descending=True, stable=True)[:num].tolist()
 
 
+def neighbours(samples: Tensor, nearest: Tensor) -> Image.Image:
+    """Samples [N,C,H,W], eight across, each above its nearest training image in `nearest` [N,C,H,W]; all in [0,1]."""
+    return _grid_of_pairs(samples, nearest, 8, (0.0, 1.0))
+
+
 def save_run_pictures(model: Drawable, folder: Path, seed: int) -> None:
-    """Write reconstructions.png, samples.png and traversal.png into `folder`; `seed` decides the samples."""
+    """Write {reconstructions,interpolations,samples,traversal}.png into `folder`; `seed` decides the samples.
+
+    They show the test split's first images; the traversal's dims are those most active over the first thousand.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    x = model.images("test")[:1000]
     eps = torch.randn(64, model.latent, generator=generator("samples", seed))
-    save(reconstructions(model), folder / "reconstructions.png")
+    save(reconstructions(model, x), folder / "reconstructions.png")
+    save(interpolations(model, x), folder / "interpolations.png")
     save(samples(model, eps), folder / "samples.png")
-    save(traversal(model, most_active(model)), folder / "traversal.png")
+    save(traversal(model, most_active(model, x)), folder / "traversal.png")
 
 
 def mosaic(

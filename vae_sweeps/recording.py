@@ -1,25 +1,23 @@
-"""The end of a pack's training: evaluate its points, draw their pictures, write their results."""
+"""The end of a pack's training: each point's result with its ELBO, and its pictures."""
 
 import logging
-import math
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vae_sweeps import loading, objective, pictures, plots, store
+from vae_sweeps import evaluation, loading, objective, pictures, plots, store
 from vae_sweeps.building import num_params
 from vae_sweeps.checkpoint import Checkpoint
-from vae_sweeps.data.dataset import SPLITS, Dataset, steps_per_epoch
-from vae_sweeps.metrics.elbo import SplitTerms, evaluate_split
-from vae_sweeps.metrics.latent import active_units
+from vae_sweeps.data.dataset import Dataset, steps_per_epoch
+from vae_sweeps.reference import Reference
 from vae_sweeps.schema import Point
-from vae_sweeps.training import DTYPES, Outcome
+from vae_sweeps.training import Outcome
 from vae_sweeps.vae import VAE, take_point
 
 log = logging.getLogger(__name__)
@@ -29,51 +27,28 @@ def record(
     vae: VAE,
     points: Sequence[Point],
     folders: Sequence[Path],
-    dataset: Dataset,
     outcomes: Sequence[Outcome],
     starts: Sequence[Checkpoint],
+    reference: Reference,
 ) -> None:
-    """Write the result of every point that is done or has diverged; `starts` give the tensors' own shapes."""
-    terms: dict[str, SplitTerms] = {}
-    if any(outcome.status == "done" for outcome in outcomes):
-        terms = _evaluate(vae, points[0], dataset)
+    """Write the result, with the ELBO's terms, of every point that is done or has diverged, and draw what is done.
+
+    `starts` give the tensors' own shapes.
+    """
+    dataset = reference.dataset
     for k, (point, folder, outcome) in enumerate(zip(points, folders, outcomes, strict=True)):
         if outcome.status == "preempted":
             continue
         result = _circumstances(vae, k, point, dataset, outcome)
         if outcome.status == "done":
-            result["metrics"] = _metrics(terms, k, math.prod(dataset.image_shape))
-            if not all(map(math.isfinite, result["metrics"].values())):
-                result["status"] = "diverged"  # by the very last update
-        if result["status"] == "done":
             state = take_point(vae.state_dict(), k, len(points), starts[k].model)
-            _draw(loading.from_state(point, state, dataset.image_shape), folder)
-        else:
+            model = loading.from_state(point, state, dataset.image_shape)
+            result |= evaluation.first_result(model, reference, folder)
+            if result["status"] == "done":
+                _draw(model, folder)
+        if result["status"] == "diverged":
             log.warning("%s diverged at step %d", folder.name, outcome.step)
         store.write_result(folder, result)
-
-
-def _evaluate(vae: VAE, first: Point, dataset: Dataset) -> dict[str, SplitTerms]:
-    """ELBO terms of every split for the whole pack."""
-    how = {"seed": first.evaluation.seed, "batch_size": first.evaluation.batch_size, "dtype": DTYPES[first.precision]}
-    return {split: evaluate_split(vae, dataset, split, **how) for split in SPLITS}
-
-
-def bits_per_dim(elbo: float, num_pixels: int) -> float:
-    """-ELBO in bits for each of the `num_pixels` numbers of an image; of a density for the Gaussian likelihood."""
-    return -elbo / (num_pixels * math.log(2))
-
-
-def _metrics(terms: Mapping[str, SplitTerms], k: int, num_pixels: int) -> dict[str, float]:
-    """Point k's columns of the table: averages per image in nats, the ELBO at beta = 1."""
-    metrics: dict[str, float] = {}
-    for split, means in terms.items():
-        metrics[f"{split}/elbo"] = means.elbo[k].item()
-        metrics[f"{split}/log_px"] = means.log_px[k].item()
-        metrics[f"{split}/kl"] = means.kl[k].item()
-    metrics["test/bits_per_dim"] = bits_per_dim(metrics["test/elbo"], num_pixels)
-    metrics["test/active_units"] = int(active_units(terms["test"].mu_variance)[k])
-    return metrics
 
 
 def _circumstances(vae: VAE, k: int, point: Point, dataset: Dataset, outcome: Outcome) -> dict[str, Any]:
@@ -106,6 +81,7 @@ def _draw(model: loading.Model, folder: Path) -> None:
     try:
         target = folder / "pictures"
         target.mkdir(exist_ok=True)
+        model.vae.cpu()
         pictures.save_run_pictures(model, target, seed=model.point.seed)
         plots.save(plots.learning_curves(store.read_rows(folder), title=folder.name), target / "curves.png")
     except (OSError, ValueError, RuntimeError) as error:

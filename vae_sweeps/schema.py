@@ -99,8 +99,20 @@ class Optim:
 
 @dataclass
 class Evaluation:
+    """What a finished point is measured by; no part of its id, since evaluating again must not mean training again."""
+
+    features: Any = _free("a group of conf/evaluation/features")
     seed: int = _at_least(0, "a whole number")
     batch_size: int = _at_least(1, "a whole number")
+    iwae_samples: int = _at_least(0, "a whole number")
+    reconstruction: bool = _free("true or false")
+    latent_space: bool = _free("true or false")
+    fid: bool = _free("true or false")
+    kid: bool = _free("true or false")
+    num_images: int | None = _or_null(2)
+    mixture_components: int = _at_least(1, "a whole number")
+    neighbours: int = _at_least(0, "a whole number")
+    max_fit_images: int = _at_least(10, "a whole number")
 
 
 @dataclass

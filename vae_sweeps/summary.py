@@ -3,24 +3,25 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from vae_sweeps import loading, pictures, store, table
+from vae_sweeps import loading, pictures, table
 from vae_sweeps.noise import generator
 from vae_sweeps.progress import console
 
 log = logging.getLogger(__name__)
 
 # What a narrow terminal shows first; the rest follows where there is room.
-_FIRST = ["status", "test/elbo", "test/log_px", "test/kl", "test/active_units", "test/bits_per_dim", "time_s"]
+_FIRST = ["status", "test/elbo", "test/iwae", "test/log_px", "test/kl", "test/active_units", "fid", "time_s"]
 _DIGITS = {"test/bits_per_dim": 4, "time_s": 1, "images_per_s": 0, "sigma": 4}
+_DIGITS |= {"probe/accuracy": 4, "probe/pixels": 4, "test/ssim": 4, "neighbour/ratio": 3}
 _NEVER = {"run"}
 
 
@@ -31,25 +32,24 @@ def value(result: Mapping[str, Any] | None) -> float:
     return float(result["metrics"]["val/elbo"])
 
 
-def tell(output_dir: str | Path, folders: Sequence[Path], sweep_folder: Path | None) -> None:
+def tell(folders: Sequence[Path], swept: Sequence[str], sweep_folder: Path | None) -> None:
     """Print the table of `folders`; for a sweep, also write its table and mosaic."""
-    swept = store.read_sweep(sweep_folder)["swept"] if sweep_folder else []
-    frame = table.make_table(folders, swept)
-    show(frame, swept)
+    show(table.make_table(folders, swept), swept)
+    for reason, runs in table.reasons(folders).items():
+        log.info("missing of %s: %s", runs[0] if len(runs) == 1 else f"{len(runs)} points", reason)
+    runs = folders[0].parent
     if sweep_folder is None:
-        log.info("run: %s", folders[0])
+        log.info("run: %s", folders[0] if len(folders) == 1 else f"{runs} ({len(folders)} runs)")
         return
     all_runs, swept = table.find_runs(sweep_folder)
     table.to_file(table.make_table(all_runs, swept), sweep_folder / "results.parquet")
     written = [sweep_folder / "results.parquet"]
     picture = mosaic(all_runs, swept)
     if picture is not None:
-        buffer = BytesIO()
-        picture.save(buffer, format="PNG")
-        store.write_whole(sweep_folder / "mosaic.png", buffer.getvalue())
+        pictures.save(picture, sweep_folder / "mosaic.png")
         written.append(sweep_folder / "mosaic.png")
     log.info("table and mosaic: %s", ", ".join(map(str, written)))
-    log.info("pictures of each point: %s", store.runs_folder(output_dir) / "<run>" / "pictures")
+    log.info("pictures of each point: %s", runs / "<run>" / "pictures")
 
 
 def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console) -> None:
@@ -58,7 +58,8 @@ def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console)
     same = {name for name in ("seed", "data", "arch", "likelihood") if len(set(frame[name])) < 2}
     names = [name for name in names if name not in same]
     config = [name for name in names if name in ("beta", "latent", *swept)]
-    order = list(dict.fromkeys([*config, *(n for n in _FIRST if n in names), *names]))
+    first = [name for asked in _FIRST for name in names if name == asked or name.startswith(f"{asked}/")]
+    order = list(dict.fromkeys([*config, *first, *names]))
     cells = {name: [_cell(name, v) for v in frame[name]] for name in order}
     widths = {name: max(map(len, [*name.split("/"), *cells[name]]), default=0) for name in order}
     room, kept = out.width if out.is_terminal else sum(widths.values()) + 2 * len(widths), []
@@ -79,8 +80,10 @@ def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console)
 
 
 def _cell(name: str, value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return "–"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
     if (isinstance(value, float) and name in ("beta", "beta_nats", "latent")) or "." in name:
         return f"{value:g}" if isinstance(value, float) else str(value)
     if isinstance(value, float):

@@ -1,6 +1,6 @@
 """The table of a sweep: one row a point, from the run folders alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,13 @@ from vae_sweeps.config import not_numbers
 from vae_sweeps.points import short_name
 
 METRICS = [f"{split}/{name}" for split in ("train", "val", "test") for name in ("elbo", "log_px", "kl")]
+METRICS += [f"test/{name}" for name in ("bits_per_dim", "active_units", "iwae", "iwae_se", "mi", "marginal_kl")]
+METRICS += ["test/collapsed", "test/psnr", "test/ssim", "probe/accuracy", "probe/pixels"]
+METRICS += ["neighbour/distance", "neighbour/ratio"]
+# Scores of features stand behind these: fid/<features>/<samples>, kid/<features>/<samples>.
+_SCORES, _SAMPLES = ("fid", "kid"), ("prior", "reconstruction", "mixture", "floor")
 _LEADING = ["run", "run_id", "status", "seed", "data", "arch", "likelihood"]
-_TRAILING = ["beta_nats", "sigma", "num_params", *METRICS, "test/bits_per_dim", "test/active_units"]
+_TRAILING = ["beta_nats", "sigma", "num_params", *METRICS]
 _COST = ["step", "time_s", "images_per_s", "git_commit"]
 
 
@@ -30,11 +35,9 @@ def results(where: str | Path = "outputs") -> pd.DataFrame:
 def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[list[Path], list[str]]:
     """The run folders that `where` means, and the swept keys if it is a sweep; see `results`."""
     path = Path(where)
-    named = store.sweeps_folder(output_dir) / path
-    for folder in (path, named):
-        if (folder / "points.json").exists():
-            sweep = store.read_sweep(folder)
-            return [folder.parent.parent / "runs" / run for run in sweep["runs"]], sweep["swept"]
+    if (folder := find_sweep(where, output_dir)) is not None:
+        sweep = store.read_sweep(folder)
+        return [folder.parent.parent / "runs" / run for run in sweep["runs"]], sweep["swept"]
     if (path / store.CONFIG).exists():
         return [path], []
     if store.runs_folder(path).is_dir():
@@ -42,6 +45,12 @@ def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[li
     sweeps = sorted(f.parent.name for f in store.sweeps_folder(output_dir).glob("*/points.json"))
     known = f"sweeps in {output_dir}: {', '.join(sweeps)}" if sweeps else f"{output_dir} has no sweeps"
     raise ValueError(f"{where}: no such sweep or folder; {known}")
+
+
+def find_sweep(where: str | Path, output_dir: str | Path = "outputs") -> Path | None:
+    """The folder of the sweep that `where` names, or None if it names none."""
+    folders = (Path(where), store.sweeps_folder(output_dir) / where)
+    return next((folder for folder in folders if (folder / "points.json").exists()), None)
 
 
 def make_table(folders: Sequence[Path], swept: Sequence[str] = ()) -> pd.DataFrame:
@@ -52,12 +61,40 @@ def make_table(folders: Sequence[Path], swept: Sequence[str] = ()) -> pd.DataFra
     varying = [key for key in varying if not key.endswith("._target_")]  # the columns data, arch, likelihood say it
     keys = dict.fromkeys(["beta", "latent", *swept, *varying])
     columns = [key for key in keys if key in shared and key not in _LEADING]
-    rows = [_row(folder, config, columns) for folder, config in configs.items()]
-    return pd.DataFrame(rows, columns=pd.Index([*_LEADING, *columns, *_TRAILING, *_COST]))
+    results = {folder: store.read_result(folder) for folder in configs}
+    ambiguous = _ambiguous_features(results.values())
+    rows = [_row(folder, config, columns, results[folder], ambiguous) for folder, config in configs.items()]
+    scores = _in_order({column for row in rows for column in row if column.split("/")[0] in _SCORES})
+    frame = pd.DataFrame(rows, columns=pd.Index([*_LEADING, *columns, *_TRAILING, *scores, *_COST]))
+    return frame.astype({"test/collapsed": "boolean"})
 
 
-def _row(folder: Path, config: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
-    result = store.read_result(folder)
+def _ambiguous_features(results: Iterable[Mapping[str, Any] | None]) -> set[str]:
+    """Names under which these results have features of different weights."""
+    weights: dict[str, set[str]] = {}
+    for result in results:
+        for name, about in (result or {}).get("features", {}).items():
+            weights.setdefault(name, set()).add(about["weights"])
+    return {name for name, found in weights.items() if len(found) > 1}
+
+
+def _in_order(scores: Iterable[str]) -> list[str]:
+    """fid before kid, by features, and from prior to floor."""
+
+    def place(column: str) -> tuple[int, str, int]:
+        score, features, samples = column.split("/")
+        return _SCORES.index(score), features, _SAMPLES.index(samples)
+
+    return sorted(scores, key=place)
+
+
+def _row(
+    folder: Path,
+    config: Mapping[str, Any],
+    columns: Sequence[str],
+    result: Mapping[str, Any] | None,
+    ambiguous: set[str],
+) -> dict[str, Any]:
     row = {
         "run": folder.name,
         "run_id": folder.name.rsplit("-", 1)[-1],
@@ -68,8 +105,26 @@ def _row(folder: Path, config: Mapping[str, Any], columns: Sequence[str]) -> dic
     }
     if result is not None:
         row |= {key: result.get(key) for key in ("beta_nats", "sigma", "num_params", *_COST)}
-        row |= result.get("metrics", {})
+        row |= {_column(name, result, ambiguous): value for name, value in result.get("metrics", {}).items()}
     return row
+
+
+def _column(metric: str, result: Mapping[str, Any], ambiguous: set[str]) -> str:
+    """The metric's column: scores of different features never share one, even where their names are the same."""
+    score, _, rest = metric.partition("/")
+    features, _, samples = rest.partition("/")
+    if score in _SCORES and features in ambiguous:
+        return f"{score}/{features}-{result['features'][features]['weights']}/{samples}"
+    return metric
+
+
+def reasons(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """Why columns are empty where they are: a line -> the runs that it holds for."""
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        for column, reason in (store.read_result(folder) or {}).get("missing", {}).items():
+            found.setdefault(f"{column}: {reason}", []).append(folder.name)
+    return found
 
 
 def _flat(folder: Path) -> dict[str, Any]:

@@ -1,19 +1,21 @@
 """What a job runs: claim run folders, resume them, train them as a pack, have them recorded."""
 
 import contextlib
+import json
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from vae_sweeps import checkpoint, claims, progress, store
-from vae_sweeps.building import build_vae, load_dataset, new_start
+from vae_sweeps import checkpoint, claims, evaluation, loading, progress, store
+from vae_sweeps.building import build_features, build_vae, load_dataset, new_start
 from vae_sweeps.config import read_point
 from vae_sweeps.recording import record
-from vae_sweeps.schema import Point
+from vae_sweeps.reference import Reference
+from vae_sweeps.schema import Evaluation, Point
 from vae_sweeps.training import Progress, train
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,24 @@ class Conditions:
     device: torch.device
     checkpoint_every_s: float
     should_stop: Callable[[], bool]
+    evaluation: Evaluation
+    # Whether parts of an evaluation that were made by other settings are made again.
+    evaluate_again: bool = False
+    _references: dict[str, Reference] = field(default_factory=dict)
+
+    def reference(self, point: Point) -> Reference:
+        """The data's side of the evaluation of `point`, and the data; shared by all points of the job."""
+        key = json.dumps(point.data, sort_keys=True, default=str)
+        if key not in self._references:
+            self._references[key] = new_reference(point, self.evaluation, self.device)
+        return self._references[key]
+
+
+def new_reference(point: Point, how: Evaluation, device: torch.device) -> Reference:
+    """Raises ValueError where the evaluation asks for what the data, or this machine, has not."""
+    dataset = load_dataset(point.data)
+    features = build_features(how.features, dataset) if how.fid or how.kid else None
+    return Reference(dataset, how, features, device)
 
 
 @contextlib.contextmanager
@@ -45,7 +65,7 @@ def _logged_to(folders: Sequence[Path]) -> Iterator[None]:
 
 
 def run_pack(folders: Sequence[Path], conditions: Conditions, label: str = "pack") -> None:
-    """Bring the runs in `folders`, which can train together, to their end: done, diverged or failed.
+    """Bring the runs in `folders`, which can train together, to their end: done and evaluated, diverged or failed.
 
     Runs that another process has, or that are done, are left alone. What happened stands in the folders.
     """
@@ -55,6 +75,31 @@ def run_pack(folders: Sequence[Path], conditions: Conditions, label: str = "pack
             with _logged_to(open_runs):
                 points = [read_point(folder / store.CONFIG) for folder in open_runs]
                 _run_or_split(points, open_runs, conditions, label)
+        _evaluate(won, conditions)
+
+
+def evaluate_runs(folders: Sequence[Path], conditions: Conditions) -> None:
+    """Evaluate those of the runs that are done, where something is left, and that nobody else works on."""
+    with claims.taken(list(folders)) as won:
+        _evaluate(won, conditions)
+
+
+def _evaluate(folders: Sequence[Path], conditions: Conditions) -> None:
+    for folder in folders:
+        result = store.read_result(folder)
+        if result is None or result["status"] != "done" or conditions.should_stop():
+            continue
+        parts = evaluation.parts_left(result, conditions.evaluation, redo=conditions.evaluate_again)
+        if parts:
+            claims.keep(folder)
+            with _logged_to([folder]):
+                try:
+                    model = loading.load(folder)
+                except ValueError as error:
+                    log.warning("%s: not evaluated (%s)", folder.name, error)
+                    continue
+                found = evaluation.evaluate(model, conditions.reference(model.point), folder, parts)
+                store.write_result(folder, evaluation.merged(result, found))
 
 
 def _run_or_split(points: Sequence[Point], folders: Sequence[Path], conditions: Conditions, label: str) -> None:
@@ -88,7 +133,8 @@ def _resume_and_train(points: Sequence[Point], folders: Sequence[Path], conditio
                 _resume_and_train([points[i] for i in members], [folders[i] for i in members], conditions, label)
         return
 
-    dataset = load_dataset(points[0].data).to(conditions.device)
+    reference = conditions.reference(points[0])
+    dataset = reference.dataset
     starts = [
         next((c for c in checkpoints if c.step == step), None) or new_start(point, dataset.image_shape)
         for point, checkpoints in zip(points, choices, strict=True)
@@ -116,4 +162,4 @@ def _resume_and_train(points: Sequence[Point], folders: Sequence[Path], conditio
             should_stop=conditions.should_stop,
             report=report,
         )
-    record(vae, points, folders, dataset, outcomes, starts)
+    record(vae, points, folders, outcomes, starts, reference)

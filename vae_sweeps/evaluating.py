@@ -1,0 +1,62 @@
+"""`vae-sweeps evaluate` and `prefetch`: evaluation without training, and what it needs where there is no network."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from vae_sweeps import machine, progress, store, summary, table
+from vae_sweeps.building import build_features, load_dataset
+from vae_sweeps.composing import compose_point
+from vae_sweeps.config import read_point
+from vae_sweeps.evaluation import parts_left
+from vae_sweeps.metrics.extractors import download_inception
+from vae_sweeps.worker import Conditions, evaluate_runs
+
+log = logging.getLogger(__name__)
+
+_ALLOWED = ("evaluation", "device")
+
+
+def evaluate(where: str, overrides: Sequence[str], output_dir: Path) -> bool:
+    """Evaluate the finished runs of `where` as `overrides` say; parts that they have are left alone.
+
+    Returns whether everything asked for is there now. Raises ValueError for a mistake, before anything is done.
+    """
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key.replace("/", ".").split(".")[0] not in _ALLOWED:
+            raise ValueError(f"{override}: must be a key of evaluation, or device; the rest of a finished run is fixed")
+    folders, swept = table.find_runs(where, output_dir)
+    point = compose_point(overrides)
+    how, device = point.evaluation, machine.resolve_device(point.device)
+    results = {folder: store.read_result(folder) for folder in folders}
+    done = [folder for folder, result in results.items() if result is not None and result["status"] == "done"]
+    if not done:
+        raise ValueError(f"{where}: has no finished runs to evaluate; launch it first")
+
+    progress.start_logging()
+    machine.prepare(device)
+    left = [folder for folder in done if parts_left(results[folder] or {}, how, redo=True)]
+    log.info("%d of %d points finished, %d of them to evaluate on %s", len(done), len(folders), len(left), device)
+    with machine.stop_signals() as should_stop:
+        conditions = Conditions(device, point.checkpoint_every_s, should_stop, how, evaluate_again=True)
+        for folder in left:  # the data's side is checked for all before any is evaluated
+            conditions.reference(read_point(folder / store.CONFIG))
+        evaluate_runs(left, conditions)
+    summary.tell(folders, swept, table.find_sweep(where, output_dir))
+    return not any(parts_left(store.read_result(folder) or {}, how, redo=True) for folder in done)
+
+
+def prefetch(overrides: Sequence[str]) -> None:
+    """Fetch or make, ahead of jobs without a network, the data and the features of the point that `overrides` give."""
+    progress.start_logging()
+    point = compose_point(overrides)
+    chosen = point.evaluation.features
+    if str(chosen["_target_"]).endswith(".inception"):
+        log.info("weights: %s", download_inception(chosen["weights"]))
+    dataset = load_dataset(point.data)
+    log.info("%s: %s", dataset.name, ", ".join(f"{len(x)} {split}" for split, x in dataset.images.items()))
+    features = build_features(chosen, dataset)
+    extractor = features.load()
+    accuracy = f", right on {100 * extractor.accuracy:.2f} % of test" if extractor.accuracy is not None else ""
+    log.info("features %s: %d wide, weights %s%s", features.name, features.width, extractor.weights_hash, accuracy)

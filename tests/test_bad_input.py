@@ -265,7 +265,7 @@ def test_help_shows_the_choices_and_a_grid(door) -> None:
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
     listed = {name: set(choices) for name, *choices in (line.replace("|", " ").split() for line in lines if line)}
-    for group in ("data", "arch", "likelihood", "objective", "optim", "evaluation", "tracker"):
+    for group in ("data", "arch", "likelihood", "objective", "optim", "evaluation", "tracker", "evaluation/features"):
         assert listed[group] == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
     assert "python launch.py -m beta=0,0.01,1 latent=2,10,128" in ended.out
     assert {"beta: 1.0", "latent: 10"} <= set(lines)

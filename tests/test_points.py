@@ -146,7 +146,6 @@ def test_what_may_differ_within_a_pack(common, change) -> None:
         ([GAUSSIAN], "likelihood.sigma=learned"),
         ([GAUSSIAN], "likelihood.sigma=optimal"),
         ([], "log_every_steps=1"),
-        ([], "evaluation.seed=3"),
     ],
 )
 def test_what_must_not_differ_within_a_pack(common, change) -> None:

@@ -1,9 +1,13 @@
 """The command `vae-sweeps`: what is there, without training anything."""
 
+import os
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+
+# As in launch.py, and before torch is imported: OpenMP's threads must not spin where anything else runs.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 

@@ -21,9 +21,9 @@ from vae_sweeps.store import write_whole
 
 # Okabe & Ito (2008): told apart by colour-blind readers, and here by line and marker too.
 _COLOURS = {"train": "#0072B2", "val": "#D55E00"}
-# Petroff (2021): ten that colour-blind readers tell apart.
+# All eight of Okabe & Ito, one of Tol's and a grey.
 _CLASS_COLOURS = (
-    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000", "#882255", "#999999",
 )  # fmt: skip
 _MANY_CLASSES = colormaps["viridis"]
 _UNUSED = "#999999"
@@ -34,10 +34,11 @@ _TITLE_CHARACTERS_PER_INCH = 11
 _LOG_RATIO = 100.0  # a KL that spans more than this is drawn on a log scale
 _NO_KL_NATS = 1e-3  # a log scale ends here: below, the posterior is the prior
 _USED_NATS = 0.01
+_FEW_BARS = 6
 _MANY_TICKS = 20  # more labels would touch
 _FEW_MEANS = 20  # too few to call any an outlier
 _LEAST_SPAN = 0.02  # means that vary less are as good as constant: mu of 0.01 is a KL of 5e-5 nats
-_NUM_BINS = 80
+_NUM_BINS = 60
 
 
 def learning_curves(rows: pd.DataFrame | Sequence[Mapping[str, Any]], title: str) -> Figure:
@@ -146,7 +147,7 @@ def latent_map(mu: np.ndarray, labels: np.ndarray | None, title: str) -> Figure:
     mu, labels = np.asarray(mu[finite], float), None if labels is None else labels[finite]
     figure = _figure(7.8, 6.8 if mu.shape[1] > 1 else 5.0, title)
     axes = figure.add_subplot()
-    notes = [f"posterior means of {len(mu):,} images"]
+    notes = [f"posterior means ({len(mu):,} images)"]
     if len(mu):
         points, names = _plane(mu)
         low, high = _view(points)
@@ -160,9 +161,10 @@ def latent_map(mu: np.ndarray, labels: np.ndarray | None, title: str) -> Figure:
             axes.set_ylim(low[1], high[1])
             axes.set_ylabel(names[1], color=_INK)
             axes.set_aspect("equal")
-            _dots(axes, points, labels)
+            _dots(figure, axes, points, labels)
     else:
         _say(axes, "no finite values")
+        axes.set_xticks([])
     notes += [f"{(~finite).sum():,} not finite"] if not finite.all() else []
     _style(axes, ", ".join(notes))
     return figure
@@ -204,7 +206,7 @@ def _classes(labels: np.ndarray | None, num: int) -> tuple[np.ndarray, np.ndarra
     return classes, np.array([to_hex(shade) for shade in shades]), which
 
 
-def _dots(axes: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
+def _dots(figure: Figure, axes: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
     """Points [N,2] and, beside them, what their colours mean."""
     classes, colours, which = _classes(labels, len(points))
     order = np.random.default_rng(0).permutation(len(points))  # so that no class always lies on top
@@ -221,19 +223,18 @@ def _dots(axes: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
         axes.legend(handles=marks, title="class", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     else:
         scale = ScalarMappable(Normalize(classes[0], classes[-1]), _MANY_CLASSES)
-        bar = axes.get_figure().colorbar(scale, ax=axes, label="class", shrink=0.6)
-        bar.locator = MaxNLocator(integer=True)
+        bar = figure.colorbar(scale, ax=axes, label="class", shrink=0.6, ticks=MaxNLocator(integer=True))
+        bar.ax.tick_params(color=_EDGE, labelcolor=_INK, labelsize=9)
 
 
 def _histograms(axes: Axes, values: np.ndarray, labels: np.ndarray | None) -> None:
-    """A row for each class, the lowest class at the bottom; heights are shares of the class's values [N]."""
+    """A row for each class of the values [N], the lowest class at the bottom, each as high as its fullest bin."""
     classes, colours, which = _classes(labels, len(values))
     low, high = axes.get_xlim()
     edges = np.linspace(low, high, _NUM_BINS + 1)
-    shares = [np.histogram(values[which == k], edges)[0] / (which == k).sum() for k in range(len(classes))]
-    tallest = np.max(shares)
-    for k, (heights, colour) in enumerate(zip(shares, colours, strict=True)):
-        axes.stairs(k + 0.9 * heights / tallest, edges, baseline=k, fill=True, color=colour)
+    for k, colour in enumerate(colours):
+        counts, _ = np.histogram(values[which == k], edges)
+        axes.stairs(k + 0.9 * counts / max(counts.max(), 1), edges, baseline=k, fill=True, color=colour)
     axes.set_ylim(0, len(classes))
     axes.set_yticks([])
     if labels is not None:
@@ -249,13 +250,16 @@ def kl_bars(kl: np.ndarray, title: str) -> Figure:
     order = np.argsort(-kl, kind="stable")
     order = order[np.isfinite(kl[order])]
     heights = np.asarray(kl[order], float)
-    num_used, num_bad = int((heights > _USED_NATS).sum()), len(kl) - len(heights)
-    notes = [f"KL (nats per image): {heights.sum():.4g} in total, {num_used} of {len(kl)} latents above {_USED_NATS}"]
-    notes += [f"{num_bad} not finite"] if num_bad else []
+    notes = ["KL (nats per image)"]
+    if len(heights):
+        num_used = (heights > _USED_NATS).sum()
+        notes += [f"{heights.sum():.4g} in total", f"{num_used} of {len(kl)} latents above {_USED_NATS}"]
+    notes += [f"{len(kl) - len(heights)} not finite"] if len(heights) < len(kl) else []
     _style(axes, ", ".join(notes))
     axes.grid(visible=False, axis="x")
     if not len(heights):
         _say(axes, "no finite values")
+        axes.set_xticks([])
         return figure
     ranks = np.arange(1, len(heights) + 1)
     colours = np.where(heights > _USED_NATS, _COLOURS["train"], _UNUSED)
@@ -266,8 +270,8 @@ def kl_bars(kl: np.ndarray, title: str) -> Figure:
         _limit(axes, positive, may_be_log=True)
     if axes.get_yscale() == "linear":
         axes.set_ylim(0, 1.06 * heights[0] if len(positive) else 1)
-    margin = 0.02 * len(heights) + 0.5
-    axes.set_xlim(1 - margin, len(heights) + margin)
+    margin = max(0, _FEW_BARS - len(heights)) / 2  # one or two bars need not be as wide as the figure
+    axes.set_xlim(0.5 - margin, len(heights) + 0.5 + margin)
     if few:
         axes.set_xticks(ranks, [str(i) for i in order])
         axes.set_xlabel("latent", color=_INK)

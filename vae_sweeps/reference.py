@@ -60,13 +60,15 @@ class Reference:
 
     @cached_property
     def extractor(self) -> Extractor:
-        extractor = self.features.load()
+        with torch.inference_mode(False), torch.enable_grad():  # whoever asks: a classifier may have to be trained
+            extractor = self.features.load()
         return extractor._replace(module=extractor.module.to(self.device))
 
-    @torch.inference_mode()
     def features_of(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B d"]:
         """Float64 features, on the CPU, of images in [0,1]."""
-        return self.extractor.module(images.to(self.device).float()).cpu().double()
+        module = self.extractor.module
+        with torch.inference_mode():
+            return module(images.to(self.device).float()).cpu().double()
 
     @cached_property
     def real(self) -> Float[Tensor, "N d"]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vae_sweeps import cache
 from vae_sweeps.data.dataset import Dataset, for_evaluation, identity, in_unit_range
-from vae_sweeps.metrics.features import Extractor, Features, weights_hash
+from vae_sweeps.metrics.features import Extractor, Features, Standardised, weights_hash
 from vae_sweeps.noise import generator
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
 
 
 def classifier(dataset: Dataset) -> Features:
-    """The features `classifier` of this dataset. Raises ValueError where it has no labels."""
+    """The penultimate values of this dataset's classifier, standardised. Raises ValueError where it has no labels."""
     if dataset.labels is None:
         raise ValueError(
             f"evaluation/features=classifier: must not be chosen where images have no labels, as in {dataset.name}; "
@@ -54,7 +54,7 @@ def classifier(dataset: Dataset) -> Features:
 
 def _load(dataset: Dataset) -> Extractor:
     stored = cache.once("classifier", {"data": identity(dataset), "recipe": _RECIPE}, lambda: _train(dataset))
-    module = _untrained(dataset)
+    module = Standardised(_untrained(dataset), _WIDTH)
     module.load_state_dict(stored["weights"])
     return Extractor(module.eval().requires_grad_(False), weights_hash(module), stored["accuracy"])
 
@@ -84,7 +84,7 @@ def _train(dataset: Dataset) -> dict[str, Any]:
         schedule.step()
     accuracy = _accuracy(module, dataset)
     log.info("%s: it is right on %.2f %% of test (%.1f s)", dataset.name, 100 * accuracy, time.monotonic() - began)
-    return {"weights": dict(module.state_dict()), "accuracy": accuracy}
+    return {"weights": dict(Standardised(module, _WIDTH).fit(dataset).state_dict()), "accuracy": accuracy}
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.metrics.classifier import classifier
-from vae_sweeps.metrics.features import Extractor, Features, weights_hash
+from vae_sweeps.metrics.features import Extractor, Features, Standardised, weights_hash
 from vae_sweeps.noise import generator
 
 _RANDOM_WIDTH = 64
@@ -28,9 +28,13 @@ def auto(dataset: Dataset, weights: str | None) -> Features:
 
 
 def random(dataset: Dataset) -> Features:
-    """A convolutional network of fixed random weights, the same for all images with so many channels."""
-    module = _random_network(dataset.image_shape[0])
-    return Features("random", _RANDOM_WIDTH, lambda: Extractor(module, weights_hash(module)))
+    """A convolutional network of fixed random weights, the same for all images with so many channels; standardised."""
+
+    def load() -> Extractor:
+        module = Standardised(_random_network(dataset.image_shape[0]), _RANDOM_WIDTH).fit(dataset).eval()
+        return Extractor(module, weights_hash(module))
+
+    return Features("random", _RANDOM_WIDTH, load)
 
 
 class _MeanAndSpread(nn.Module):

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import nn
+
+from vae_sweeps.data.dataset import Dataset, for_evaluation, in_unit_range
 
 
 class Extractor(NamedTuple):
@@ -33,6 +36,35 @@ def weights_hash(module: nn.Module) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:12]
+
+
+class Standardised(nn.Module):
+    """Another module's features, each with mean 0 and variance 1 over the training images once `fit` has seen them.
+
+    KID's kernel (x y / d + 1)^3 is meant for features of that size, and FID then is in units of their variance.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, module: nn.Module, width: int) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def forward(self, images: Float[torch.Tensor, "N C H W"]) -> Float[torch.Tensor, "N d"]:
+        return (self.module(images) - self.mean) / self.scale
+
+    @torch.inference_mode()
+    def fit(self, dataset: Dataset) -> "Standardised":
+        """Take mean and spread from the first 10,000 training images; a constant feature keeps a spread of 1."""
+        blocks = for_evaluation(dataset, "train")[:10_000].cpu().split(500)
+        found = torch.cat([self.module(in_unit_range(block, dataset.pixel_range)) for block in blocks]).double()
+        spread = found.std(0, correction=0)
+        self.mean.copy_(found.mean(0))
+        self.scale.copy_(torch.where(spread > 1e-6 * spread.max(), spread, 1.0))
+        return self
 
 
 def of_module(name: str, module: nn.Module, image_shape: tuple[int, int, int]) -> Features:

@@ -1,19 +1,30 @@
 """What all tests share: composing points from the real conf/, and small data of known statistics."""
 
+import logging
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
+from vae_sweeps import launching
+from vae_sweeps.cli import app
 from vae_sweeps.composing import compose_point
 from vae_sweeps.data.dataset import Dataset, fingerprint
 from vae_sweeps.schema import Point
+
+# What a developer's own cache holds must not decide a test.
+_CACHE = tempfile.TemporaryDirectory(prefix="vae-sweeps-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -90,3 +101,67 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], ti
         assert process.poll() is None, f"ended with {process.returncode} before the test's moment came"
         assert time.monotonic() < end, "the test's moment did not come"
         time.sleep(0.02)
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Door = Callable[..., Ended]
+
+
+@pytest.fixture
+def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Door]:
+    """Run launch.py as the main module of this process, in an empty folder, with output_dir=TMP/out."""
+    work = tmp_path / "work"
+    work.mkdir()
+    package = logging.getLogger("vae_sweeps")
+    for name, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
+        monkeypatch.setattr(package, name, value)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "300")  # launch.py sets it, and it is to be as before after the test
+    monkeypatch.setattr(launching, "_exit_code", 0)
+    monkeypatch.setattr(launching, "_wants_traceback", False)
+    monkeypatch.chdir(work)
+
+    def run(*arguments: str, traceback: bool = False) -> Ended:
+        GlobalHydra.instance().clear()
+        monkeypatch.setenv("HYDRA_FULL_ERROR", str(int(traceback)))  # each time: launching sets it to 1
+        monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "launch.py"), run_name="__main__")
+        out, err = capsys.readouterr()
+        return Ended(0 if ended.value.code is None else int(ended.value.code), out, err)
+
+    yield run
+    GlobalHydra.instance().clear()
+    assert list(work.iterdir()) == []
+
+
+@pytest.fixture
+def refused(door: Door, tmp_path: Path) -> Callable[..., str]:
+    """Run a command that must be refused; returns its line. Checks that there is one, and that nothing is written."""
+
+    def run(*arguments: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        is_placed = any(argument.startswith("output_dir=") for argument in arguments)
+        ended = door(*arguments, *([] if is_placed else [f"output_dir={tmp_path / 'out'}"]))
+        assert sorted(tmp_path.rglob("*")) == before
+        assert ended.code == 2
+        assert ended.err.startswith("error: ")
+        assert ended.err.endswith("\n")
+        assert ended.err.count("\n") == 1, ended.err
+        return ended.err.removeprefix("error: ").removesuffix("\n")
+
+    return run
+
+
+def ended_command(capsys: pytest.CaptureFixture[str], *arguments: object) -> Ended:
+    """`vae-sweeps ...` in this process."""
+    logging.getLogger("vae_sweeps").handlers.clear()  # they write to what was stdout when they were made
+    with pytest.raises(SystemExit) as ended:
+        app([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return Ended(int(ended.value.code or 0), out, err)

@@ -1,81 +1,20 @@
 """A user's mistake is one line on stderr that says what, which value and what is allowed; nothing is trained."""
 
-import logging
-import runpy
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 from urllib.error import URLError
 
 import numpy as np
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
-from tests.conftest import ROOT, launch, make_point
+from tests.conftest import ROOT, ended_command, launch, make_point
 from tests.idx_files import small_arrays, write_files
 from vae_sweeps import launching, store
-from vae_sweeps.cli import app
 from vae_sweeps.data.idx import TRAIN_IMAGES, TRAIN_LABELS
 
-SMALL = ["arch.hidden=[4]", "steps=1"]
+SMALL = ["arch.hidden=[4]", "steps=1", "evaluation=none"]
 GRID = ["-m", "latent=2,3"]
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Door = Callable[..., Ended]
-
-
-@pytest.fixture
-def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Door]:
-    """Run launch.py as the main module of this process, in an empty folder, with output_dir=TMP/out."""
-    work = tmp_path / "work"
-    work.mkdir()
-    package = logging.getLogger("vae_sweeps")
-    for name, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
-        monkeypatch.setattr(package, name, value)
-    monkeypatch.setenv("GOMP_SPINCOUNT", "300")  # launch.py sets it, and it is to be as before after the test
-    monkeypatch.setattr(launching, "_exit_code", 0)
-    monkeypatch.setattr(launching, "_wants_traceback", False)
-    monkeypatch.chdir(work)
-
-    def run(*arguments: str, traceback: bool = False) -> Ended:
-        GlobalHydra.instance().clear()
-        monkeypatch.setenv("HYDRA_FULL_ERROR", str(int(traceback)))  # each time: launching sets it to 1
-        monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / "launch.py"), run_name="__main__")
-        out, err = capsys.readouterr()
-        return Ended(0 if ended.value.code is None else int(ended.value.code), out, err)
-
-    yield run
-    GlobalHydra.instance().clear()
-    assert list(work.iterdir()) == []
-
-
-@pytest.fixture
-def refused(door: Door, tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must be refused; returns its line. Checks that there is one, and that nothing is written."""
-
-    def run(*arguments: str) -> str:
-        before = sorted(tmp_path.rglob("*"))
-        is_placed = any(argument.startswith("output_dir=") for argument in arguments)
-        ended = door(*arguments, *([] if is_placed else [f"output_dir={tmp_path / 'out'}"]))
-        assert sorted(tmp_path.rglob("*")) == before
-        assert ended.code == 2
-        assert ended.err.startswith("error: ")
-        assert ended.err.endswith("\n")
-        assert ended.err.count("\n") == 1, ended.err
-        return ended.err.removeprefix("error: ").removesuffix("\n")
-
-    return run
 
 
 def commands(text: str) -> list[tuple[str, str]]:
@@ -276,14 +215,6 @@ def test_cfg_job_shows_the_config_and_trains_nothing(door, tmp_path) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert {"beta: 0.5", "latent: 10"} <= set(ended.out.splitlines())
     assert not (tmp_path / "out").exists()
-
-
-def ended_command(capsys: pytest.CaptureFixture[str], *arguments: object) -> Ended:
-    """`vae-sweeps ...` in this process."""
-    with pytest.raises(SystemExit) as ended:
-        app([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return Ended(int(ended.value.code or 0), out, err)
 
 
 def test_results_of_an_unknown_sweep_names_those_that_exist(tmp_path, capsys) -> None:

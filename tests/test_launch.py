@@ -15,8 +15,10 @@ import vae_sweeps
 from tests.conftest import launch, start_launch, wait_until
 from vae_sweeps import store
 
-SMALL = ["arch.hidden=[16]", "steps=30"]
-GRID = ["-m", "beta=0,1", "latent=2,4", *SMALL]
+SMALL = ["arch.hidden=[16]", "steps=30", "evaluation=none"]
+PICTURES = ["reconstructions", "samples", "traversal", "interpolations", "curves"]
+PICTURES += ["latent_map", "kl_bars", "neighbours"]
+GRID = ["-m", "beta=0,1", "latent=2,4", *SMALL[:-1]]  # with the default evaluation
 
 
 def rows_by_run(output_dir: Path) -> dict[str, int]:
@@ -49,7 +51,7 @@ def test_a_grid_ends_in_table_and_pictures(swept) -> None:
     for run in table["run"]:
         folder = store.runs_folder(output_dir) / run
         pictures = {path.name for path in (folder / "pictures").iterdir()}
-        assert pictures == {"reconstructions.png", "samples.png", "traversal.png", "curves.png"}
+        assert pictures == {f"{name}.png" for name in PICTURES}
         assert (folder / ".hydra" / "overrides.yaml").exists()
         assert not (folder / "claim.json").exists()
 
@@ -168,7 +170,8 @@ def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monke
 
 
 def test_two_launches_at_once_train_every_point_once(tmp_path) -> None:
-    arguments = ["-m", "beta=0,1", "latent=2,4", "arch.hidden=[16]", "steps=1500", f"output_dir={tmp_path}"]
+    arguments = ["-m", "beta=0,1", "latent=2,4", *SMALL[:1], "steps=1500", "evaluation=none"]
+    arguments += [f"output_dir={tmp_path}"]
     processes = [start_launch(*arguments) for _ in range(2)]
     for process in processes:
         process.communicate(timeout=120)

@@ -61,6 +61,9 @@ def _check_together(cfg: DictConfig) -> None:
             f"data.pixel_range={_as_typed(pixel_range)}: must be [0,1] with likelihood=bernoulli; "
             "or choose likelihood=gaussian"
         )
+    if not OmegaConf.is_dict(cfg.evaluation.features):
+        chosen = cfg.evaluation.features
+        raise ValueError(f"evaluation.features={chosen}: must be chosen as a group: evaluation/features={chosen}")
     if cfg.objective.error == "squared" and not isinstance(cfg.likelihood.get("sigma"), float | int):
         raise ValueError(
             "objective.error=squared: must be nll unless likelihood.sigma is a number; "
@@ -122,7 +125,11 @@ def did_you_mean(name: str, known: list[str]) -> str:
     """`name`'s nearest neighbours among `known` and the whole list, for the end of an error line."""
     public = sorted({k for k in known if not k.rpartition(".")[2].startswith("_")})
     own = name.rpartition(".")[2]
-    closeness = {k: difflib.SequenceMatcher(None, own, k.rpartition(".")[2]).ratio() for k in public}
+
+    def closeness_to(known_own: str) -> float:
+        return 1.0 if known_own.startswith(own) else difflib.SequenceMatcher(None, own, known_own).ratio()
+
+    closeness = {k: closeness_to(k.rpartition(".")[2]) for k in public}
     best = max(0.6, *closeness.values()) if closeness else 1.0
     near = " or ".join(k for k in public if closeness[k] == best)
     return (f"did you mean {near}? " if near else "") + f"known: {', '.join(public) or 'none'}"

@@ -37,4 +37,6 @@ clean:
 .venv/dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --editable ".[test,dev,bench]"
+	# For tests of Inception only, apart and without torchvision, which would bring a torch of its own.
+	$(PIP) --no-deps --upgrade --target .venv/inception torch-fidelity tqdm
 	touch .venv/core $@

@@ -83,7 +83,7 @@ def test_a_point_is_scored_by_inception(weights, tmp_path) -> None:
     assert narrow.returncode == 0, narrow.stderr
     found = vae_sweeps.results(tmp_path)
     samples = ["prior", "reconstruction", "mixture", "floor"]
-    assert found[[f"fid/inception64/{s}" for s in samples]].notna().all(axis=None)
+    assert found[[f"fid/inception64/{s}" for s in samples]].notna().to_numpy().all()
 
 
 @pytest.mark.parametrize("given", ["null", "/nowhere/weights.pth"])
@@ -103,4 +103,4 @@ def test_a_file_of_other_weights_is_the_reason_why_columns_are_missing(tmp_path)
     ended = launch(*chosen)
     assert f"fid: ValueError: {tmp_path / 'weights.pth'}: not the weights of Inception v3" in ended.stdout
     found = vae_sweeps.results(tmp_path / "out")
-    assert found["test/iwae"].notna().all()
+    assert found["test/iwae"].notna().to_numpy().all()

@@ -28,9 +28,7 @@ def check(how: Evaluation, dataset: Dataset, features: Features | None) -> None:
     """Raise ValueError where `how` asks for more than the data can give."""
     num_test, num_train = dataset.num_images("test"), dataset.num_images("train")
     if how.num_images is not None and how.num_images > num_test:
-        raise ValueError(
-            f"evaluation.num_images={how.num_images}: must be at most {num_test}, all of the test split"
-        )
+        raise ValueError(f"evaluation.num_images={how.num_images}: must be at most {num_test}, all of the test split")
     num_images = min(how.num_images or num_test, num_train)
     if features is not None and how.fid and num_images <= features.width:
         raise ValueError(

@@ -1,7 +1,9 @@
 """Features for images with labels: a small convolutional classifier, trained once for each dataset and cached."""
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -60,8 +62,11 @@ def _load(dataset: Dataset) -> Extractor:
 
 
 def _untrained(dataset: Dataset) -> Classifier:
+    """A classifier with the weights that training starts from."""
     assert dataset.labels is not None
-    return Classifier(dataset.image_shape[0], int(dataset.labels["train"].max()) + 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return Classifier(dataset.image_shape[0], int(dataset.labels["train"].max()) + 1)
 
 
 def _train(dataset: Dataset) -> dict[str, Any]:
@@ -70,21 +75,31 @@ def _train(dataset: Dataset) -> dict[str, Any]:
     log.info("%s: training the classifier whose features FID compares; once, then it is cached", dataset.name)
     assert dataset.labels is not None
     images, labels = for_evaluation(dataset, "train").cpu(), dataset.labels["train"].cpu()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = _untrained(dataset)
+    module = _untrained(dataset)
     optim = torch.optim.Adam(module.parameters(), lr=_PEAK_LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optim, _PEAK_LR, total_steps=_STEPS)
-    for step in range(_STEPS):
-        batch = torch.randint(len(labels), (_BATCH_SIZE,), generator=generator("classifier", step))
-        logits = module.head(module(in_unit_range(images[batch], dataset.pixel_range)))
-        optim.zero_grad()
-        F.cross_entropy(logits, labels[batch]).backward()
-        optim.step()
-        schedule.step()
+    with _one_thread():
+        for step in range(_STEPS):
+            batch = torch.randint(len(labels), (_BATCH_SIZE,), generator=generator("classifier", step))
+            logits = module.head(module(in_unit_range(images[batch], dataset.pixel_range)))
+            optim.zero_grad()
+            F.cross_entropy(logits, labels[batch]).backward()
+            optim.step()
+            schedule.step()
     accuracy = _accuracy(module, dataset)
     log.info("%s: it is right on %.2f %% of test (%.1f s)", dataset.name, 100 * accuracy, time.monotonic() - began)
     return {"weights": dict(Standardised(module, _WIDTH).fit(dataset).state_dict()), "accuracy": accuracy}
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The weights must not depend on how many cores there are, and the network is too small to gain by them."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 @torch.inference_mode()

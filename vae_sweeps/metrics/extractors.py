@@ -46,7 +46,8 @@ class _MeanAndSpread(nn.Module):
 
 
 def _random_network(num_channels: int) -> nn.Module:
-    convolutions = [nn.Conv2d(num_channels, 32, 5, stride=2, padding=2), nn.Conv2d(32, 32, 5, stride=2, padding=2)]
+    with torch.random.fork_rng(devices=[]):  # their own first weights are drawn, and then replaced
+        convolutions = [nn.Conv2d(num_channels, 32, 5, stride=2, padding=2), nn.Conv2d(32, 32, 5, stride=2, padding=2)]
     draw = generator("random features", num_channels)
     for convolution in convolutions:
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu", generator=draw)

@@ -71,7 +71,11 @@ def of_module(name: str, module: nn.Module, image_shape: tuple[int, int, int]) -
     """Features of a user's module, tried on two grey images. Raises ValueError if it does not give [N,d]."""
     module = module.eval().requires_grad_(False)
     with torch.inference_mode():
-        found = module(torch.full((2, *image_shape), 0.5))
+        try:
+            found = module(torch.full((2, *image_shape), 0.5))
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            shape = [2, *image_shape]
+            raise ValueError(f"evaluation.features={name}: fails on images of {shape}: {error}") from error
     if not isinstance(found, torch.Tensor) or found.dim() != 2 or len(found) != 2:
         shape = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
         raise ValueError(f"evaluation.features={name}: gives {shape} for 2 images; must be a module images -> [N,d]")

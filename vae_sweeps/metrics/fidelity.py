@@ -43,8 +43,10 @@ def frechet_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"]) -> 
 
 
 def kernel_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"], seed: int = 0) -> float:
-    """KID (Binkowski et al. 2018, eq. 4), unbiased, so it may be below 0; over all images where there are at most
-    1,000 a side, else the mean over 100 random subsets of 1,000."""
+    """KID (Binkowski et al. 2018, eq. 4), unbiased, so it may be below 0.
+
+    Over all images where N = M <= 1,000, else the mean over 100 random subsets of at most 1,000.
+    """
     num_images = min(len(real), len(fake))
     subsets = 1 if len(real) == len(fake) <= _KID_SUBSET_SIZE else _KID_SUBSETS
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -54,7 +56,7 @@ def kernel_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"], seed
         )
         metric.update(real.double(), real=True)
         metric.update(fake.double(), real=False)
-        torch.manual_seed(generator("kid", seed).initial_seed() % 2**31)
+        torch.default_generator.manual_seed(generator("kid", seed).initial_seed())
         mean, _ = metric.compute()
     return mean.item()
 

@@ -11,8 +11,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-# Rows of the N x N table of log densities that are held at once, times N.
-_PAIRS_AT_ONCE = 4_000_000
+# Entries of the N x N table of log densities that are held at once, and pairs that are subtracted at once.
+_TABLE_AT_ONCE, _PAIRS_AT_ONCE = 4_000_000, 1 << 14
+# Squared distance, in sigmas, from which on a posterior adds nothing to the sum at a point that another one covers.
+_FAR = 1e4
 
 # Below this part of the test images' variance explained, a reconstruction says no more than the mean image.
 _EXPLAINS_NOTHING = 0.01
@@ -48,10 +50,16 @@ def information(mu: Float[Tensor, "N L"], sigma: Float[Tensor, "N L"], eps: Floa
     quadratic = (mu.square() * precision).sum(1)
     own = log_normaliser - 0.5 * eps.square().sum(1)  # log q(z_n | x_n), free of cancellation
     log_qz = []
-    for rows in torch.arange(num_images).split(max(1, _PAIRS_AT_ONCE // num_images)):
+    for rows in torch.arange(num_images).split(max(1, _TABLE_AT_ONCE // num_images)):
         # ((z - mu) / sigma)^2 multiplied out: matrix products instead of an N x N x L array.
-        squares = z[rows].square() @ precision.T - 2 * z[rows] @ (mu * precision).T + quadratic
-        log_q = log_normaliser - 0.5 * squares.clamp(min=0)
+        sums = z[rows].square() @ precision.T + quadratic
+        squares = sums - 2 * z[rows] @ (mu * precision).T
+        # Where that loses digits, for narrow posteriors far from 0, and the pair may matter, it is subtracted first.
+        rounding = 1e-14 * sums
+        i, j = ((rounding > 1e-9) & (squares < _FAR + rounding)).nonzero(as_tuple=True)
+        for some, others in zip(i.split(_PAIRS_AT_ONCE), j.split(_PAIRS_AT_ONCE), strict=True):
+            squares[some, others] = ((z[rows][some] - mu[others]) / sigma[others]).square().sum(1)
+        log_q = log_normaliser - 0.5 * squares
         log_q[torch.arange(len(rows)), rows] = own[rows]
         log_qz.append(log_q.logsumexp(1) - math.log(num_images))
     mutual = (own - torch.cat(log_qz)).mean().item()

@@ -9,6 +9,10 @@ from torch import Tensor
 
 # Numbers of the training images that are held as float64 at once.
 _NUMBERS_AT_ONCE = 1 << 22
+# Pairs of images that are subtracted at once.
+_PAIRS_AT_ONCE = 1 << 12
+# More than what float64 loses, relative to |a|^2 + |b|^2, in |a|^2 + |b|^2 - 2 ab.
+_ROUNDING = 1e-12
 
 
 class Nearest(NamedTuple):
@@ -21,18 +25,26 @@ class Nearest(NamedTuple):
 def nearest(
     images: Float64[Tensor, "N D"], others: Tensor, to_pixels: Callable[[Tensor], Float64[Tensor, "M D"]]
 ) -> Nearest:
-    """The nearest of `others` (M of them, in blocks through `to_pixels`) to each image; exact, for all is float64."""
+    """The nearest of `others` (M of them, in blocks through `to_pixels`) to each image, the first where several are.
+
+    Exact: squared distances multiplied out are off by rounding, so all that come near the smallest are taken directly.
+    """
     squares = images.square().sum(1, keepdim=True)
     best = torch.full_like(images[:, 0], torch.inf)
     which = torch.zeros_like(best, dtype=torch.int64)
     start = 0
     for block in others.split(max(1, _NUMBERS_AT_ONCE // images.shape[1])):
         x = to_pixels(block)
-        found, at = (squares - 2 * images @ x.T + x.square().sum(1)).min(1)
-        # Multiplied out, squares lose digits where images are alike: the winner's distance is taken directly.
-        found = (images - x[at]).square().sum(1)
-        is_nearer = found < best
-        best = torch.where(is_nearer, found, best)
+        sums = squares + x.square().sum(1)
+        rough = sums - 2 * images @ x.T
+        is_near = rough <= (rough + _ROUNDING * sums).min(1, keepdim=True).values + _ROUNDING * sums
+        rows, candidates = is_near.nonzero(as_tuple=True)  # in order of rows, then candidates
+        found = torch.full_like(rough, torch.inf)
+        for i, j in zip(rows.split(_PAIRS_AT_ONCE), candidates.split(_PAIRS_AT_ONCE), strict=True):
+            found[i, j] = (images[i] - x[j]).square().sum(1)
+        distance, at = found.min(1)
+        is_nearer = distance < best
+        best = torch.where(is_nearer, distance, best)
         which = torch.where(is_nearer, at + start, which)
         start += len(block)
     return Nearest(which, best.sqrt())

@@ -276,7 +276,10 @@ def test_different_choices_have_different_sweep_names(sweep_name) -> None:
 CONF = ROOT / "conf"
 CHOICES = [path.relative_to(CONF) for path in sorted(CONF.rglob("*.yaml")) if "hydra" not in path.parts]
 # What a choice cannot do without.
-NEEDS = {"objective=mse": [GAUSSIAN]}
+NEEDS = {
+    "objective=mse": [GAUSSIAN],
+    "evaluation/features=custom": ["evaluation.features._target_=torch.nn.Flatten"],
+}
 
 
 @pytest.mark.parametrize("choice", [c for c in CHOICES if c.parent != Path()], ids=str)

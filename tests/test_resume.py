@@ -10,6 +10,7 @@ from tests.conftest import launch, start_launch, wait_until
 from vae_sweeps import checkpoint, store
 
 GRID = ["-m", "beta=0.01,1", "latent=2,5", "seed=3", "log_every_steps=30", "checkpoint_every_s=0.2"]
+GRID += ["evaluation=none"]
 MLP = [*GRID, "arch.hidden=[40]", "steps=1500"]
 CONV = [*GRID, "arch=conv", "arch.channels=[4,8]", "arch.batch_norm=true", "steps=300"]
 

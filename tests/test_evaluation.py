@@ -108,6 +108,7 @@ def test_the_same_command_again_evaluates_nothing_and_other_settings_only_what_t
     (evaluated,) = {line.split("evaluated")[1].split()[0] for line in more.out.splitlines() if ": evaluated" in line}
     assert evaluated == "likelihood"
     assert more.out.count(": evaluated likelihood") == 4
+    assert "0 of them to evaluate" in ended_command(capsys, *arguments).out  # which sets no number of samples
 
 
 def test_a_launch_evaluates_done_points_where_parts_were_never_made(tmp_path) -> None:
@@ -190,7 +191,7 @@ def test_a_part_that_raises_costs_nothing_else_and_is_tried_again(digits, tmp_pa
     found = evaluate(untrained(few), shared, tmp_path)
     assert "latent_space" not in found["evaluated"] or "fid" not in found["evaluated"]
     assert {"elbo", "likelihood", "neighbours"} <= set(found["evaluated"])
-    assert evaluation.parts_left(found, shared.how, redo=False)
+    assert evaluation.parts_left(found, shared.how)
 
 
 def test_images_without_labels_and_too_small_for_ssim(tmp_path) -> None:

@@ -17,7 +17,7 @@ from vae_sweeps import store
 
 SMALL = ["arch.hidden=[16]", "steps=30", "evaluation=none"]
 PICTURES = ["reconstructions", "samples", "traversal", "interpolations", "curves"]
-PICTURES += ["latent_map", "kl_bars", "neighbours"]
+PICTURES += ["latent_map", "kl_bars"]
 GRID = ["-m", "beta=0,1", "latent=2,4", *SMALL[:-1]]  # with the default evaluation
 
 

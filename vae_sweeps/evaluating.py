@@ -18,13 +18,13 @@ _ALLOWED = ("evaluation", "device")
 
 
 def evaluate(where: str, overrides: Sequence[str], output_dir: Path) -> bool:
-    """Evaluate the finished runs of `where` as `overrides` say; parts that they have are left alone.
+    """Evaluate the finished runs of `where` as `overrides` say; parts that they have by these settings are left alone.
 
     Returns whether everything asked for is there now. Raises ValueError for a mistake, before anything is done.
     """
-    for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
-        if key.replace("/", ".").split(".")[0] not in _ALLOWED:
+    keys = [override.lstrip("+~").partition("=")[0].replace("/", ".").split(".") for override in overrides]
+    for override, key in zip(overrides, keys, strict=True):
+        if key[0] not in _ALLOWED:
             raise ValueError(f"{override}: must be a key of evaluation, or device; the rest of a finished run is fixed")
     folders, swept = table.find_runs(where, output_dir)
     point = compose_point(overrides)
@@ -36,15 +36,16 @@ def evaluate(where: str, overrides: Sequence[str], output_dir: Path) -> bool:
 
     progress.start_logging()
     machine.prepare(device)
-    left = [folder for folder in done if parts_left(results[folder] or {}, how, redo=True)]
+    explicit = {key[1] for key in keys if len(key) > 1}
+    left = [folder for folder in done if parts_left(results[folder] or {}, how, explicit)]
     log.info("%d of %d points finished, %d of them to evaluate on %s", len(done), len(folders), len(left), device)
     with machine.stop_signals() as should_stop:
-        conditions = Conditions(device, point.checkpoint_every_s, should_stop, how, evaluate_again=True)
+        conditions = Conditions(device, point.checkpoint_every_s, should_stop, how, explicit)
         for folder in left:  # the data's side is checked for all before any is evaluated
             conditions.reference(read_point(folder / store.CONFIG))
         evaluate_runs(left, conditions)
     summary.tell(folders, swept, table.find_sweep(where, output_dir))
-    return not any(parts_left(store.read_result(folder) or {}, how, redo=True) for folder in done)
+    return not any(parts_left(store.read_result(folder) or {}, how, explicit) for folder in done)
 
 
 def prefetch(overrides: Sequence[str]) -> None:

@@ -254,7 +254,7 @@ def _wants_evaluation(folder: Path, how: Evaluation) -> bool:
     """Whether a part that `how` asks for was never made; parts made by other settings stay as they are."""
     result = store.read_result(folder)
     is_done = result is not None and result["status"] == "done" and not claims.is_held(folder)
-    return is_done and bool(parts_left(result or {}, how, redo=False))
+    return is_done and bool(parts_left(result or {}, how))
 
 
 def _missing(unique: Mapping[Path, object], *, overwrite: bool) -> list[Path]:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,8 +29,8 @@ class Conditions:
     checkpoint_every_s: float
     should_stop: Callable[[], bool]
     evaluation: Evaluation
-    # Whether parts of an evaluation that were made by other settings are made again.
-    evaluate_again: bool = False
+    # Settings of the evaluation for whose sake parts are made again; see `evaluation.parts_left`.
+    explicit: Collection[str] = ()
     _references: dict[str, Reference] = field(default_factory=dict)
 
     def reference(self, point: Point) -> Reference:
@@ -89,7 +89,7 @@ def _evaluate(folders: Sequence[Path], conditions: Conditions) -> None:
         result = store.read_result(folder)
         if result is None or result["status"] != "done" or conditions.should_stop():
             continue
-        parts = evaluation.parts_left(result, conditions.evaluation, redo=conditions.evaluate_again)
+        parts = evaluation.parts_left(result, conditions.evaluation, conditions.explicit)
         if parts:
             claims.keep(folder)
             with _logged_to([folder]):

@@ -16,6 +16,7 @@ from vae_sweeps.composing import compose_point
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.reference import Reference
 from vae_sweeps.schema import Evaluation
+from vae_sweeps.subject import Subject
 
 SMALL = ["arch.hidden=[16]", "steps=30"]
 CPU = torch.device("cpu")
@@ -206,7 +207,7 @@ def test_images_without_labels_and_too_small_for_ssim(tmp_path) -> None:
 def test_binarized_images_are_compared_with_bits(tmp_path) -> None:
     dataset = worker.load_dataset(make_point("data.binarize=static").data)
     model, shared = untrained(dataset), reference(dataset)
-    subject = evaluation.Subject(model, shared)
+    subject = Subject(model, shared)
     (images, *_) = subject.images(subject.normals("prior", 100), "prior")
     assert set(images.unique().tolist()) <= {0.0, 1.0}
     (means, *_) = subject.means(subject.normals("prior", 100))

@@ -15,7 +15,7 @@ LAYERS = [
     {"metrics"},
     {"training", "pictures", "plots"},
     {"building", "loading", "progress", "machine", "table", "composing"},
-    {"reference", "evaluation", "recording"},
+    {"reference", "subject", "evaluation", "recording"},
     {"worker", "summary"},
     {"errors", "launching", "evaluating", "cli"},
 ]

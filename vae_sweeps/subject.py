@@ -1,0 +1,116 @@
+"""The model's side of an evaluation: its codes, its images and their features, each made once for all parts."""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vae_sweeps.data.dataset import for_evaluation, in_unit_range, to_model
+from vae_sweeps.loading import Model
+from vae_sweeps.metrics import fidelity
+from vae_sweeps.metrics.elbo import IMAGES_PER_DRAW, in_double
+from vae_sweeps.noise import generator
+from vae_sweeps.reference import Reference
+
+
+class Subject:
+    """One model under evaluation; what several parts need is made when it is first asked for."""
+
+    def __init__(self, model: Model, reference: Reference) -> None:
+        self.model, self.reference, self.how, self.dataset = model, reference, reference.how, reference.dataset
+        self.device = reference.device
+        self._features: dict[str, Tensor | str] = {}
+        model.vae.to(self.device)
+
+    def posterior(self, images: Tensor) -> tuple[Float[Tensor, "N L"], Float[Tensor, "N L"]]:
+        """mu and sigma of stored images, float64 on the CPU."""
+        found = []
+        for batch in images.split(self._batch_size):
+            mu, sigma = self.model.encode(to_model(self.dataset, batch, self.model.dtype).to(self.device))
+            found.append((mu.cpu().double(), sigma.cpu().double()))
+        mus, sigmas = zip(*found, strict=True)
+        return torch.cat(mus), torch.cat(sigmas)
+
+    @property
+    def _batch_size(self) -> int:
+        return min(self.how.batch_size, IMAGES_PER_DRAW)
+
+    def normals(self, purpose: str, num: int) -> Float[Tensor, "N L"]:
+        """Standard normals by (evaluation seed, purpose, latent size), on the CPU."""
+        draw = generator("evaluation", self.how.seed, purpose, self.model.latent)
+        return torch.randn(num, self.model.latent, generator=draw, dtype=torch.float64)
+
+    @cached_property
+    def test(self) -> tuple[Float[Tensor, "N L"], Float[Tensor, "N L"]]:
+        """mu and sigma of the test split."""
+        return self.posterior(for_evaluation(self.dataset, "test"))
+
+    @cached_property
+    def fit(self) -> tuple[Float[Tensor, "N L"], Float[Tensor, "N L"]]:
+        """mu and sigma of the training images that mixtures and probes are fitted to."""
+        return self.posterior(self.reference.fit_images)
+
+    def means(self, z: Float[Tensor, "N L"]) -> Iterator[Float[Tensor, "B C H W"]]:
+        """The likelihood's means in [0,1], block by block, on the device."""
+        for block in z.to(self.device, self.model.dtype).split(IMAGES_PER_DRAW):
+            mean = torch.cat([self.model.decode(batch) for batch in block.split(self._batch_size)])
+            mean = mean.where(mean.isfinite(), torch.nan)  # clipping would make a white pixel of infinity
+            yield in_unit_range(mean, self.model.pixel_range)
+
+    def images(self, z: Float[Tensor, "N L"], purpose: str) -> Iterator[Float[Tensor, "B C H W"]]:
+        """What is compared with real images: means, or bits drawn from them where the data's pixels are binarized.
+
+        Raises ValueError if any is not finite.
+        """
+        num_bad, num_seen = 0, 0
+        for block, mean in enumerate(self.means(z)):
+            num_seen += len(mean)
+            num_bad += int((~mean.flatten(1).isfinite().all(1)).sum())
+            if num_bad:
+                continue
+            if self.dataset.binarize == "none":
+                yield mean
+            else:
+                draw = generator("evaluation", self.how.seed, purpose, "bits", block)
+                yield (torch.rand(mean.shape, generator=draw).to(mean.device) < mean).to(mean.dtype)
+        if num_bad:
+            raise ValueError(f"{num_bad} of {num_seen} images of {purpose} are not finite")
+
+    def features(self, samples: str) -> Float[Tensor, "N d"]:
+        """Features of N images of one kind. Raises ValueError with the reason where there are none."""
+        if samples not in self._features:
+            try:
+                blocks = self.images(self._codes(samples), samples)
+                self._features[samples] = torch.cat([self.reference.features_of(block) for block in blocks])
+            except ValueError as error:
+                self._features[samples] = str(error)
+        found = self._features[samples]
+        if isinstance(found, str):
+            raise ValueError(found)
+        return found
+
+    def _codes(self, samples: str) -> Float[Tensor, "N L"]:
+        num = self.reference.num_images
+        if samples == "prior":
+            return self.normals("prior", num)
+        if samples == "reconstruction":
+            return self.test[0][:num]
+        mixture = fidelity.fit_mixture(self.fit[0].numpy(), self.how.mixture_components, self.how.seed)
+        return torch.from_numpy(mixture.sample(num)[0])
+
+    @cached_property
+    def reconstruction(self) -> dict[str, float]:
+        """Means over test, at z = mu, of PSNR, SSIM (if images are large enough), |x - x_hat|^2 in pixels of [0,1]."""
+        sums: dict[str, float] = {}
+        real = for_evaluation(self.dataset, "test").split(IMAGES_PER_DRAW)
+        for block, mean in zip(real, self.means(self.test[0]), strict=True):
+            x = in_unit_range(block, self.dataset.pixel_range).to(mean)
+            found = {"psnr": fidelity.peak_signal_to_noise(mean, x)}
+            found["squared_error"] = (x - mean).square().flatten(1).sum(1)
+            if min(x.shape[2:]) >= fidelity.SSIM_WINDOW:
+                found["ssim"] = fidelity.structural_similarity(mean, x)
+            for name, values in found.items():
+                sums[name] = sums.get(name, 0.0) + in_double(values).sum().item()
+        return {name: total / self.dataset.num_images("test") for name, total in sums.items()}

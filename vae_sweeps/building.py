@@ -1,5 +1,6 @@
 """From configs to a VAE: the only place where Hydra's `_target_` becomes modules."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -31,11 +32,22 @@ def _make(config: Mapping[str, Any], **more: Any) -> Any:
 
 def build_vae(points: Sequence[Point], image_shape: tuple[int, int, int]) -> VAE:
     """A VAE of K points, its weights not yet drawn. Raises ValueError where network and images do not fit."""
-    first, num_models, latents = points[0], len(points), [point.latent for point in points]
-    networks = _make(first.arch, num_models=num_models, image_shape=image_shape, latent=max(latents))
-    stacked = {"sigma": [p.likelihood["sigma"] for p in points]} if "sigma" in first.likelihood else {}
-    likelihood = _make(first.likelihood, num_models=num_models, **stacked)
-    return VAE(networks, likelihood, latents, first.posterior)
+    likelihoods = [point.likelihood for point in points]
+    return _build([point.latent for point in points], image_shape, points[0].arch, likelihoods, points[0].posterior)
+
+
+def _build(
+    latents: Sequence[int],
+    image_shape: tuple[int, int, int],
+    arch: Mapping[str, Any],
+    likelihoods: Sequence[Mapping[str, Any]],
+    posterior: str,
+) -> VAE:
+    num_models = len(latents)
+    networks = _make(arch, num_models=num_models, image_shape=image_shape, latent=max(latents))
+    stacked = {"sigma": [one["sigma"] for one in likelihoods]} if "sigma" in likelihoods[0] else {}
+    likelihood = _make(likelihoods[0], num_models=num_models, **stacked)
+    return VAE(networks, likelihood, latents, posterior)
 
 
 def new_start(point: Point, image_shape: tuple[int, int, int]) -> Checkpoint:
@@ -48,9 +60,7 @@ def new_start(point: Point, image_shape: tuple[int, int, int]) -> Checkpoint:
 
 def num_params(point: Point, image_shape: tuple[int, int, int]) -> int:
     """Trained numbers of the point's model."""
-    with torch.device("meta"):
-        alone = build_vae([point], image_shape)
-    return sum(parameter.numel() for parameter in alone.parameters())
+    return _num_weights(_architecture(point), image_shape)
 
 
 def cost(point: Point, image_shape: tuple[int, int, int]) -> Cost:
@@ -69,21 +79,47 @@ def pack_limit(point: Point, image_shape: tuple[int, int, int], memory_bytes: fl
     A point takes its weights four times (weights, gradients, Adam's two moments), and its activations about three
     times: as they are, their gradients, and what the kernels need on the way.
     """
-    activations = 0
+    architecture = _architecture(point)
+    num_activations = point.batch_size * _num_activations(architecture, image_shape)
+    bytes_per_number = {"fp32": 4, "fp64": 8}[point.precision]
+    bytes_per_point = bytes_per_number * (4 * _num_weights(architecture, image_shape) + 3 * num_activations)
+    return max(1, min(_MAX_PACK, int(memory_bytes / bytes_per_point)))
+
+
+def _architecture(point: Point) -> str:
+    """What of a point its model's shapes depend on, as JSON: a thousand points of a sweep have but a few."""
+    likelihood = dict(point.likelihood)
+    if not isinstance(likelihood.get("sigma", ""), str):
+        likelihood["sigma"] = 1.0
+    return json.dumps([point.latent, point.arch, likelihood, point.posterior], sort_keys=True)
+
+
+def _unfilled(architecture: str, image_shape: tuple[int, int, int]) -> VAE:
+    latent, arch, likelihood, posterior = json.loads(architecture)
+    with torch.device("meta"):
+        return _build([latent], image_shape, arch, [likelihood], posterior).eval()
+
+
+@lru_cache(maxsize=1024)
+def _num_weights(architecture: str, image_shape: tuple[int, int, int]) -> int:
+    return sum(parameter.numel() for parameter in _unfilled(architecture, image_shape).parameters())
+
+
+@lru_cache(maxsize=1024)
+def _num_activations(architecture: str, image_shape: tuple[int, int, int]) -> int:
+    """Numbers that the modules of a model put out for one image."""
+    num_activations = 0
 
     def count(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        nonlocal activations
-        activations += sum(t.numel() for t in (output if isinstance(output, tuple) else (output,)))
+        nonlocal num_activations
+        num_activations += sum(t.numel() for t in (output if isinstance(output, tuple) else (output,)))
 
-    with torch.device("meta"):
-        alone = build_vae([point], image_shape)
-        for module in alone.modules():
-            module.register_forward_hook(count)
-        q = alone.encode(torch.empty(point.batch_size, *image_shape))
-        alone.decode(q.mu)
-    num_weights = sum(parameter.numel() for parameter in alone.parameters())
-    bytes_per_number = {"fp32": 4, "fp64": 8}[point.precision]
-    return max(1, min(_MAX_PACK, int(memory_bytes / (bytes_per_number * (4 * num_weights + 3 * activations)))))
+    alone = _unfilled(architecture, image_shape)
+    for module in alone.modules():
+        module.register_forward_hook(count)
+    q = alone.encode(torch.empty(1, *image_shape, device="meta"))
+    alone.decode(q.mu)
+    return num_activations
 
 
 def build_features(config: Mapping[str, Any], dataset: Dataset) -> Features:
@@ -100,19 +136,9 @@ def build_features(config: Mapping[str, Any], dataset: Dataset) -> Features:
 
 def load_dataset(data: Mapping[str, Any]) -> Dataset:
     """The data that a point names, on the CPU; a few are kept. Raises ValueError if it cannot be had."""
-    return _cached_dataset(_frozen(data))
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return tuple((name, _frozen(v)) for name, v in sorted(value.items()))
-    return ("list", *map(_frozen, value)) if isinstance(value, list | tuple) else value
-
-
-def _thawed(value: Any) -> Any:
-    return list(map(_thawed, value[1:])) if isinstance(value, tuple) else value
+    return _cached_dataset(json.dumps(data, sort_keys=True))
 
 
 @lru_cache(maxsize=4)
-def _cached_dataset(frozen: tuple[tuple[str, Any], ...]) -> Dataset:
-    return _make({name: _thawed(value) for name, value in frozen})
+def _cached_dataset(data: str) -> Dataset:
+    return _make(json.loads(data))

@@ -32,15 +32,17 @@ def to_point(cfg: DictConfig) -> Point:
     for full_key, spec, value in _checked_fields(cfg):
         if not spec.metadata["check"](value):
             raise ValueError(f"{full_key}={_as_typed(value)}: must be {spec.metadata['allowed']}")
-    cfg = cfg.copy()
-    if cfg.steps is not None:
-        cfg.epochs = None  # steps win, and a point has one length
-    elif cfg.epochs is None:
+    if cfg.steps is None and cfg.epochs is None:
         raise ValueError("epochs=null: must be a whole number >= 1 where steps is null; set one of the two")
     _check_together(cfg)
-    if cfg.data.get("root") is not None:
-        cfg.data.root = str(Path(cfg.data.root).expanduser().resolve())  # notebooks open runs from other folders
-    return from_container(OmegaConf.to_container(cfg, resolve=True))
+    content = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(content, dict)
+    if content["steps"] is not None:
+        content["epochs"] = None  # steps win, and a point has one length
+    root = content["data"].get("root")
+    if root is not None:
+        content["data"]["root"] = str(Path(root).expanduser().resolve())  # notebooks open runs from other folders
+    return from_container(content)
 
 
 def _check_names(cfg: DictConfig) -> None:

@@ -20,9 +20,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vae_sweeps import building, claims, machine, points, progress, store, summary
+from vae_sweeps.composing import compose_sweep
 from vae_sweeps.config import not_numbers, to_point
 from vae_sweeps.errors import UserErrors, one_line
 from vae_sweeps.evaluation import parts_left
@@ -112,13 +113,8 @@ def launch_sweep(
 ) -> list[JobReturn]:
     """Train the points that `job_overrides` describe; one return value each, in their order."""
     global _has_composed
-    sweep_points = []
     with _checking():
-        for overrides in job_overrides:
-            cfg = config_loader.load_sweep_config(config, list(overrides))
-            OmegaConf.set_struct(cfg, False)
-            del cfg["hydra"]
-            sweep_points.append(to_point(cfg))
+        sweep_points = [to_point(cfg) for cfg in compose_sweep(config_loader, config, job_overrides)]
     command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(config.hydra.overrides.task))
     swept = [override.key_or_group for override in command if override.is_sweep_override()]
     for key in swept:

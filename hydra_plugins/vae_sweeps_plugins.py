@@ -11,14 +11,17 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 
-class LocalLauncher(Launcher):
-    """Train all points of a sweep in this process, in packs; for any of Hydra's sweepers."""
+class PackLauncher(Launcher):
+    """Train all points of a sweep in packs, here or on a cluster, as conf/hydra/launcher says; for any sweeper."""
+
+    def __init__(self, **_: Any) -> None:
+        """The settings are read where they are typed, in the config."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """One value for each point: its validation ELBO in nats, NaN where it has none."""
+        """One value for each point, its validation ELBO in nats, NaN where it has none; nothing if detached."""
         from vae_sweeps.launching import launch_sweep
 
         return launch_sweep(self.hydra_context.config_loader, self.config, job_overrides)
@@ -44,6 +47,5 @@ class GridSweeper(Sweeper):
 
 
 # Hydra names a choice of its groups by the module that defines it.
-_HERE = "hydra_plugins.vae_sweeps_plugins"
-ConfigStore.instance().store(group="hydra/launcher", name="local", node={"_target_": f"{_HERE}.LocalLauncher"})
-ConfigStore.instance().store(group="hydra/sweeper", name="grid", node={"_target_": f"{_HERE}.GridSweeper"})
+_SWEEPER = "hydra_plugins.vae_sweeps_plugins.GridSweeper"
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node={"_target_": _SWEEPER})

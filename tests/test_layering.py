@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "vae_sweeps"
 # From low to high; a module imports only from its own layer or lower ones.
 LAYERS = [
     {"schema", "config", "noise", "claims"},
-    {"points", "store", "cache"},
+    {"points", "store", "cache", "slurm"},
     {"layers", "networks", "likelihoods", "data"},
     {"vae", "checkpoint"},
     {"objective"},
@@ -16,11 +16,18 @@ LAYERS = [
     {"training", "pictures", "plots"},
     {"building", "loading", "progress", "machine", "table", "composing"},
     {"reference", "subject", "evaluation", "recording"},
-    {"worker", "summary"},
+    {"worker", "summary", "states", "planning"},
+    {"jobs"},
+    {"submission"},
+    {"placing"},
     {"errors", "launching", "evaluating", "cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-MAY_KNOW = {"hydra": {"building", "composing", "errors", "launching"}, "submitit": {"launching"}, "wandb": {"tracker"}}
+MAY_KNOW = {
+    "hydra": {"building", "composing", "errors", "launching"},
+    "submitit": {"submission", "jobs"},
+    "wandb": {"tracker"},
+}
 
 
 def imports() -> list[tuple[str, str]]:

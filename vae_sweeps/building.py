@@ -83,7 +83,7 @@ def pack_limit(point: Point, image_shape: tuple[int, int, int], memory_bytes: fl
     num_activations = point.batch_size * _num_activations(architecture, image_shape)
     bytes_per_number = {"fp32": 4, "fp64": 8}[point.precision]
     bytes_per_point = bytes_per_number * (4 * _num_weights(architecture, image_shape) + 3 * num_activations)
-    return max(1, min(_MAX_PACK, int(memory_bytes / bytes_per_point)))
+    return max(1, int(min(_MAX_PACK, memory_bytes / bytes_per_point)))
 
 
 def _architecture(point: Point) -> str:

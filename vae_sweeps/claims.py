@@ -63,7 +63,10 @@ def take(folder: Path) -> bool:
     # The lock makes "look, then write" one step among all who want this run.
     with FileLock(folder / ".claim.lock"):
         holder, own = _holder(folder), _this_process()
-        if holder is not None and (holder["host"], holder["pid"]) != (own["host"], own["pid"]):
+        is_own = holder is not None and (holder["host"], holder["pid"]) == (own["host"], own["pid"])
+        # A job that was queued again takes up what its earlier life left behind, on whatever node that ended.
+        is_own_job = holder is not None and own["job"] is not None and holder["job"] == own["job"]
+        if holder is not None and not is_own and not is_own_job:
             return False
         aside = path.with_name(".claim.tmp")
         aside.write_text(json.dumps(own))

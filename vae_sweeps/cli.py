@@ -21,7 +21,7 @@ def _refuse(line: str) -> NoReturn:
 
 @app.callback()
 def main() -> None:
-    """Look at sweeps that `python launch.py` trained, and evaluate them further."""
+    """Look after sweeps that `python launch.py` trains: where they stand, what came out, more of it."""
 
 
 @app.command()
@@ -87,3 +87,77 @@ def prefetch(
         evaluating.prefetch(overrides or [])
     except UserErrors as error:
         _refuse(one_line(error))
+
+
+Sweep = Annotated[str, typer.Argument(help="A sweep's name or folder.")]
+
+
+@app.command()
+def status(
+    sweep: Annotated[str | None, typer.Argument(help="A sweep's name or folder; all sweeps if left out.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until nothing runs or waits any more.")] = False,
+    output_dir: OutputDir = Path("outputs"),
+) -> None:
+    """Where sweeps stand: points by state, what runs and how far, what waits and why, what failed. Changes nothing."""
+    import time
+
+    from rich.console import Console
+
+    from vae_sweeps import states, store
+
+    try:
+        folders = [states.find(sweep, output_dir)] if sweep is not None else store.all_sweeps(output_dir)
+        while True:
+            found = states.of_sweeps(folders)
+            if watch:
+                Console().clear()
+            for folder, points in zip(folders, found, strict=True):
+                typer.echo(f"{folder.name}: {states.counts(points)}")
+                for line in states.described(points) if sweep is not None else ():
+                    typer.echo(line)
+            if not folders:
+                typer.echo(store.known_sweeps(output_dir))
+            if not watch or not states.is_moving(point for points in found for point in points):
+                return
+            time.sleep(5)
+    except ValueError as error:
+        _refuse(str(error))
+
+
+@app.command()
+def wait(sweep: Sweep, output_dir: OutputDir = Path("outputs")) -> None:
+    """Stay until no point of the sweep runs or waits in the queue. Exit code 1 if not all are done."""
+    from vae_sweeps import progress, states
+
+    progress.start_logging()
+    try:
+        ended = states.wait(states.find(sweep, output_dir))
+    except ValueError as error:
+        _refuse(str(error))
+    raise typer.Exit(0 if all(point.state == "done" for point in ended) else 1)
+
+
+@app.command()
+def retry(sweep: Sweep, output_dir: OutputDir = Path("outputs")) -> None:
+    """Take up the points that failed, were preempted or are lost, as they were launched last."""
+    from vae_sweeps import placing, progress
+
+    progress.start_logging()
+    try:
+        is_over = placing.retry(sweep, output_dir)
+    except ValueError as error:
+        _refuse(str(error))
+    raise typer.Exit(0 if is_over else 1)
+
+
+@app.command()
+def cancel(sweep: Sweep, output_dir: OutputDir = Path("outputs")) -> None:
+    """End the sweep's own jobs; what they have done is saved, and the launch given again goes on from there."""
+    from vae_sweeps import slurm, states
+
+    try:
+        tasks = states.tasks_in_queue(states.find(sweep, output_dir))
+        slurm.cancel(tasks)
+    except ValueError as error:
+        _refuse(str(error))
+    typer.echo(f"{len(tasks)} jobs told to end: {', '.join(sorted(tasks))}" if tasks else "no jobs in the queue")

@@ -29,9 +29,7 @@ def to_point(cfg: DictConfig) -> Point:
     Raises ValueError with the key, its value and what is allowed.
     """
     _check_names(cfg)
-    for full_key, spec, value in _checked_fields(cfg):
-        if not spec.metadata["check"](value):
-            raise ValueError(f"{full_key}={_as_typed(value)}: must be {spec.metadata['allowed']}")
+    check_values(cfg)
     if cfg.steps is None and cfg.epochs is None:
         raise ValueError("epochs=null: must be a whole number >= 1 where steps is null; set one of the two")
     _check_together(cfg)
@@ -43,6 +41,13 @@ def to_point(cfg: DictConfig) -> Point:
     if root is not None:
         content["data"]["root"] = str(Path(root).expanduser().resolve())  # notebooks open runs from other folders
     return from_container(content)
+
+
+def check_values(node: DictConfig, prefix: str = "") -> None:
+    """Raise ValueError with the key, its value and what is allowed, where a value of `node` is not."""
+    for full_key, spec, value in _checked_fields(node, prefix):
+        if not spec.metadata["check"](value):
+            raise ValueError(f"{full_key}={_as_typed(value)}: must be {spec.metadata['allowed']}")
 
 
 def _check_names(cfg: DictConfig) -> None:
@@ -105,7 +110,9 @@ def _schemas_at(prefix: str) -> list[type]:
     if not prefix:
         return [Point]
     typed = {"objective": Objective, "optim": Optim, "evaluation": Evaluation, "tracker": Tracker}
-    return [typed[prefix]] if prefix in typed else [s for (group, _), s in GROUP_SCHEMAS.items() if group == prefix]
+    if prefix in typed:
+        return [typed[prefix]]
+    return [schema for (group, _), schema in GROUP_SCHEMAS.items() if group.replace("/", ".") == prefix]
 
 
 def known_keys(prefix: str) -> list[str]:
@@ -148,7 +155,7 @@ def choices_with(full_key: str) -> list[str]:
     return [
         choice.removesuffix("_schema")
         for (of_group, choice), schema in GROUP_SCHEMAS.items()
-        if of_group == group and name in {f.name for f in fields(schema)}
+        if of_group.replace("/", ".") == group and name in {f.name for f in fields(schema)}
     ]
 
 

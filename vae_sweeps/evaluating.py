@@ -44,7 +44,7 @@ def evaluate(where: str, overrides: Sequence[str], output_dir: Path) -> bool:
         for folder in left:  # the data's side is checked for all before any is evaluated
             conditions.reference(read_point(folder / store.CONFIG))
         evaluate_runs(left, conditions)
-    summary.tell(folders, swept, table.find_sweep(where, output_dir))
+    summary.tell(folders, swept, store.find_sweep(where, output_dir))
     return not any(parts_left(store.read_result(folder) or {}, how, explicit) for folder in done)
 
 

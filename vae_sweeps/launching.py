@@ -6,29 +6,23 @@ import json
 import logging
 import os
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from vae_sweeps import building, claims, machine, points, progress, store, summary
+from vae_sweeps import placing, points, progress, states, store, submission, summary
 from vae_sweeps.composing import compose_sweep
-from vae_sweeps.config import not_numbers, to_point
+from vae_sweeps.config import check_values, not_numbers, to_point
 from vae_sweeps.errors import UserErrors, one_line
-from vae_sweeps.evaluation import parts_left
-from vae_sweeps.schema import Evaluation, Point
-from vae_sweeps.worker import Conditions, evaluate_runs, new_reference, run_pack
+from vae_sweeps.planning import Plan, make_plan
+from vae_sweeps.schema import Point, SlurmLauncher
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +108,7 @@ def launch_sweep(
     """Train the points that `job_overrides` describe; one return value each, in their order."""
     global _has_composed
     with _checking():
+        cluster = _cluster(config)
         sweep_points = [to_point(cfg) for cfg in compose_sweep(config_loader, config, job_overrides)]
     command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(config.hydra.overrides.task))
     swept = [override.key_or_group for override in command if override.is_sweep_override()]
@@ -123,11 +118,31 @@ def launch_sweep(
     _has_composed = True
     first = sweep_points[0]
     name = first.sweep or default_sweep_name(points.short_name(first.data["_target_"]), command, swept)
-    values = _launch(sweep_points, job_overrides, sweep=name, swept=swept)
+    values = _launch(
+        sweep_points, job_overrides, sweep=name, swept=swept, cluster=cluster, may_detach=_may_detach(config)
+    )
+    if values is None:
+        return []
     return [
         JobReturn(overrides=list(overrides), _return_value=value, status=JobStatus.COMPLETED)
         for overrides, value in zip(job_overrides, values, strict=True)
     ]
+
+
+def _cluster(config: DictConfig) -> SlurmLauncher | None:
+    """The settings of hydra/launcher=slurm, checked; None for the local launcher."""
+    node = config.hydra.launcher
+    if OmegaConf.get_type(node) is not SlurmLauncher:
+        return None
+    check_values(node, "hydra.launcher.")
+    settings = OmegaConf.to_object(node)
+    assert isinstance(settings, SlurmLauncher)
+    return settings
+
+
+def _may_detach(config: DictConfig) -> bool:
+    """Whether the sweeper does without values: ours and Hydra's basic one do."""
+    return str(config.hydra.sweeper.get("_target_")).endswith((".GridSweeper", ".BasicSweeper"))
 
 
 def default_sweep_name(data: str, command: Sequence[Override], swept: Sequence[str]) -> str:
@@ -151,118 +166,56 @@ def default_sweep_name(data: str, command: Sequence[Override], swept: Sequence[s
     return store.folder_name("-".join([data, *sorted(swept)])) + f"-{digest}"
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What a command comes to: `folders` has one entry for each of its points, in order; equal points share one."""
-
-    folders: list[Path]
-    unique: dict[Path, tuple[Point, Sequence[str]]]
-    packs: list[list[Path]]
-    to_evaluate: list[Path]
-    device: torch.device
-
-
-def _plan(sweep_points: Sequence[Point], overrides: Sequence[Sequence[str]]) -> _Plan:
-    """Check everything that can be wrong, and decide what is to be trained in which packs. Writes nothing."""
-    first = sweep_points[0]
-    device = machine.resolve_device(first.device)
-    datasets = [building.load_dataset(point.data) for point in sweep_points]
-    shapes = [dataset.image_shape for dataset in datasets]
-    costs = [building.cost(point, shape) for point, shape in zip(sweep_points, shapes, strict=True)]
-    for data in {id(dataset): point for dataset, point in zip(datasets, sweep_points, strict=True)}.values():
-        new_reference(data, first.evaluation, device)
-    _check_output_dir(first.output_dir)
-    runs = store.runs_folder(first.output_dir)
-    folders = [
-        runs / points.run_name(point, points.run_id(point, dataset.fingerprint))
-        for point, dataset in zip(sweep_points, datasets, strict=True)
-    ]
-    unique = {folder: (point, job) for folder, point, job in zip(folders, sweep_points, overrides, strict=True)}
-    missing = _missing(unique, overwrite=first.overwrite)
-    todo = [folders.index(folder) for folder in missing]
-    memory_bytes = machine.memory_for_packs(device)
-    limits = [sweep_points[i].max_pack or building.pack_limit(sweep_points[i], shapes[i], memory_bytes) for i in todo]
-    packs = points.group([sweep_points[i] for i in todo], [costs[i] for i in todo], limits)
-    to_evaluate = [folder for folder in unique if folder not in missing and _wants_evaluation(folder, first.evaluation)]
-    return _Plan(folders, unique, [[folders[todo[i]] for i in pack] for pack in packs], to_evaluate, device)
-
-
 def _launch(
-    sweep_points: Sequence[Point], overrides: Sequence[Sequence[str]], *, sweep: str | None, swept: Sequence[str]
-) -> list[float]:
-    """Check, skip, group, train and tell. Returns each point's validation ELBO, NaN where it has none."""
-    global _exit_code
+    sweep_points: Sequence[Point],
+    overrides: Sequence[Sequence[str]],
+    *,
+    sweep: str | None,
+    swept: Sequence[str],
+    cluster: SlurmLauncher | None = None,
+    may_detach: bool = True,
+) -> list[float] | None:
+    """Check, skip, group, train and tell. Returns each point's validation ELBO, NaN where it has none; None if the
+    jobs of a cluster do the work and nobody waits for them."""
     first = sweep_points[0]
     with _checking():
-        plan = _plan(sweep_points, overrides)
-    todo = [folder for pack in plan.packs for folder in pack]
+        sweep_folder = None if sweep is None else store.sweeps_folder(first.output_dir) / sweep
+        queued = set()
+        if cluster is not None:
+            submission.check(cluster)
+            assert sweep_folder is not None
+            queued = states.runs_in_queue(sweep_folder)
+        plan = make_plan(sweep_points, overrides, cluster, queued)
+    todo = {folder for pack in plan.packs for folder in pack}
     for folder, (point, job) in plan.unique.items():
         store.create_run(folder, point, job)
-        if first.overwrite and folder in todo:
-            store.clear_run(folder)
-    sweep_folder = None
+        if folder in todo:
+            store.clear_run(folder, keep_training=not first.overwrite)
     if sweep is not None:
         sweep_folder = store.write_sweep(first.output_dir, sweep, [folder.name for folder in plan.unique], swept)
-        entry = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": sys.argv, "new": [f.name for f in todo]}
+        entry = {"at": store.now(), "command": sys.argv, "new": [f.name for pack in plan.packs for f in pack]}
         store.log_launch(sweep_folder, entry)
 
-    if todo:
-        log.info("%s to train in %s on %s", _count(len(todo), "point"), _count(len(plan.packs), "pack"), plan.device)
-    machine.prepare(plan.device)
-    with machine.stop_signals() as should_stop:
-        conditions = Conditions(plan.device, first.checkpoint_every_s, should_stop, first.evaluation)
-        for i, pack in enumerate(plan.packs):
-            if not should_stop():
-                run_pack(pack, conditions, label=f"pack {i + 1}/{len(plan.packs)} ({_count(len(pack), 'point')})")
-        if plan.to_evaluate:
-            log.info("%s to evaluate", _count(len(plan.to_evaluate), "point"))
-            evaluate_runs(plan.to_evaluate, conditions)
-        was_interrupted = should_stop()
-    results = {folder: store.read_result(folder) for folder in plan.unique}
+    if cluster is not None:
+        assert sweep_folder is not None
+        with _checking():
+            is_over = placing.on_cluster(plan, first, cluster, sweep_folder, may_detach=may_detach)
+        if not is_over:
+            return None
+        summary.tell(list(plan.unique), swept, sweep_folder)
+        return _values(plan)
+    was_interrupted = placing.here(plan, first)
     summary.tell(list(plan.unique), swept, sweep_folder)
     if was_interrupted:
         log.info("interrupted; everything is saved, and the same command goes on from here")
         sys.exit(INTERRUPTED)
+    return _values(plan)
+
+
+def _values(plan: Plan) -> list[float]:
+    """Each point's value; sets the exit code."""
+    global _exit_code
+    results = {folder: store.read_result(folder) for folder in plan.unique}
     if any(result is None or result["status"] != "done" for result in results.values()):
         _exit_code = 1
     return [summary.value(results[folder]) for folder in plan.folders]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _check_output_dir(output_dir: str) -> None:
-    """Raise ValueError unless runs can be made under `output_dir`; makes nothing."""
-    path = Path(output_dir).absolute()
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        reason = "not a folder" if not existing.is_dir() else error.strerror
-        raise ValueError(
-            f"output_dir={output_dir}: cannot be written ({existing}: {reason}); choose a folder that can be"
-        ) from error
-
-
-def _wants_evaluation(folder: Path, how: Evaluation) -> bool:
-    """Whether a part that `how` asks for was never made; parts made by other settings stay as they are."""
-    result = store.read_result(folder)
-    is_done = result is not None and result["status"] == "done" and not claims.is_held(folder)
-    return is_done and bool(parts_left(result or {}, how))
-
-
-def _missing(unique: Mapping[Path, object], *, overwrite: bool) -> list[Path]:
-    """The runs to train; says what is left out and why."""
-    missing, num_done = [], 0
-    for folder in unique:
-        if claims.is_held(folder):
-            log.info("%s is being trained by another process; left to it", folder.name)
-        elif store.read_result(folder) is not None and not overwrite:
-            num_done += 1
-        else:
-            missing.append(folder)
-    if num_done:
-        log.info("%d of %s done already", num_done, _count(len(unique), "point"))
-    return missing

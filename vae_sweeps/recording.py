@@ -3,7 +3,6 @@
 import logging
 import socket
 import subprocess
-import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -72,7 +71,7 @@ def _circumstances(vae: VAE, k: int, point: Point, dataset: Dataset, outcome: Ou
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "host": socket.gethostname(),
-        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "finished_at": store.now(),
     }
 
 

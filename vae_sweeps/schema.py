@@ -150,6 +150,53 @@ class Point:
     overwrite: bool = _free("true or false", numbers=False)
 
 
+@dataclass
+class LocalLauncher:
+    """Where a sweep is trained; no part of a point."""
+
+    _target_: str = _free("a launcher")
+
+
+def _text_or_null() -> Any:
+    return _free("a text, or null")
+
+
+def _is_packs(packs: int | str) -> bool:
+    return packs == "auto" if isinstance(packs, str) else packs >= 1
+
+
+@dataclass
+class SlurmLauncher:
+    """How a sweep becomes jobs, and what each asks SLURM for: everything that submitit can pass on."""
+
+    _target_: str = _free("a launcher")
+    packs: int | str = key("auto, or a whole number >= 1", _is_packs)
+    points_per_job: int | None = _or_null(1)
+    wait: bool = _free("true or false")
+    snapshot: bool = _free("true or false")
+    max_num_timeout: int = _at_least(0, "a whole number")
+
+    timeout_min: int = _at_least(1, "a whole number")
+    cpus_per_task: int = _at_least(1, "a whole number")
+    mem_gb: float | None = key("a number > 0, or null", lambda v: v is None or 0 < v < float("inf"))
+    gpus_per_node: int | None = _or_null(0)
+    gres: str | None = _text_or_null()
+    partition: str | None = _text_or_null()
+    account: str | None = _text_or_null()
+    qos: str | None = _text_or_null()
+    constraint: str | None = _text_or_null()
+    nodelist: str | None = _text_or_null()
+    exclude: str | None = _text_or_null()
+    exclusive: bool | None = _free("true, false or null")
+    dependency: str | None = _text_or_null()
+    comment: str | None = _text_or_null()
+    array_parallelism: int = _at_least(1, "a whole number")
+    signal_delay_s: int = _at_least(1, "a whole number")
+    setup: list[str] = _free("a list of shell lines")
+    srun_args: list[str] = _free("a list of options of srun")
+    additional_parameters: dict[str, Any] = _free("options of sbatch by name")
+
+
 # The groups with a schema of their own: (group, choice's schema name) -> dataclass, for Hydra's ConfigStore.
 GROUP_SCHEMAS: dict[tuple[str, str], type] = {
     ("data", "mnist_schema"): Mnist,
@@ -157,4 +204,6 @@ GROUP_SCHEMAS: dict[tuple[str, str], type] = {
     ("arch", "conv_schema"): Conv,
     ("likelihood", "bernoulli_schema"): Bernoulli,
     ("likelihood", "gaussian_schema"): Gaussian,
+    ("hydra/launcher", "local_schema"): LocalLauncher,
+    ("hydra/launcher", "slurm_schema"): SlurmLauncher,
 }

@@ -1,11 +1,13 @@
 """Run folders and sweep folders: the authority on what was done. Every file is written aside, flushed and renamed."""
 
+import hashlib
 import json
 import logging
 import math
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -72,8 +74,11 @@ def create_run(folder: Path, point: Point, overrides: Iterable[str]) -> None:
     write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(to_container(point))))
 
 
-def clear_run(folder: Path) -> None:
-    """Remove what training made; the config stays."""
+def clear_run(folder: Path, *, keep_training: bool = False) -> None:
+    """Remove what training made, or only the word that it failed; the config stays."""
+    if keep_training:
+        (folder / FAILURE).unlink(missing_ok=True)
+        return
     for name in _MADE:
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "pictures", ignore_errors=True)
@@ -155,6 +160,46 @@ def write_sweep(output_dir: str | Path, name: str, runs: Iterable[str], swept: I
 def read_sweep(folder: Path) -> dict[str, Any]:
     """The sweep's name, swept keys and run folders' names."""
     return json.loads((folder / "points.json").read_text())
+
+
+def find_sweep(where: str | Path, output_dir: str | Path) -> Path | None:
+    """The folder of the sweep that `where` names, or None if it names none."""
+    folders = (Path(where), sweeps_folder(output_dir) / where)
+    return next((folder for folder in folders if (folder / "points.json").exists()), None)
+
+
+def all_sweeps(output_dir: str | Path) -> list[Path]:
+    """The folders of all sweeps, by name."""
+    return sorted(file.parent for file in sweeps_folder(output_dir).glob("*/points.json"))
+
+
+def known_sweeps(output_dir: str | Path) -> str:
+    """The names of all sweeps, for the end of an error line."""
+    names = ", ".join(folder.name for folder in all_sweeps(output_dir))
+    return f"sweeps in {output_dir}: {names}" if names else f"{output_dir} has no sweeps"
+
+
+def runs_of_sweep(folder: Path) -> list[Path]:
+    """The run folders of a sweep's folder."""
+    return [folder.parent.parent / "runs" / run for run in read_sweep(folder)["runs"]]
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether the run has a result or has failed: nothing more will come of it by itself."""
+    return (folder / RESULT).exists() or (folder / FAILURE).exists()
+
+
+def now() -> str:
+    """The local time as the files have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def content_hash(paths: Iterable[Path]) -> str:
+    """The first 12 hex digits of a sha256 over names and bytes."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def log_launch(sweep_folder: Path, entry: Mapping[str, Any]) -> None:

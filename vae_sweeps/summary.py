@@ -41,15 +41,19 @@ def tell(folders: Sequence[Path], swept: Sequence[str], sweep_folder: Path | Non
     if sweep_folder is None:
         log.info("run: %s", folders[0] if len(folders) == 1 else f"{runs} ({len(folders)} runs)")
         return
-    all_runs, swept = table.find_runs(sweep_folder)
-    table.to_file(table.make_table(all_runs, swept), sweep_folder / "results.parquet")
-    written = [sweep_folder / "results.parquet"]
-    picture = mosaic(all_runs, swept)
-    if picture is not None:
-        pictures.save(picture, sweep_folder / "mosaic.png")
-        written.append(sweep_folder / "mosaic.png")
-    log.info("table and mosaic: %s", ", ".join(map(str, written)))
+    log.info("table and mosaic: %s", ", ".join(map(str, write(sweep_folder))))
     log.info("pictures of each point: %s", runs / "<run>" / "pictures")
+
+
+def write(sweep_folder: Path) -> list[Path]:
+    """Write the sweep's table and mosaic as they now are; returns the files."""
+    runs, swept = table.find_runs(sweep_folder)
+    table.to_file(table.make_table(runs, swept), sweep_folder / "results.parquet")
+    picture = mosaic(runs, swept)
+    if picture is None:
+        return [sweep_folder / "results.parquet"]
+    pictures.save(picture, sweep_folder / "mosaic.png")
+    return [sweep_folder / "results.parquet", sweep_folder / "mosaic.png"]
 
 
 def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console) -> None:

@@ -35,22 +35,13 @@ def results(where: str | Path = "outputs") -> pd.DataFrame:
 def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[list[Path], list[str]]:
     """The run folders that `where` means, and the swept keys if it is a sweep; see `results`."""
     path = Path(where)
-    if (folder := find_sweep(where, output_dir)) is not None:
-        sweep = store.read_sweep(folder)
-        return [folder.parent.parent / "runs" / run for run in sweep["runs"]], sweep["swept"]
+    if (folder := store.find_sweep(where, output_dir)) is not None:
+        return store.runs_of_sweep(folder), store.read_sweep(folder)["swept"]
     if (path / store.CONFIG).exists():
         return [path], []
     if store.runs_folder(path).is_dir():
         return sorted(config.parent for config in store.runs_folder(path).glob(f"*/{store.CONFIG}")), []
-    sweeps = sorted(f.parent.name for f in store.sweeps_folder(output_dir).glob("*/points.json"))
-    known = f"sweeps in {output_dir}: {', '.join(sweeps)}" if sweeps else f"{output_dir} has no sweeps"
-    raise ValueError(f"{where}: no such sweep or folder; {known}")
-
-
-def find_sweep(where: str | Path, output_dir: str | Path = "outputs") -> Path | None:
-    """The folder of the sweep that `where` names, or None if it names none."""
-    folders = (Path(where), store.sweeps_folder(output_dir) / where)
-    return next((folder for folder in folders if (folder / "points.json").exists()), None)
+    raise ValueError(f"{where}: no such sweep or folder; {store.known_sweeps(output_dir)}")
 
 
 def make_table(folders: Sequence[Path], swept: Sequence[str] = ()) -> pd.DataFrame:

@@ -209,7 +209,7 @@ def train(
             if is_epoch_end:
                 _add_validation(rows, pack, dataset, weights, step)
             for k in pack.living:
-                position = {"step": step, "epoch": step / batches.steps_per_epoch}
+                position = {"step": step, "num_steps": last_step, "epoch": step / batches.steps_per_epoch}
                 cost = {"lr": learning_rate(first, epoch), "time_s": pack.time_s(k), "images_per_s": speed}
                 store.append_row(folders[k], position | rows[k] | cost)
             report(Progress(step, last_step, [rows[k]["train/elbo"] for k in pack.living], speed))

@@ -1,0 +1,93 @@
+"""What a cluster's job runs: packs of runs, one after another, until they are done or the job is told to end.
+
+Light to import: a signal that comes before submitit has its handlers would kill the job, and torch takes seconds.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Job:
+    """Pickled by submitit, called on the node, and put into the queue again as it is: the state is in the folders."""
+
+    packs: list[list[str]]
+    to_evaluate: list[str]
+    sweep_folder: str
+    device: str
+    checkpoint_every_s: float
+    evaluation: dict[str, Any]
+    _received: list[int] = field(default_factory=list)
+
+    def __call__(self) -> None:
+        """Train and evaluate. Told to end (USR2, TERM), save at the next step and have submitit requeue the job."""
+        requeue = signal.getsignal(signal.SIGUSR2)
+        self._received = []
+        process = os.getpid()
+
+        def note(number: int, _: Any) -> None:
+            if os.getpid() == process:  # not in what was forked from it
+                self._received.append(number)
+
+        for number in (signal.SIGUSR2, signal.SIGTERM):
+            signal.signal(number, note)
+        _clean_up_after_an_earlier_life()
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is imported; see launch.py
+        self._work(lambda: bool(self._received))
+        if self._received and callable(requeue):
+            self._requeue(requeue)
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again."""
+        from submitit.helpers import DelayedSubmission
+
+        self._received = []
+        return DelayedSubmission(self)
+
+    def _work(self, should_stop: Callable[[], bool]) -> None:
+        import torch
+
+        from vae_sweeps import machine, planning, progress, store, summary, worker
+        from vae_sweeps.schema import Evaluation
+
+        progress.start_logging()
+        if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
+            torch.set_num_threads(int(cpus))
+        device = machine.resolve_device(self.device)
+        machine.prepare(device)
+        conditions = worker.Conditions(device, self.checkpoint_every_s, should_stop, Evaluation(**self.evaluation))
+        for i, pack in enumerate(self.packs):
+            if not should_stop():
+                label = f"pack {i + 1}/{len(self.packs)} ({planning.count(len(pack), 'point')})"
+                worker.run_pack(_paths(pack), conditions, label)
+        worker.evaluate_runs(_paths(self.to_evaluate), conditions)
+        sweep_folder = Path(self.sweep_folder)
+        if not should_stop() and all(store.has_ended(run) for run in store.runs_of_sweep(sweep_folder)):
+            summary.write(sweep_folder)
+
+    def _requeue(self, requeue: Callable[[int, Any], Any]) -> None:
+        """Through submitit's own handler, which counts time limits, saves this job, queues it again and exits."""
+        from vae_sweeps import slurm
+
+        if os.environ.get("SUBMITIT_EXECUTOR") != "slurm" or slurm.is_cancelled(os.environ["SLURM_JOB_ID"]):
+            return
+        requeue(signal.SIGUSR2, None)
+
+
+def _paths(folders: Sequence[str]) -> list[Path]:
+    return [Path(folder) for folder in folders]
+
+
+def _clean_up_after_an_earlier_life() -> None:
+    """A job killed while submitit saved it leaves a file that makes its next save fail."""
+    from submitit import JobEnvironment
+
+    with contextlib.suppress(RuntimeError, OSError):
+        environment = JobEnvironment()
+        for path in environment.paths.folder.glob(f"{environment.job_id}_*.save_tmp"):
+            path.unlink(missing_ok=True)

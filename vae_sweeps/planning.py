@@ -1,0 +1,118 @@
+"""What a command comes to: which of its points are missing, in which packs they train, and where."""
+
+import logging
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vae_sweeps import building, claims, machine, points, store
+from vae_sweeps.evaluation import parts_left
+from vae_sweeps.schema import Evaluation, Point, SlurmLauncher
+from vae_sweeps.worker import new_reference
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command comes to: `folders` has one entry for each of its points, in order; equal points share one."""
+
+    folders: list[Path]
+    unique: dict[Path, tuple[Point, Sequence[str]]]
+    packs: list[list[Path]]
+    to_evaluate: list[Path]
+
+
+def make_plan(
+    sweep_points: Sequence[Point],
+    overrides: Sequence[Sequence[str]],
+    cluster: SlurmLauncher | None = None,
+    queued: Collection[str] = (),
+) -> Plan:
+    """Check everything that can be wrong, and decide what is to be trained in which packs. Writes nothing.
+
+    `queued` names runs that wait or run in a cluster's jobs already. Raises ValueError.
+    """
+    first = sweep_points[0]
+    device = torch.device("cpu") if cluster else machine.resolve_device(first.device)
+    datasets = [building.load_dataset(point.data) for point in sweep_points]
+    shapes = [dataset.image_shape for dataset in datasets]
+    costs = [building.cost(point, shape) for point, shape in zip(sweep_points, shapes, strict=True)]
+    for data in {id(dataset): point for dataset, point in zip(datasets, sweep_points, strict=True)}.values():
+        new_reference(data, first.evaluation, device)
+    _check_output_dir(first.output_dir)
+    runs = store.runs_folder(first.output_dir)
+    folders = [
+        runs / points.run_name(point, points.run_id(point, dataset.fingerprint))
+        for point, dataset in zip(sweep_points, datasets, strict=True)
+    ]
+    unique = {folder: (point, job) for folder, point, job in zip(folders, sweep_points, overrides, strict=True)}
+    missing = _missing(unique, queued, overwrite=first.overwrite)
+    place = {folder: i for i, folder in enumerate(folders)}
+    todo = [place[folder] for folder in missing]
+    memory_bytes = memory_of(cluster) if cluster else machine.memory_for_packs(device)
+    limits = [sweep_points[i].max_pack or building.pack_limit(sweep_points[i], shapes[i], memory_bytes) for i in todo]
+    if cluster is not None and isinstance(cluster.packs, int):
+        limits = [min(limit, -(-len(todo) // cluster.packs)) for limit in limits]
+    packs = points.group([sweep_points[i] for i in todo], [costs[i] for i in todo], limits)
+    others = set(unique) - set(missing)
+    to_evaluate = [f for f in unique if f in others and f.name not in queued and _wants_evaluation(f, first.evaluation)]
+    return Plan(folders, unique, [[folders[todo[i]] for i in pack] for pack in packs], to_evaluate)
+
+
+# What a job has for its pack where neither its memory nor a GPU is asked for.
+_USUAL_MEMORY_GB = 8
+
+
+def memory_of(cluster: SlurmLauncher) -> float:
+    """Bytes that a pack may take in a job: half of its memory; of a GPU that nobody has seen yet, any."""
+    if cluster.gpus_per_node or cluster.gres:
+        return float("inf")
+    return (cluster.mem_gb or _USUAL_MEMORY_GB) * 1e9 / 2
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _check_output_dir(output_dir: str) -> None:
+    """Raise ValueError unless runs can be made under `output_dir`; makes nothing."""
+    path = Path(output_dir).absolute()
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        reason = "not a folder" if not existing.is_dir() else error.strerror
+        raise ValueError(
+            f"output_dir={output_dir}: cannot be written ({existing}: {reason}); choose a folder that can be"
+        ) from error
+
+
+def _wants_evaluation(folder: Path, how: Evaluation) -> bool:
+    """Whether a part that `how` asks for was never made; parts made by other settings stay as they are."""
+    result = store.read_result(folder)
+    is_done = result is not None and result["status"] == "done" and not claims.is_held(folder)
+    return is_done and bool(parts_left(result or {}, how))
+
+
+def _missing(unique: Mapping[Path, object], queued: Collection[str], *, overwrite: bool) -> list[Path]:
+    """The runs to train; says what is left out and why."""
+    missing, num_done, num_queued = [], 0, 0
+    for folder in unique:
+        if folder.name in queued:
+            num_queued += 1
+        elif store.read_result(folder) is not None and not overwrite:
+            num_done += 1
+        elif claims.is_held(folder):
+            log.info("%s is being trained by another process; left to it", folder.name)
+        else:
+            missing.append(folder)
+    if num_queued:
+        log.info("%d of %s in the queue already", num_queued, count(len(unique), "point"))
+    if num_done:
+        log.info("%d of %s done already", num_done, count(len(unique), "point"))
+    return missing

@@ -1,0 +1,139 @@
+"""From packs to SLURM's jobs, through submitit."""
+
+import logging
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from vae_sweeps import slurm, store
+from vae_sweeps.config import read_point, to_container
+from vae_sweeps.jobs import Job
+from vae_sweeps.points import short_name
+from vae_sweeps.schema import Point, SlurmLauncher
+
+log = logging.getLogger(__name__)
+
+# Keys of the launcher that are no parameters of submitit's executor.
+_OWN = ("_target_", "packs", "points_per_job", "wait", "snapshot", "max_num_timeout", "timeout_min", "mem_gb")
+
+
+def check(settings: SlurmLauncher) -> None:
+    """Raise ValueError, in sbatch's own words where it has any, if SLURM would not take such jobs."""
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise ValueError("hydra/launcher=slurm: no sbatch on this machine; run it on a login node, or take local")
+    with tempfile.TemporaryDirectory() as folder:
+        executor = _executor(settings, Path(folder), "check")
+        script = Path(folder) / "check.sh"
+        script.write_text(executor._make_submission_file_text("true", "check"))
+        asked = subprocess.run(["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=60)
+    if asked.returncode != 0:
+        said = "; ".join(line.removeprefix("sbatch: ").removeprefix("error: ") for line in asked.stderr.splitlines())
+        raise ValueError(f"hydra/launcher=slurm: sbatch refuses such a job: {said or 'without a word'}")
+
+
+def submit(
+    packs: Sequence[Sequence[Path]],
+    to_evaluate: Sequence[Path],
+    first: Point,
+    settings: SlurmLauncher,
+    sweep_folder: Path,
+) -> list[str]:
+    """Submit packs, and runs that only want evaluation, in arrays no larger than the site allows; returns the tasks.
+
+    Points of different architectures go into different arrays. Raises ValueError with sbatch's words; what was
+    submitted before is logged and stays.
+    """
+    code = snapshot(sweep_folder, Path(__file__).resolve().parent.parent) if settings.snapshot else None
+    arrays: dict[str, list[Job]] = {}
+    for job_packs in _by_points(packs, settings.points_per_job or 0):
+        kind = short_name(str(read_point(job_packs[0][0] / store.CONFIG).arch["_target_"]))
+        arrays.setdefault(kind, []).append(_job(job_packs, [], first, sweep_folder))
+    if to_evaluate:
+        arrays["evaluation"] = [_job([], to_evaluate, first, sweep_folder)]
+    size, tasks = slurm.max_array_size(), []
+    for kind, jobs in arrays.items():
+        for start in range(0, len(jobs), size):
+            chunk = jobs[start : start + size]
+            executor = _executor(settings, sweep_folder / "jobs", f"{sweep_folder.name}-{kind}", code)
+            try:
+                with executor.batch():
+                    submitted = [executor.submit(job) for job in chunk]
+            except (FailedJobError, FailedSubmissionError) as error:
+                said = " ".join(str(error.__cause__ or error).split())
+                raise ValueError(f"sbatch: {said}; {len(tasks)} jobs are submitted") from error
+            found = {
+                one.job_id: [Path(run).name for pack in [*job.packs, job.to_evaluate] for run in pack]
+                for one, job in zip(submitted, chunk, strict=True)
+            }
+            slurm.log_submission(sweep_folder, found, {"launcher": asdict(settings), "job": _how(first)})
+            tasks += found
+    return tasks
+
+
+def last_settings(sweep_folder: Path) -> dict[str, Any] | None:
+    """How the sweep was submitted last: the launcher's settings, and what its jobs know; None if it never was."""
+    submissions = slurm.submissions(sweep_folder)
+    return submissions[-1]["settings"] if submissions else None
+
+
+def _job(packs: Sequence[Sequence[Path]], to_evaluate: Sequence[Path], first: Point, sweep_folder: Path) -> Job:
+    def texts(folders: Iterable[Path]) -> list[str]:
+        return [str(folder.resolve()) for folder in folders]
+
+    return Job([texts(pack) for pack in packs], texts(to_evaluate), str(sweep_folder.resolve()), **_how(first))
+
+
+def _how(first: Point) -> dict[str, Any]:
+    """What of the launch the jobs must know."""
+    return {
+        "device": first.device,
+        "checkpoint_every_s": first.checkpoint_every_s,
+        "evaluation": to_container(first)["evaluation"],
+    }
+
+
+def _by_points(packs: Sequence[Sequence[Path]], limit: int) -> list[list[Sequence[Path]]]:
+    """Packs that one job trains one after another: one, or as many as make `limit` points."""
+    jobs: list[list[Sequence[Path]]] = []
+    for pack in packs:
+        if jobs and sum(map(len, jobs[-1])) + len(pack) <= limit:
+            jobs[-1].append(pack)
+        else:
+            jobs.append([pack])
+    return jobs
+
+
+def _executor(settings: SlurmLauncher, folder: Path, name: str, code: Path | None = None) -> Any:
+    chosen = {key: value for key, value in asdict(settings).items() if key not in _OWN and value not in (None, [], {})}
+    setup = list(settings.setup)
+    if code is not None:
+        setup.append(f"export PYTHONPATH={code}:$PYTHONPATH")
+    executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=settings.max_num_timeout)
+    more = {"requeue": True, "open-mode": "append", **settings.additional_parameters}
+    chosen |= {"additional_parameters": more, "setup": setup or None, "job_name": name, "time": settings.timeout_min}
+    if settings.mem_gb is not None:
+        chosen["mem"] = f"{round(1024 * settings.mem_gb)}MB"
+    executor.update_parameters(**chosen)
+    return executor
+
+
+def snapshot(sweep_folder: Path, source: Path) -> Path:
+    """A copy of `source`'s tracked files, as they are now, for jobs to run; one copy for each state of the code."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=source, capture_output=True, check=True).stdout
+    files = [Path(name) for name in listed.decode().split("\0") if name and (source / name).is_file()]
+    target = sweep_folder / "code" / store.content_hash([source / name for name in files])
+    if not target.exists():
+        aside = target.with_name(f".{target.name}.tmp")
+        shutil.rmtree(aside, ignore_errors=True)
+        for name in files:
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / name, aside / name)
+        aside.rename(target)
+    return target

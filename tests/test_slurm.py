@@ -1,0 +1,309 @@
+"""Grids on a real SLURM: submitted, interrupted in every way that clusters know, and done all the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import vae_sweeps
+from tests import slurm_cluster
+from tests.conftest import launch, start_launch
+from tests.slurm_cluster import Cluster
+from vae_sweeps import store
+
+_WHY_NOT = slurm_cluster.why_not()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))]
+
+SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
+SMALL = ["arch.hidden=[16]", "evaluation=none", "log_every_steps=50", "checkpoint_every_s=0.5"]
+GRID = ["-m", "beta=0.1,1", "latent=2,5", "sweep=grid", *SMALL]
+LONG = [*GRID, "arch.hidden=[100]", "steps=4000"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with (
+        tempfile.TemporaryDirectory(prefix="vs-") as folder,
+        Cluster(Path(folder), max_array_size=3, grace_s=30) as up,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SLURM_CONF", str(up.conf))
+        yield up
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(cluster) -> Iterator[None]:
+    yield
+    cluster.run("scancel", "--user=root")
+    wait_for(lambda: not cluster.run("squeue", "-h"))
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 120) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "the moment did not come"
+        time.sleep(0.1)
+
+
+def vs(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`vae-sweeps ...` in a process of its own."""
+    command = [str(Path(sys.executable).parent / "vae-sweeps"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+def wait(output_dir: Path) -> None:
+    ended = vs("wait", "grid", "--output-dir", output_dir)
+    assert ended.returncode == 0, f"{ended.stdout} {logs(output_dir)}"
+
+
+def logs(output_dir: Path) -> str:
+    found = (output_dir / "sweeps" / "grid" / "jobs").glob("*.err")
+    return "\n".join(path.read_text()[-3000:] for path in found)
+
+
+def table(output_dir: Path) -> pd.DataFrame:
+    found = vae_sweeps.results(output_dir / "sweeps" / "grid")
+    assert set(found["status"]) == {"done"}
+    numbers = [name for name in found if name.startswith(("train/", "val/", "test/"))]
+    return pd.DataFrame(found.set_index("run_id")[numbers]).sort_index()
+
+
+def steps_of(output_dir: Path) -> list[list[int]]:
+    return [[row["step"] for row in store.read_rows(run)] for run in store.runs_folder(output_dir).iterdir()]
+
+
+def has_checkpoints(output_dir: Path) -> bool:
+    folders = list(store.runs_folder(output_dir).glob("*"))
+    return len(folders) == 4 and all((folder / "checkpoint.pt").exists() for folder in folders)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    """The long grid by the local launcher, on one thread."""
+    output_dir = tmp_path_factory.mktemp("undisturbed")
+    assert launch(*LONG, f"output_dir={output_dir}").returncode == 0
+    return output_dir
+
+
+def test_a_grid_is_submitted_done_and_equal_to_the_local_launchers(cluster, tmp_path) -> None:
+    short, here, there = [*GRID, "steps=200"], tmp_path / "here", tmp_path / "there"
+    submitted = launch(*short, *SLURM, f"output_dir={there}")
+    assert submitted.returncode == 0, submitted.stderr
+    assert "4 points in 1 pack submitted as 1 job" in submitted.stdout
+    assert "vae-sweeps status grid --output-dir" in submitted.stdout
+    again = launch(*short, *SLURM, f"output_dir={there}")
+    assert "nothing to submit" in again.stdout
+    wait(there)
+    assert launch(*short, f"output_dir={here}").returncode == 0
+    pd.testing.assert_frame_equal(table(there), table(here), check_exact=True)
+    wait_for(lambda: (there / "sweeps" / "grid" / "mosaic.png").exists())
+
+    extended = [argument.replace("latent=2,5", "latent=2,5,3") for argument in short]
+    more = launch(*extended, *SLURM, f"output_dir={there}")
+    assert "4 of 6 points done already" in more.stdout
+    assert "2 points in 1 pack submitted as 1 job" in more.stdout
+    wait(there)
+    assert len(table(there)) == 6
+    status = vs("status", "grid", "--output-dir", there)
+    assert status.stdout == "grid: 6 done\n"
+
+
+def runs_by_point(output_dir: Path) -> list[Path]:
+    """Run folders in the order of their readable names."""
+    return sorted(store.runs_folder(output_dir).iterdir(), key=lambda run: run.name.rsplit("-", 1)[0])
+
+
+def submit_long(output_dir: Path, *more: str) -> None:
+    submitted = launch(*LONG, *SLURM, *more, f"output_dir={output_dir}")
+    assert submitted.returncode == 0, submitted.stderr
+    wait_for(lambda: has_checkpoints(output_dir))
+
+
+def assert_undisturbed(output_dir: Path, undisturbed: Path, *, num_lives: int = 2) -> None:
+    """Done, with the numbers of the undisturbed grid to the bit, no step logged twice, after more than one life."""
+    wait(output_dir)
+    pd.testing.assert_frame_equal(table(output_dir), table(undisturbed), check_exact=True)
+    assert sorted(steps_of(output_dir)) == sorted(steps_of(undisturbed))
+    for run in store.runs_folder(output_dir).iterdir():
+        assert (run / "log.txt").read_text().count("goes on after step") >= num_lives - 1
+
+
+def test_usr2_saves_and_requeues(cluster, undisturbed, tmp_path) -> None:
+    submit_long(tmp_path)
+    cluster.run("scancel", "--signal=USR2", "--user=root")
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_preempted_pack_goes_on_where_it_was(cluster, undisturbed, tmp_path) -> None:
+    """SLURM's own preemption: SIGTERM and SIGCONT, and the end of the job after the grace time."""
+    submit_long(tmp_path, "hydra.launcher.partition=low", "hydra.launcher.timeout_min=30")
+    cluster.run("sbatch", "-p", "high", "-N", "3", "-c", "4", "--wrap", "sleep 5", "-o", "/dev/null")
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_time_limit_is_survived(cluster, undisturbed, tmp_path) -> None:
+    """SLURM looks at limits every half minute, so this one trains longer; its first steps are the others' steps."""
+    limits = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=55", "hydra.launcher.max_num_timeout=50"]
+    submit_long(tmp_path, *limits, "steps=16000")
+    wait(tmp_path)
+    for run, expected in zip(runs_by_point(tmp_path), runs_by_point(undisturbed), strict=True):
+        assert "goes on after step" in (run / "log.txt").read_text()
+        steps = [row["step"] for row in store.read_rows(run)]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == 16_000
+        both = zip(store.read_rows(run), store.read_rows(expected), strict=False)
+        assert all(row["train/elbo"] == other["train/elbo"] for row, other in both)
+
+
+def test_a_job_out_of_requeues_leaves_its_points_to_the_next_launch(cluster, undisturbed, tmp_path) -> None:
+    submit_long(tmp_path, "hydra.launcher.timeout_min=5", "hydra.launcher.max_num_timeout=0")
+    cluster.run("scancel", "--signal=USR2", "--user=root")  # within ten minutes' limit every signal is a time limit
+    ended = vs("wait", "grid", "--output-dir", tmp_path)
+    assert ended.returncode == 1
+    assert "4 preempted" in ended.stdout or "4 lost" in ended.stdout
+    assert vs("retry", "grid", "--output-dir", tmp_path).returncode == 0
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_killed_worker_is_taken_up_by_the_next_launch(cluster, undisturbed, tmp_path) -> None:
+    submit_long(tmp_path)
+    (run, *_) = store.runs_folder(tmp_path).iterdir()
+    os.kill(int((run / "claim.json").read_text().split('"pid": ')[1].split(",")[0]), signal.SIGKILL)
+    assert vs("wait", "grid", "--output-dir", tmp_path).returncode == 1
+    lost = vs("status", "grid", "--output-dir", tmp_path).stdout
+    assert lost.startswith("grid: 4 lost\n")
+    assert launch(*LONG, *SLURM, f"output_dir={tmp_path}").returncode == 0
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_failed_node_is_left_for_another(cluster, undisturbed, tmp_path) -> None:
+    submit_long(tmp_path)
+    (node,) = cluster.run("squeue", "-h", "-o", "%N").split()
+    cluster.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_cancelled_sweep_stays_cancelled_and_can_be_taken_up(cluster, undisturbed, tmp_path) -> None:
+    submit_long(tmp_path)
+    assert "1 jobs told to end" in vs("cancel", "grid", "--output-dir", tmp_path).stdout
+    wait_for(lambda: not cluster.run("squeue", "-h"))
+    assert vs("status", "grid", "--output-dir", tmp_path).stdout.startswith("grid: 4 preempted\n")
+    assert vs("retry", "grid", "--output-dir", tmp_path).returncode == 0
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+FRAGILE = """
+import os
+from vae_sweeps.likelihoods import Gaussian
+
+class Fragile(Gaussian):
+    def log_prob(self, params, x):
+        assert os.path.exists(os.environ["CAUSE_IS_GONE"]) or 0.5 not in self.sigma, "sigma is one half"
+        return super().log_prob(params, x)
+"""
+
+
+def test_guilty_points_leave_their_neighbours_alone_and_can_be_retried(cluster, tmp_path, monkeypatch) -> None:
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("CAUSE_IS_GONE", str(tmp_path / "gone"))
+    sigmas = ["likelihood=gaussian", "likelihood._target_=fragile.Fragile", "likelihood.sigma=0.1,0.5,1"]
+    out = tmp_path / "out"
+    six = ["-m", *sigmas, "beta=1,1e38", "sweep=grid", *SMALL, "steps=60", f"output_dir={out}", *SLURM]
+    waited = launch(*six, "hydra.launcher.wait=true")
+    assert waited.returncode == 1, waited.stderr
+    found = vae_sweeps.results(out / "sweeps" / "grid")
+    assert found["status"].tolist().count("done") == 2
+    assert found["status"].tolist().count("failed") == 2
+    status = vs("status", "grid", "--output-dir", out).stdout
+    assert status.startswith("grid: 2 done, 2 diverged, 2 failed\n")
+    assert "AssertionError: sigma is one half" in status
+    (tmp_path / "gone").touch()
+    before = {run: (run / "result.json").stat().st_mtime_ns for run in runs_done(out)}
+    assert vs("retry", "grid", "--output-dir", out).returncode == 0
+    vs("wait", "grid", "--output-dir", out)
+    assert {run: (run / "result.json").stat().st_mtime_ns for run in before} == before
+    assert vs("status", "grid", "--output-dir", out).stdout.startswith("grid: 3 done, 3 diverged\n")
+
+
+def runs_done(output_dir: Path) -> list[Path]:
+    return [run for run in store.runs_folder(output_dir).iterdir() if store.read_result(run)]
+
+
+def test_two_launches_at_the_same_moment_train_every_point_once(cluster, tmp_path) -> None:
+    arguments = [*GRID, "steps=400", *SLURM, f"output_dir={tmp_path}"]
+    for process in [start_launch(*arguments) for _ in range(2)]:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, f"{out} {err}"
+    wait(tmp_path)
+    wait_for(lambda: not cluster.run("squeue", "-h"))
+    for run in store.runs_folder(tmp_path).iterdir():
+        assert "goes on after step" not in (run / "log.txt").read_text()
+        steps = [row["step"] for row in store.read_rows(run)]
+        assert steps == sorted(set(steps))
+
+
+def test_arrays_are_split_at_the_sites_limit(cluster, tmp_path) -> None:
+    """MaxArraySize is 3 here; five packs are two arrays, and points of another architecture a third."""
+    five = ["-m", "seed=0,1,2,3,4", "sweep=grid", *SMALL, "steps=20", "max_pack=1", f"output_dir={tmp_path}", *SLURM]
+    submitted = launch(*five)
+    assert "5 points in 5 packs submitted as 5 jobs" in submitted.stdout, submitted.stderr
+    wait(tmp_path)
+    arrays = {task.split("_")[0] for task in submitted.stdout.split("jobs: ")[1].split("\n")[0].split(", ")}
+    assert len(arrays) == 2
+    jobs = ["hydra.launcher.points_per_job=2", "sweep=other"]
+    together = launch(*[a for a in five if a != "sweep=grid"], "overwrite=true", *jobs)
+    assert "5 points in 5 packs submitted as 3 jobs" in together.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["partition=nosuch"], "hydra/launcher=slurm: sbatch refuses such a job: invalid partition specified: nosuch"),
+        (["gpus_per_node=7"], "hydra/launcher=slurm: sbatch refuses such a job: allocation failure: Requested node"),
+        (["timeout_min=0"], "hydra.launcher.timeout_min=0: must be a whole number >= 1"),
+        (["packs=some"], "hydra.launcher.packs=some: must be auto, or a whole number >= 1"),
+        (["patition=main"], "hydra.launcher.patition=main: no such key; did you mean hydra.launcher.partition?"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(cluster, tmp_path, arguments: list[str], line: str) -> None:
+    refused = launch(*GRID, *SLURM[:1], *[f"hydra.launcher.{a}" for a in arguments], f"output_dir={tmp_path / 'out'}")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"error: {line}")
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_sbatch_it_says_so(cluster, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    refused = launch(*GRID, *SLURM, f"output_dir={tmp_path / 'out'}")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: hydra/launcher=slurm: no sbatch on this machine")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_snapshot_is_what_the_jobs_run(cluster, tmp_path) -> None:
+    submitted = launch(*GRID, "steps=20", *SLURM, "hydra.launcher.snapshot=true", f"output_dir={tmp_path}")
+    assert submitted.returncode == 0, submitted.stderr
+    wait(tmp_path)
+    (code,) = (tmp_path / "sweeps" / "grid" / "code").iterdir()
+    assert (code / "vae_sweeps" / "jobs.py").exists()
+    script = next((tmp_path / "sweeps" / "grid" / "jobs").glob("*_submission.sh")).read_text()
+    assert f"export PYTHONPATH={code}:" in script
+
+
+def test_a_sweep_that_does_not_exist_names_those_that_do(tmp_path) -> None:
+    store.write_sweep(tmp_path, "there", [], [])
+    for command in ("status", "wait", "retry", "cancel"):
+        refused = vs(command, "nosuch", "--output-dir", tmp_path)
+        assert refused.returncode == 2
+        assert refused.stderr == f"error: nosuch: no such sweep; sweeps in {tmp_path}: there\n"

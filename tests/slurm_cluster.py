@@ -112,9 +112,10 @@ class Cluster:
         for number in range(1, self.num_nodes + 1):
             (self.folder / "spool" / f"n{number}").mkdir(exist_ok=True)
             self.start_node(number)
-        self._wait("slurmctld", lambda: self._num_ready() == self.num_nodes)
+        self._wait("slurmctld", lambda: self.num_ready() == self.num_nodes)
 
-    def _num_ready(self) -> int:
+    def num_ready(self) -> int:
+        """How many nodes take jobs."""
         found = self.run("sinfo", "-h", "-N", "-p", "main", "-t", "idle,mix,alloc", "-o", "%N")
         return len(set(found.split()))
 

@@ -94,15 +94,15 @@ def _architecture(point: Point) -> str:
     return json.dumps([point.latent, point.arch, likelihood, point.posterior], sort_keys=True)
 
 
-def _unfilled(architecture: str, image_shape: tuple[int, int, int]) -> VAE:
+def _alone(architecture: str, image_shape: tuple[int, int, int]) -> VAE:
     latent, arch, likelihood, posterior = json.loads(architecture)
-    with torch.device("meta"):
-        return _build([latent], image_shape, arch, [likelihood], posterior).eval()
+    return _build([latent], image_shape, arch, [likelihood], posterior).eval()
 
 
 @lru_cache(maxsize=1024)
 def _num_weights(architecture: str, image_shape: tuple[int, int, int]) -> int:
-    return sum(parameter.numel() for parameter in _unfilled(architecture, image_shape).parameters())
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in _alone(architecture, image_shape).parameters())
 
 
 @lru_cache(maxsize=1024)
@@ -114,11 +114,11 @@ def _num_activations(architecture: str, image_shape: tuple[int, int, int]) -> in
         nonlocal num_activations
         num_activations += sum(t.numel() for t in (output if isinstance(output, tuple) else (output,)))
 
-    alone = _unfilled(architecture, image_shape)
+    alone = _alone(architecture, image_shape)  # not on the meta device, whose first use imports for a second
     for module in alone.modules():
         module.register_forward_hook(count)
-    q = alone.encode(torch.empty(1, *image_shape, device="meta"))
-    alone.decode(q.mu)
+    with torch.inference_mode():
+        alone.decode(alone.encode(torch.zeros(1, *image_shape)).mu)
     return num_activations
 
 

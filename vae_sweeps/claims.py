@@ -63,15 +63,22 @@ def take(folder: Path) -> bool:
     # The lock makes "look, then write" one step among all who want this run.
     with FileLock(folder / ".claim.lock"):
         holder, own = _holder(folder), _this_process()
-        is_own = holder is not None and (holder["host"], holder["pid"]) == (own["host"], own["pid"])
-        # A job that was queued again takes up what its earlier life left behind, on whatever node that ended.
-        is_own_job = holder is not None and own["job"] is not None and holder["job"] == own["job"]
-        if holder is not None and not is_own and not is_own_job:
+        if holder is not None and not _is_own(holder, own):
             return False
         aside = path.with_name(".claim.tmp")
         aside.write_text(json.dumps(own))
         os.replace(aside, path)
     return True
+
+
+def _is_own(holder: dict[str, Any], own: dict[str, Any]) -> bool:
+    """Whether the claim is this process's, or an earlier life's of its job on a node that was lost.
+
+    On this host such a life would be alive (its daemon was killed, and it works on): it keeps the run.
+    """
+    if holder["host"] == own["host"]:
+        return holder["pid"] == own["pid"]
+    return own["job"] is not None and holder["job"] == own["job"]
 
 
 def keep(folder: Path) -> None:

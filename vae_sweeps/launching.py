@@ -7,7 +7,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.config_loader import ConfigLoader
@@ -17,7 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from vae_sweeps import placing, points, progress, states, store, submission, summary
+from vae_sweeps import code, placing, points, progress, states, store, submission, summary
 from vae_sweeps.composing import compose_sweep
 from vae_sweeps.config import check_values, not_numbers, to_point
 from vae_sweeps.errors import UserErrors, one_line
@@ -187,10 +189,14 @@ def _launch(
             queued = states.runs_in_queue(sweep_folder)
         plan = make_plan(sweep_points, overrides, cluster, queued)
     todo = {folder for pack in plan.packs for folder in pack}
-    for folder, (point, job) in plan.unique.items():
-        store.create_run(folder, point, job)
+
+    def create(folder: Path) -> None:
+        store.create_run(folder, *plan.unique[folder], code.diff())
         if folder in todo:
             store.clear_run(folder, keep_training=not first.overwrite)
+
+    with ThreadPoolExecutor(16) as pool:  # a thousand points are thousands of small files, each flushed to the disk
+        list(pool.map(create, plan.unique))
     if sweep is not None:
         sweep_folder = store.write_sweep(first.output_dir, sweep, [folder.name for folder in plan.unique], swept)
         entry = {"at": store.now(), "command": sys.argv, "new": [f.name for pack in plan.packs for f in pack]}

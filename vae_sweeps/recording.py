@@ -2,15 +2,13 @@
 
 import logging
 import socket
-import subprocess
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vae_sweeps import evaluation, loading, objective, pictures, plots, store
+from vae_sweeps import code, evaluation, loading, objective, pictures, plots, store
 from vae_sweeps.building import num_params
 from vae_sweeps.checkpoint import Checkpoint
 from vae_sweeps.data.dataset import Dataset, steps_per_epoch
@@ -67,7 +65,7 @@ def _circumstances(vae: VAE, k: int, point: Point, dataset: Dataset, outcome: Ou
         "images_per_s": num_images / outcome.time_s,
         "pack_size": vae.num_models,
         "data_fingerprint": dataset.fingerprint,
-        "git_commit": git_commit(),
+        "git_commit": code.commit(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "host": socket.gethostname(),
@@ -85,18 +83,3 @@ def _draw(model: loading.Model, folder: Path) -> None:
         plots.save(plots.learning_curves(store.read_rows(folder), title=folder.name), target / "curves.png")
     except (OSError, ValueError, RuntimeError) as error:
         log.warning("%s: pictures not drawn (%s: %s)", folder.name, type(error).__name__, error)
-
-
-@lru_cache(maxsize=1)
-def git_commit() -> str | None:
-    """The commit of the code that runs, with -dirty if tracked files were changed; None outside a checkout."""
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None

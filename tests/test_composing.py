@@ -54,7 +54,7 @@ def test_it_is_equal_to_full_composition(loader, grid: list[str]) -> None:
     config = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
     jobs = expand_grid(loader, grid)
     assert len(jobs) > 1
-    composed = compose_sweep(loader, config, jobs)
+    composed = list(compose_sweep(loader, config, jobs))
     for cfg, job in zip(composed, jobs, strict=True):
         expected = fully_composed(loader, config, job)
         assert OmegaConf.to_container(cfg) == OmegaConf.to_container(expected)
@@ -80,5 +80,5 @@ def test_what_hydra_refuses_is_refused(loader, bad: str) -> None:
     with pytest.raises(Exception) as expected:  # noqa: PT011
         fully_composed(loader, config, ["latent=2", bad])
     with pytest.raises(type(expected.value)) as found:
-        compose_sweep(loader, config, [["latent=2", "beta=1"], ["latent=2", bad]])
+        list(compose_sweep(loader, config, [["latent=2", "beta=1"], ["latent=2", bad]]))
     assert str(found.value) == str(expected.value)

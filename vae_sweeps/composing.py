@@ -1,7 +1,7 @@
 """Hydra's composition of points: many for a sweep, or one outside `launch.py`."""
 
-import copy
-from collections.abc import Sequence
+import pickle
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -39,7 +39,7 @@ def compose_point(overrides: Sequence[str]) -> Point:
 
 def compose_sweep(
     config_loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]
-) -> list[DictConfig]:
+) -> Iterator[DictConfig]:
     """The config of every point of a sweep, as `config_loader.load_sweep_config` would give it, without `hydra`.
 
     That takes 100 ms a point. Here each distinct choice of groups is composed once, and values are applied to
@@ -49,20 +49,18 @@ def compose_sweep(
     parser = OverridesParser.create(config_loader=config_loader)
     parsed = {text: parser.parse_override(text) for text in dict.fromkeys(o for job in job_overrides for o in job)}
     chooses = {text: _chooses_group(config_loader, override) for text, override in parsed.items()}
-    bases: dict[tuple[str, ...], DictConfig] = {}
-    configs = []
+    bases: dict[tuple[str, ...], bytes] = {}  # pickled: read again, they are a copy in a third of deepcopy's time
     for job in job_overrides:
         groups = tuple(text for text in job if chooses[text])
         if groups not in bases:
             base = config_loader.load_sweep_config(config, list(groups))
             with open_dict(base):
                 del base["hydra"]
-            bases[groups] = base
-        cfg = copy.deepcopy(bases[groups])
+            bases[groups] = pickle.dumps(base)
+        cfg = pickle.loads(bases[groups])
         ConfigLoaderImpl._apply_overrides_to_config([parsed[text] for text in job if not chooses[text]], cfg)
         OmegaConf.set_struct(cfg, False)
-        configs.append(cfg)
-    return configs
+        yield cfg
 
 
 def _chooses_group(config_loader: ConfigLoaderImpl, override: Override) -> bool:

@@ -22,6 +22,7 @@ class Job:
     device: str
     checkpoint_every_s: float
     evaluation: dict[str, Any]
+    num_threads: int | None = None
     _received: list[int] = field(default_factory=list)
 
     def __call__(self) -> None:
@@ -56,8 +57,8 @@ class Job:
         from vae_sweeps.schema import Evaluation
 
         progress.start_logging()
-        if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
-            torch.set_num_threads(int(cpus))
+        if num_threads := self.num_threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0)):
+            torch.set_num_threads(num_threads)
         device = machine.resolve_device(self.device)
         machine.prepare(device)
         conditions = worker.Conditions(device, self.checkpoint_every_s, should_stop, Evaluation(**self.evaluation))

@@ -24,7 +24,7 @@ from vae_sweeps.composing import compose_sweep
 from vae_sweeps.config import check_values, not_numbers, to_point
 from vae_sweeps.errors import UserErrors, one_line
 from vae_sweeps.planning import Plan, make_plan
-from vae_sweeps.schema import Point, SlurmLauncher
+from vae_sweeps.schema import LocalLauncher, Point, SlurmLauncher
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,8 @@ def launch_one(cfg: DictConfig) -> None:
     try:
         with _checking():
             point = to_point(cfg)
+            if OmegaConf.get_type(HydraConfig.get().launcher) is SlurmLauncher:
+                raise ValueError("hydra/launcher=slurm: must go with -m, also for one point: launch.py -m beta=1 ...")
         _launch([point], [list(HydraConfig.get().overrides.task)], sweep=point.sweep, swept=[])
     except RefusedError as refused:
         if _wants_traceback:
@@ -110,7 +112,7 @@ def launch_sweep(
     """Train the points that `job_overrides` describe; one return value each, in their order."""
     global _has_composed
     with _checking():
-        cluster = _cluster(config)
+        launcher = _launcher(config)
         sweep_points = [to_point(cfg) for cfg in compose_sweep(config_loader, config, job_overrides)]
     command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(config.hydra.overrides.task))
     swept = [override.key_or_group for override in command if override.is_sweep_override()]
@@ -121,7 +123,7 @@ def launch_sweep(
     first = sweep_points[0]
     name = first.sweep or default_sweep_name(points.short_name(first.data["_target_"]), command, swept)
     values = _launch(
-        sweep_points, job_overrides, sweep=name, swept=swept, cluster=cluster, may_detach=_may_detach(config)
+        sweep_points, job_overrides, sweep=name, swept=swept, launcher=launcher, may_detach=_may_detach(config)
     )
     if values is None:
         return []
@@ -131,14 +133,14 @@ def launch_sweep(
     ]
 
 
-def _cluster(config: DictConfig) -> SlurmLauncher | None:
-    """The settings of hydra/launcher=slurm, checked; None for the local launcher."""
+def _launcher(config: DictConfig) -> LocalLauncher | SlurmLauncher | None:
+    """The settings of hydra/launcher=local or slurm, checked; None for a launcher that is not ours."""
     node = config.hydra.launcher
-    if OmegaConf.get_type(node) is not SlurmLauncher:
+    if OmegaConf.get_type(node) not in (LocalLauncher, SlurmLauncher):
         return None
     check_values(node, "hydra.launcher.")
     settings = OmegaConf.to_object(node)
-    assert isinstance(settings, SlurmLauncher)
+    assert isinstance(settings, LocalLauncher | SlurmLauncher)
     return settings
 
 
@@ -174,7 +176,7 @@ def _launch(
     *,
     sweep: str | None,
     swept: Sequence[str],
-    cluster: SlurmLauncher | None = None,
+    launcher: LocalLauncher | SlurmLauncher | None = None,
     may_detach: bool = True,
 ) -> list[float] | None:
     """Check, skip, group, train and tell. Returns each point's validation ELBO, NaN where it has none; None if the
@@ -183,11 +185,12 @@ def _launch(
     with _checking():
         sweep_folder = None if sweep is None else store.sweeps_folder(first.output_dir) / sweep
         queued = set()
+        cluster = launcher if isinstance(launcher, SlurmLauncher) else None
         if cluster is not None:
             submission.check(cluster)
             assert sweep_folder is not None
             queued = states.runs_in_queue(sweep_folder)
-        plan = make_plan(sweep_points, overrides, cluster, queued)
+        plan = make_plan(sweep_points, overrides, launcher, queued)
     todo = {folder for pack in plan.packs for folder in pack}
 
     def create(folder: Path) -> None:
@@ -210,7 +213,8 @@ def _launch(
             return None
         summary.tell(list(plan.unique), swept, sweep_folder)
         return _values(plan)
-    was_interrupted = placing.here(plan, first)
+    assert not isinstance(launcher, SlurmLauncher)
+    was_interrupted = placing.here(plan, first, launcher, sweep_folder)
     summary.tell(list(plan.unique), swept, sweep_folder)
     if was_interrupted:
         log.info("interrupted; everything is saved, and the same command goes on from here")

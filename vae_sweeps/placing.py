@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from vae_sweeps import machine, states, store, submission
 from vae_sweeps.config import read_point
-from vae_sweeps.planning import Plan, count, make_plan
-from vae_sweeps.schema import Evaluation, Point, SlurmLauncher
+from vae_sweeps.planning import Plan, count, make_plan, num_workers
+from vae_sweeps.schema import Evaluation, LocalLauncher, Point, SlurmLauncher
 from vae_sweeps.worker import Conditions, evaluate_runs, run_pack
 
 log = logging.getLogger(__name__)
@@ -17,18 +19,27 @@ log = logging.getLogger(__name__)
 _RETRIED = ("failed", "preempted", "lost")
 
 
-def here(plan: Plan, first: Point) -> bool:
-    """Train and evaluate in this process; returns whether it was told to stop."""
+def here(plan: Plan, first: Point, launcher: LocalLauncher | None = None, sweep_folder: Path | None = None) -> bool:
+    """Train and evaluate on this machine; returns whether it was told to stop."""
     device = machine.resolve_device(first.device)
+    workers = min(len(plan.packs), num_workers(launcher, first.device))
     if plan.packs:
         num_points = sum(map(len, plan.packs))
-        log.info("%s to train in %s on %s", count(num_points, "point"), count(len(plan.packs), "pack"), device)
+        side_by_side = f", {workers} side by side" if workers > 1 else ""
+        packs = count(len(plan.packs), "pack")
+        log.info("%s to train in %s on %s%s", count(num_points, "point"), packs, device, side_by_side)
     machine.prepare(device)
     with machine.stop_signals() as should_stop:
         conditions = Conditions(device, first.checkpoint_every_s, should_stop, first.evaluation)
-        for i, pack in enumerate(plan.packs):
-            if not should_stop():
-                run_pack(pack, conditions, label=f"pack {i + 1}/{len(plan.packs)} ({count(len(pack), 'point')})")
+        if workers > 1 and sweep_folder is not None:
+            threads = max(1, torch.get_num_threads() // workers)
+            jobs = [submission.job_of([pack], [], first, sweep_folder) for pack in plan.packs]
+            jobs = [replace(job, num_threads=threads) for job in jobs]
+            submission.run_side_by_side(jobs, workers, sweep_folder / "jobs", should_stop)
+        else:
+            for i, pack in enumerate(plan.packs):
+                if not should_stop():
+                    run_pack(pack, conditions, label=f"pack {i + 1}/{len(plan.packs)} ({count(len(pack), 'point')})")
         if plan.to_evaluate:
             log.info("%s to evaluate", count(len(plan.to_evaluate), "point"))
             evaluate_runs(plan.to_evaluate, conditions)
@@ -64,7 +75,7 @@ def on_cluster(
 def retry(where: str, output_dir: Path) -> bool:
     """Take up the sweep's points that failed, were preempted or are lost, as they were launched last.
 
-    Returns whether all is over and done here. Raises ValueError if there is no such sweep, or SLURM refuses.
+    Returns whether all that could be done here is done. Raises ValueError if there is no such sweep, or SLURM refuses.
     """
     sweep_folder = states.find(where, output_dir)
     found = [point for point in states.of_sweep(sweep_folder) if point.state in _RETRIED]

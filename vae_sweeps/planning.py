@@ -10,7 +10,7 @@ import torch
 
 from vae_sweeps import building, claims, machine, points, store
 from vae_sweeps.evaluation import parts_left
-from vae_sweeps.schema import Evaluation, Point, SlurmLauncher
+from vae_sweeps.schema import Evaluation, LocalLauncher, Point, SlurmLauncher
 from vae_sweeps.worker import new_reference
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Plan:
 def make_plan(
     sweep_points: Sequence[Point],
     overrides: Sequence[Sequence[str]],
-    cluster: SlurmLauncher | None = None,
+    launcher: LocalLauncher | SlurmLauncher | None = None,
     queued: Collection[str] = (),
 ) -> Plan:
     """Check everything that can be wrong, and decide what is to be trained in which packs. Writes nothing.
@@ -37,6 +37,7 @@ def make_plan(
     `queued` names runs that wait or run in a cluster's jobs already. Raises ValueError.
     """
     first = sweep_points[0]
+    cluster = launcher if isinstance(launcher, SlurmLauncher) else None
     device = torch.device("cpu") if cluster else machine.resolve_device(first.device)
     datasets = [building.load_dataset(point.data) for point in sweep_points]
     shapes = [dataset.image_shape for dataset in datasets]
@@ -55,12 +56,20 @@ def make_plan(
     todo = [place[folder] for folder in missing]
     memory_bytes = memory_of(cluster) if cluster else machine.memory_for_packs(device)
     limits = [sweep_points[i].max_pack or building.pack_limit(sweep_points[i], shapes[i], memory_bytes) for i in todo]
-    if cluster is not None and isinstance(cluster.packs, int):
-        limits = [min(limit, -(-len(todo) // cluster.packs)) for limit in limits]
+    num_packs = cluster.packs if cluster else num_workers(launcher, first.device)
+    if isinstance(num_packs, int) and num_packs > 1:
+        limits = [min(limit, -(-len(todo) // num_packs)) for limit in limits]
     packs = points.group([sweep_points[i] for i in todo], [costs[i] for i in todo], limits)
     others = set(unique) - set(missing)
     to_evaluate = [f for f in unique if f in others and f.name not in queued and _wants_evaluation(f, first.evaluation)]
     return Plan(folders, unique, [[folders[todo[i]] for i in pack] for pack in packs], to_evaluate)
+
+
+def num_workers(launcher: LocalLauncher | SlurmLauncher | None, device: str) -> int:
+    """How many processes train side by side on this machine: as many as are asked for, else one a GPU."""
+    if isinstance(launcher, LocalLauncher) and launcher.workers is not None:
+        return launcher.workers
+    return max(1, torch.cuda.device_count()) if device in ("auto", "cuda") else 1
 
 
 # What a job has for its pack where neither its memory nor a GPU is asked for.

@@ -152,9 +152,10 @@ class Point:
 
 @dataclass
 class LocalLauncher:
-    """Where a sweep is trained; no part of a point."""
+    """On this machine: in this process, or in several."""
 
     _target_: str = _free("a launcher")
+    workers: int | None = _or_null(1)
 
 
 def _text_or_null() -> Any:

@@ -1,15 +1,19 @@
 """From packs to SLURM's jobs, through submitit."""
 
 import logging
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import submitit
+import torch
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from vae_sweeps import slurm, store
@@ -19,6 +23,8 @@ from vae_sweeps.points import short_name
 from vae_sweeps.schema import Point, SlurmLauncher
 
 log = logging.getLogger(__name__)
+
+_NO_LIMIT_MIN = 365 * 24 * 60
 
 # Keys of the launcher that are no parameters of submitit's executor.
 _OWN = ("_target_", "packs", "points_per_job", "wait", "snapshot", "max_num_timeout", "timeout_min", "mem_gb")
@@ -54,9 +60,9 @@ def submit(
     arrays: dict[str, list[Job]] = {}
     for job_packs in _by_points(packs, settings.points_per_job or 0):
         kind = short_name(str(read_point(job_packs[0][0] / store.CONFIG).arch["_target_"]))
-        arrays.setdefault(kind, []).append(_job(job_packs, [], first, sweep_folder))
+        arrays.setdefault(kind, []).append(job_of(job_packs, [], first, sweep_folder))
     if to_evaluate:
-        arrays["evaluation"] = [_job([], to_evaluate, first, sweep_folder)]
+        arrays["evaluation"] = [job_of([], to_evaluate, first, sweep_folder)]
     size, tasks = slurm.max_array_size(), []
     for kind, jobs in arrays.items():
         for start in range(0, len(jobs), size):
@@ -83,7 +89,9 @@ def last_settings(sweep_folder: Path) -> dict[str, Any] | None:
     return submissions[-1]["settings"] if submissions else None
 
 
-def _job(packs: Sequence[Sequence[Path]], to_evaluate: Sequence[Path], first: Point, sweep_folder: Path) -> Job:
+def job_of(packs: Sequence[Sequence[Path]], to_evaluate: Sequence[Path], first: Point, sweep_folder: Path) -> Job:
+    """The job that trains `packs` one after another, and then evaluates `to_evaluate`."""
+
     def texts(folders: Iterable[Path]) -> list[str]:
         return [str(folder.resolve()) for folder in folders]
 
@@ -137,3 +145,35 @@ def snapshot(sweep_folder: Path, source: Path) -> Path:
             shutil.copy2(source / name, aside / name)
         aside.rename(target)
     return target
+
+
+def run_side_by_side(jobs: Sequence[Job], num_slots: int, folder: Path, should_stop: Callable[[], bool]) -> None:
+    """Run `jobs` on this machine by submitit's local executor, at most one process in each of `num_slots` slots.
+
+    Slot i sees one GPU, the i-th where there are so many. Told to stop, has the running jobs save and end, and waits.
+    """
+    waiting, running, told = list(jobs), dict[int, submitit.Job[None]](), set[str]()
+    while (waiting and not should_stop()) or running:
+        for slot in [slot for slot, job in running.items() if job.done()]:
+            del running[slot]
+        for slot in sorted(set(range(num_slots)) - set(running)):
+            if waiting and not should_stop():
+                running[slot] = _start(waiting.pop(0), slot, folder)
+        for job in running.values():
+            if should_stop() and job.job_id not in told:
+                told.add(job.job_id)
+                os.kill(int(job.job_id), signal.SIGTERM)  # its controller, which hands the signal on
+        time.sleep(0.2)
+
+
+def _start(job: Job, slot: int, folder: Path) -> "submitit.Job[None]":
+    gpus = [int(gpu) for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu.strip().isdigit()]
+    gpus = gpus or list(range(torch.cuda.device_count())) or [0]
+    executor = submitit.LocalExecutor(folder=folder)
+    executor.update_parameters(timeout_min=_NO_LIMIT_MIN, gpus_per_node=1, visible_gpus=[gpus[slot % len(gpus)]])
+    # Ctrl-C reaches all processes of a terminal at once; these are told by their parent, in order.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return executor.submit(job)
+    finally:
+        signal.signal(signal.SIGINT, handler)

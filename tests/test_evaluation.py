@@ -112,6 +112,7 @@ def test_the_same_command_again_evaluates_nothing_and_other_settings_only_what_t
     assert "0 of them to evaluate" in ended_command(capsys, *arguments).out  # which sets no number of samples
 
 
+@pytest.mark.slow
 def test_a_launch_evaluates_done_points_where_parts_were_never_made(tmp_path) -> None:
     arguments = ["-m", "beta=0,1", *SMALL, f"output_dir={tmp_path}"]
     launch(*arguments, "evaluation=none")

@@ -169,6 +169,7 @@ def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monke
     assert "sigma is one half" in (folder / "failure.txt").read_text()
 
 
+@pytest.mark.slow
 def test_two_launches_at_once_train_every_point_once(tmp_path) -> None:
     arguments = ["-m", "beta=0,1", "latent=2,4", *SMALL[:1], "steps=1500", "evaluation=none"]
     arguments += [f"output_dir={tmp_path}"]

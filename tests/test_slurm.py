@@ -213,12 +213,13 @@ def test_a_cancelled_sweep_stays_cancelled_and_can_be_taken_up(cluster, undistur
 
 FRAGILE = """
 import os
+import torch
 from vae_sweeps.likelihoods import Gaussian
 
 class Fragile(Gaussian):
     def log_prob(self, params, x):
         assert os.path.exists(os.environ["CAUSE_IS_GONE"]) or 0.5 not in self.sigma, "sigma is one half"
-        return super().log_prob(params, x)
+        return super().log_prob(params, x).masked_fill((self.sigma == 0.7).unsqueeze(1), torch.nan)
 """
 
 
@@ -226,23 +227,24 @@ def test_guilty_points_leave_their_neighbours_alone_and_can_be_retried(cluster, 
     (tmp_path / "fragile.py").write_text(FRAGILE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("CAUSE_IS_GONE", str(tmp_path / "gone"))
-    sigmas = ["likelihood=gaussian", "likelihood._target_=fragile.Fragile", "likelihood.sigma=0.1,0.5,1"]
+    sigmas = ["likelihood=gaussian", "likelihood._target_=fragile.Fragile", "likelihood.sigma=0.1,0.5,0.7,1,2,3"]
     out = tmp_path / "out"
-    six = ["-m", *sigmas, "beta=1,1e38", "sweep=grid", *SMALL, "steps=60", f"output_dir={out}", *SLURM]
+    six = ["-m", *sigmas, "sweep=grid", *SMALL, "steps=60", f"output_dir={out}", *SLURM]
     waited = launch(*six, "hydra.launcher.wait=true")
     assert waited.returncode == 1, waited.stderr
-    found = vae_sweeps.results(out / "sweeps" / "grid")
-    assert found["status"].tolist().count("done") == 2
-    assert found["status"].tolist().count("failed") == 2
+    assert "6 points in 1 pack submitted as 1 job" in waited.stdout
     status = vs("status", "grid", "--output-dir", out).stdout
-    assert status.startswith("grid: 2 done, 2 diverged, 2 failed\n")
+    assert status.startswith("grid: 4 done, 1 diverged, 1 failed\n")
     assert "AssertionError: sigma is one half" in status
-    (tmp_path / "gone").touch()
+    assert "at step 1" in status
+    (failed,) = out.glob("runs/*/failure.txt")
+    assert "Traceback" in failed.read_text()
     before = {run: (run / "result.json").stat().st_mtime_ns for run in runs_done(out)}
+    (tmp_path / "gone").touch()
     assert vs("retry", "grid", "--output-dir", out).returncode == 0
     vs("wait", "grid", "--output-dir", out)
     assert {run: (run / "result.json").stat().st_mtime_ns for run in before} == before
-    assert vs("status", "grid", "--output-dir", out).stdout.startswith("grid: 3 done, 3 diverged\n")
+    assert vs("status", "grid", "--output-dir", out).stdout.startswith("grid: 5 done, 1 diverged\n")
 
 
 def runs_done(output_dir: Path) -> list[Path]:
@@ -275,9 +277,54 @@ def test_arrays_are_split_at_the_sites_limit(cluster, tmp_path) -> None:
     assert "5 points in 5 packs submitted as 3 jobs" in together.stdout
 
 
+def test_points_of_another_architecture_ask_for_what_they_need(cluster, tmp_path) -> None:
+    both = ["-m", "arch=mlp,conv", "sweep=grid", "evaluation=none", "steps=5", f"output_dir={tmp_path}", *SLURM]
+    submitted = launch(*both, "hydra.launcher.resources={conv:{gpus_per_node:1,cpus_per_task:2}}")
+    assert "2 points in 2 packs submitted as 2 jobs" in submitted.stdout, submitted.stderr
+    wait(tmp_path)
+    scripts = [path.read_text() for path in (tmp_path / "sweeps" / "grid" / "jobs").glob("[0-9]*_submission.sh")]
+    conv = {"grid-conv" in text: "--gpus-per-node=1" in text and "--cpus-per-task=2" in text for text in scripts}
+    assert conv == {True: True, False: False}
+
+
+NEEDY = """
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+
+class NeedySweeper(Sweeper):
+    def setup(self, *, hydra_context, task_function, config):
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments):
+        fixed = [argument for argument in arguments if not argument.startswith("beta=")]
+        returned = self.launcher.launch([["beta=0.1", *fixed], ["beta=1", *fixed]], initial_job_idx=0)
+        print("values:", [round(one.return_value, 3) for one in returned])
+
+node = {"_target_": "hydra_plugins.needy.NeedySweeper"}
+ConfigStore.instance().store(group="hydra/sweeper", name="needy", node=node)
+"""
+
+
+def test_a_sweeper_that_needs_values_gets_them(cluster, tmp_path, monkeypatch) -> None:
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "needy.py").write_text(NEEDY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    out = tmp_path / "out"
+    swept = ["-m", "hydra/sweeper=needy", "sweep=grid", *SMALL, "steps=20", *SLURM, f"output_dir={out}"]
+    finished = launch(*swept)
+    assert finished.returncode == 0, finished.stderr
+    assert "the sweeper needs the points' values, so this waits for them" in finished.stdout
+    values = vae_sweeps.results(out / "sweeps" / "grid").sort_values("beta")["val/elbo"]
+    assert f"values: {[round(value, 3) for value in values]}" in finished.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["resources={conv:{mem:1}}"], "hydra.launcher.resources.conv.mem=1: no such key; did you mean mem_gb?"),
         (["partition=nosuch"], "hydra/launcher=slurm: sbatch refuses such a job: invalid partition specified: nosuch"),
         (["gpus_per_node=7"], "hydra/launcher=slurm: sbatch refuses such a job: allocation failure: Requested node"),
         (["timeout_min=0"], "hydra.launcher.timeout_min=0: must be a whole number >= 1"),

@@ -99,6 +99,7 @@ class Fragile(Gaussian):
 """
 
 
+@pytest.mark.slow
 def test_retry_takes_up_what_failed_here_and_nothing_else(tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "fragile.py").write_text(FRAGILE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -66,6 +66,7 @@ def test_linear_vae_reaches_the_ppca_likelihood(data, in_folders) -> None:
     assert kl.item() == pytest.approx(0.5 * (EIGENVALUES[:NUM_LATENTS] / variance).log().sum().item(), rel=0.02)
 
 
+@pytest.mark.slow
 def test_learned_and_optimal_sigma_find_ppcas_noise(data, in_folders) -> None:
     """At the optimum sigma^2 is the mean of the discarded eigenvalues (Tipping & Bishop 1999, eq. 8)."""
     points = [make_point(*TRAINING, f"likelihood.sigma={kind}") for kind in ("learned", "optimal")]

@@ -21,6 +21,7 @@ def table(output_dir: Path) -> pd.DataFrame:
     return pd.DataFrame(found.set_index("run_id")[["train/elbo", "val/elbo", "test/elbo"]]).sort_index()
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_numbers_of_one(tmp_path) -> None:
     one = launch(*GRID, "steps=60", "max_pack=2", f"output_dir={tmp_path / 'one'}")
     two = launch(*GRID, "steps=60", TWO, f"output_dir={tmp_path / 'two'}")
@@ -31,6 +32,7 @@ def test_two_workers_give_the_numbers_of_one(tmp_path) -> None:
     assert "4 of 4 points done already" in again.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_workers_in_order_and_nothing_is_lost(tmp_path) -> None:
     arguments = [*GRID, "steps=2500", "checkpoint_every_s=1e9", TWO, f"output_dir={tmp_path}"]
     process = start_launch(*arguments)
@@ -52,6 +54,7 @@ def test_ctrl_c_ends_the_workers_in_order_and_nothing_is_lost(tmp_path) -> None:
         assert "goes on after step" in (run / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_sweeper_that_launches_in_batches(tmp_path) -> None:
     """Hydra's basic sweeper with at most one job at once calls the launcher for each point."""
     batches = ["hydra/sweeper=basic", "hydra.sweeper.max_batch_size=1"]

@@ -196,6 +196,7 @@ class SlurmLauncher:
     setup: list[str] = _free("a list of shell lines")
     srun_args: list[str] = _free("a list of options of srun")
     additional_parameters: dict[str, Any] = _free("options of sbatch by name")
+    resources: dict[str, Any] = _free("settings by architecture, as {conv: {mem_gb: 32}}")
 
 
 # The groups with a schema of their own: (group, choice's schema name) -> dataclass, for Hydra's ConfigStore.

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,42 @@ import torch
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from vae_sweeps import slurm, store
-from vae_sweeps.config import read_point, to_container
+from vae_sweeps.config import did_you_mean, read_point, to_container
 from vae_sweeps.jobs import Job
 from vae_sweeps.points import short_name
 from vae_sweeps.schema import Point, SlurmLauncher
 
 log = logging.getLogger(__name__)
 
+# Settings that hold for all jobs of a sweep.
+_OF_THE_SWEEP = ("_target_", "packs", "points_per_job", "wait", "snapshot", "resources")
+
 _NO_LIMIT_MIN = 365 * 24 * 60
 
-# Keys of the launcher that are no parameters of submitit's executor.
-_OWN = ("_target_", "packs", "points_per_job", "wait", "snapshot", "max_num_timeout", "timeout_min", "mem_gb")
+# Keys of the launcher that are no parameters of submitit's executor, or have another name there.
+_OWN = (*_OF_THE_SWEEP, "max_num_timeout", "timeout_min", "mem_gb")
 
 
 def check(settings: SlurmLauncher) -> None:
     """Raise ValueError, in sbatch's own words where it has any, if SLURM would not take such jobs."""
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise ValueError("hydra/launcher=slurm: no sbatch on this machine; run it on a login node, or take local")
+    for kind in ["", *settings.resources]:
+        _ask_sbatch(_of_kind(settings, kind))
+
+
+def _of_kind(settings: SlurmLauncher, kind: str) -> SlurmLauncher:
+    """The settings for points of one architecture."""
+    own = settings.resources.get(kind, {})
+    known = [f.name for f in fields(SlurmLauncher) if f.name not in _OF_THE_SWEEP]
+    for name in own:
+        if name not in known:
+            line = f"hydra.launcher.resources.{kind}.{name}={own[name]}: no such key; {did_you_mean(name, known)}"
+            raise ValueError(line)
+    return replace(settings, **own)
+
+
+def _ask_sbatch(settings: SlurmLauncher) -> None:
     with tempfile.TemporaryDirectory() as folder:
         executor = _executor(settings, Path(folder), "check")
         script = Path(folder) / "check.sh"
@@ -67,7 +86,7 @@ def submit(
     for kind, jobs in arrays.items():
         for start in range(0, len(jobs), size):
             chunk = jobs[start : start + size]
-            executor = _executor(settings, sweep_folder / "jobs", f"{sweep_folder.name}-{kind}", code)
+            executor = _executor(_of_kind(settings, kind), sweep_folder / "jobs", f"{sweep_folder.name}-{kind}", code)
             try:
                 with executor.batch():
                     submitted = [executor.submit(job) for job in chunk]

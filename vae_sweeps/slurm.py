@@ -93,15 +93,21 @@ def max_array_size() -> int:
 
 def is_cancelled(job: str) -> bool:
     """Whether the running job was told to end for good."""
-    return not _ask("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip().startswith(("RUNNING", "PREEMPTED"))
+    try:
+        state = _ask("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip()
+    except ValueError:
+        return True  # SLURM knows of no such job any more
+    return not state.startswith(("RUNNING", "PREEMPTED"))
 
 
 def _ask(*command: str) -> str:
     """A client's output. Raises ValueError with its own words where it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ValueError(f"{command[0]}: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{command[0]}: cannot be run on this machine ({error.strerror}); try a login node") from error
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"{command[0]}: no answer within a minute; try again later") from error
     if done.returncode != 0:
         raise ValueError(f"{command[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout

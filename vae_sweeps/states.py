@@ -41,15 +41,16 @@ def of_sweeps(sweep_folders: Sequence[Path]) -> list[list[PointState]]:
     """The states of each sweep's points; asks squeue once and sacct once, if any point has not ended."""
     tasks = [slurm.tasks_of_runs(folder) for folder in sweep_folders]
     runs = [store.runs_of_sweep(folder) for folder in sweep_folders]
-    results = {run: store.read_result(run) for some in runs for run in some}
     open_tasks = {
         own[run.name]
         for own, some in zip(tasks, runs, strict=True)
         for run in some
-        if results[run] is None and run.name in own
+        if run.name in own and store.read_result(run) is None
     }
     queue = slurm.in_queue(open_tasks)
     over = slurm.ended(open_tasks - set(queue))
+    # Read after the queue: what ended in between has its result by now, and is not taken for lost.
+    results = {run: store.read_result(run) for some in runs for run in some}
     return [
         [_of_run(run, results[run], own.get(run.name), queue, over) for run in some]
         for own, some in zip(tasks, runs, strict=True)

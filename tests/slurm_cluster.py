@@ -4,6 +4,7 @@ Needs root and Debian's packages slurmctld, slurmd, slurm-client, munge (and slu
 mariadb-client-core for accounting). Everything it writes is below one folder, every port is on the loopback.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -15,7 +16,19 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db")
-_PORT = 17_817  # slurmctld; then slurmdbd and the nodes
+
+
+def _free_ports(num: int) -> int:
+    """The first of `num` ports in a row that nobody listens on: slurmctld's, slurmdbd's and the nodes'."""
+    for first in range(17_800, 30_000, num):
+        with contextlib.ExitStack() as sockets:
+            try:
+                for port in range(first, first + num):
+                    sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                return first
+            except OSError:
+                continue
+    raise OSError("no free ports")
 
 
 def why_not() -> str | None:
@@ -49,6 +62,7 @@ class Cluster:
         assert len(str(folder)) < 70, "unix sockets go below it"
         self.folder, self.num_nodes, self.accounting = folder, num_nodes, accounting
         self.conf = folder / "etc" / "slurm.conf"
+        self._port = _free_ports(2 + num_nodes)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         for name in ("etc", "log", "run", "state", "spool", "dev"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -170,10 +184,10 @@ class Cluster:
         accounting = "AccountingStorageType=accounting_storage/none"
         if self.accounting:
             accounting = "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n"
-            accounting += f"AccountingStoragePort={_PORT + 1}\nAccountingStoragePass={f}/run/munge.socket"
+            accounting += f"AccountingStoragePort={self._port + 1}\nAccountingStoragePass={f}/run/munge.socket"
             database = f / "etc" / "slurmdbd.conf"
             database.write_text(
-                f"{auth}\nDbdHost={host}\nDbdAddr=127.0.0.1\nDbdPort={_PORT + 1}\nSlurmUser=root\n"
+                f"{auth}\nDbdHost={host}\nDbdAddr=127.0.0.1\nDbdPort={self._port + 1}\nSlurmUser=root\n"
                 f"LogFile={f}/log/slurmdbd.log\nPidFile={f}/run/slurmdbd.pid\n"
                 "StorageType=accounting_storage/mysql\nStorageHost=localhost\nStorageUser=root\nStorageLoc=acct\n"
             )
@@ -182,7 +196,7 @@ class Cluster:
         self.conf.write_text(f"""
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={_PORT}
+SlurmctldPort={self._port}
 SlurmUser=root
 SlurmdUser=root
 {auth},cred_expire=5
@@ -217,7 +231,7 @@ InactiveLimit=0
 SlurmdTimeout=20
 MessageTimeout=20
 {accounting}
-NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port={_PORT + 2}-{_PORT + 1 + self.num_nodes} \\
+NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port={self._port + 2}-{self._port + 1 + self.num_nodes} \\
   CPUs=4 Sockets=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=32000 Gres=gpu:2 State=UNKNOWN
 PartitionName=DEFAULT Nodes=ALL DefMemPerCPU=2000 MaxTime=INFINITE DefaultTime=60 State=UP OverSubscribe=NO
 PartitionName=main Default=YES PriorityTier=5 PreemptMode=OFF

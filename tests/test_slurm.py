@@ -279,7 +279,7 @@ def test_arrays_are_split_at_the_sites_limit(cluster, tmp_path) -> None:
 
 def test_points_of_another_architecture_ask_for_what_they_need(cluster, tmp_path) -> None:
     both = ["-m", "arch=mlp,conv", "sweep=grid", "evaluation=none", "steps=5", f"output_dir={tmp_path}", *SLURM]
-    submitted = launch(*both, "hydra.launcher.resources={conv:{gpus_per_node:1,cpus_per_task:2}}")
+    submitted = launch(*both, "+hydra.launcher.resources.conv={gpus_per_node:1,cpus_per_task:2}")
     assert "2 points in 2 packs submitted as 2 jobs" in submitted.stdout, submitted.stderr
     wait(tmp_path)
     scripts = [path.read_text() for path in (tmp_path / "sweeps" / "grid" / "jobs").glob("[0-9]*_submission.sh")]
@@ -321,10 +321,15 @@ def test_a_sweeper_that_needs_values_gets_them(cluster, tmp_path, monkeypatch) -
     assert f"values: {[round(value, 3) for value in values]}" in finished.stdout
 
 
+def of_launcher(argument: str) -> str:
+    """partition=low is hydra.launcher.partition=low, and +x=1 is +hydra.launcher.x=1."""
+    return "+" * argument.startswith("+") + "hydra.launcher." + argument.removeprefix("+")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["resources={conv:{mem:1}}"], "hydra.launcher.resources.conv.mem=1: no such key; did you mean mem_gb?"),
+        (["+resources.conv.mem=1"], "hydra.launcher.resources.conv.mem=1: no such key; did you mean mem_gb?"),
         (["partition=nosuch"], "hydra/launcher=slurm: sbatch refuses such a job: invalid partition specified: nosuch"),
         (["gpus_per_node=7"], "hydra/launcher=slurm: sbatch refuses such a job: allocation failure: Requested node"),
         (["timeout_min=0"], "hydra.launcher.timeout_min=0: must be a whole number >= 1"),
@@ -333,7 +338,7 @@ def test_a_sweeper_that_needs_values_gets_them(cluster, tmp_path, monkeypatch) -
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(cluster, tmp_path, arguments: list[str], line: str) -> None:
-    refused = launch(*GRID, *SLURM[:1], *[f"hydra.launcher.{a}" for a in arguments], f"output_dir={tmp_path / 'out'}")
+    refused = launch(*GRID, *SLURM[:1], *map(of_launcher, arguments), f"output_dir={tmp_path / 'out'}")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith(f"error: {line}")
     assert refused.stderr.count("\n") == 1

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -76,10 +77,14 @@ def submit(
     submitted before is logged and stays.
     """
     code = snapshot(sweep_folder, Path(__file__).resolve().parent.parent) if settings.snapshot else None
-    arrays: dict[str, list[Job]] = {}
-    for job_packs in _by_points(packs, settings.points_per_job or 0):
-        kind = short_name(str(read_point(job_packs[0][0] / store.CONFIG).arch["_target_"]))
-        arrays.setdefault(kind, []).append(job_of(job_packs, [], first, sweep_folder))
+    by_kind: dict[str, list[Sequence[Path]]] = {}
+    for pack in packs:
+        kind = short_name(str(read_point(pack[0] / store.CONFIG).arch["_target_"]))
+        by_kind.setdefault(kind, []).append(pack)
+    arrays = {
+        kind: [job_of(some, [], first, sweep_folder) for some in _by_points(own, settings.points_per_job or 0)]
+        for kind, own in by_kind.items()
+    }
     if to_evaluate:
         arrays["evaluation"] = [job_of([], to_evaluate, first, sweep_folder)]
     size, tasks = slurm.max_array_size(), []
@@ -138,10 +143,11 @@ def _by_points(packs: Sequence[Sequence[Path]], limit: int) -> list[list[Sequenc
 
 
 def _executor(settings: SlurmLauncher, folder: Path, name: str, code: Path | None = None) -> Any:
-    chosen = {key: value for key, value in asdict(settings).items() if key not in _OWN and value not in (None, [], {})}
+    given = {key: value for key, value in asdict(settings).items() if value not in (None, False, [], {})}
+    chosen = {key: value for key, value in given.items() if key not in _OWN}
     setup = list(settings.setup)
     if code is not None:
-        setup.append(f"export PYTHONPATH={code}:$PYTHONPATH")
+        setup.append(f"export PYTHONPATH={shlex.quote(str(code))}:$PYTHONPATH")
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=settings.max_num_timeout)
     more = {"requeue": True, "open-mode": "append", **settings.additional_parameters}
     chosen |= {"additional_parameters": more, "setup": setup or None, "job_name": name, "time": settings.timeout_min}
@@ -163,7 +169,7 @@ def snapshot(sweep_folder: Path, source: Path) -> Path:
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / name, aside / name)
         aside.rename(target)
-    return target
+    return target.resolve()
 
 
 def run_side_by_side(jobs: Sequence[Job], num_slots: int, folder: Path, should_stop: Callable[[], bool]) -> None:

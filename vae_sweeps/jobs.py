@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +23,29 @@ class Job:
     checkpoint_every_s: float
     evaluation: dict[str, Any]
     num_threads: int | None = None
-    _received: list[int] = field(default_factory=list)
 
     def __call__(self) -> None:
         """Train and evaluate. Told to end (USR2, TERM), save at the next step and have submitit requeue the job."""
         requeue = signal.getsignal(signal.SIGUSR2)
-        self._received = []
+        received: list[int] = []
         process = os.getpid()
 
         def note(number: int, _: Any) -> None:
             if os.getpid() == process:  # not in what was forked from it
-                self._received.append(number)
+                received.append(number)
 
         for number in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, note)
         _clean_up_after_an_earlier_life()
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is imported; see launch.py
-        self._work(lambda: bool(self._received))
-        if self._received and callable(requeue):
+        self._work(lambda: bool(received))
+        if received and callable(requeue):
             self._requeue(requeue)
 
     def checkpoint(self) -> Any:
         """What submitit queues again."""
         from submitit.helpers import DelayedSubmission
 
-        self._received = []
         return DelayedSubmission(self)
 
     def _work(self, should_stop: Callable[[], bool]) -> None:

@@ -89,6 +89,35 @@ def prefetch(
         _refuse(one_line(error))
 
 
+@app.command()
+def sync(
+    sweep: Annotated[str, typer.Argument(help="A sweep's name or folder, a run's folder, or an output folder.")],
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Leave W&B's own offline files aside.")] = False,
+    entity: Annotated[str | None, typer.Option(help="Send the runs there, not where their configs say.")] = None,
+    project: Annotated[str | None, typer.Option(help="The same.")] = None,
+    salt: Annotated[str | None, typer.Option(help="Make new runs: W&B takes no id that was deleted there.")] = None,
+    timeout_s: Annotated[float, typer.Option(help="Seconds that one run may take.")] = 120,
+    output_dir: OutputDir = Path("outputs"),
+) -> None:
+    """Send to Weights & Biases what it has not: rows, pictures, summaries. Again, it sends nothing twice.
+
+    Sends the segments that offline nodes left, and what those lack from the run folders. Exit code 1 if runs are left.
+    """
+    from vae_sweeps import progress, table
+    from vae_sweeps.store import find_sweep
+    from vae_sweeps.tracker.sync import Target
+    from vae_sweeps.tracker.sync import sync as send
+
+    progress.start_logging()
+    try:
+        folders, _ = table.find_runs(sweep, output_dir)
+        target = Target(entity, project, salt)
+        is_whole = send(folders, find_sweep(sweep, output_dir), target, from_folders=rebuild, timeout_s=timeout_s)
+    except (ValueError, OSError) as error:
+        _refuse(str(error))
+    raise typer.Exit(0 if is_whole else 1)
+
+
 Sweep = Annotated[str, typer.Argument(help="A sweep's name or folder.")]
 
 

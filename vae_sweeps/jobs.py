@@ -22,6 +22,7 @@ class Job:
     device: str
     checkpoint_every_s: float
     evaluation: dict[str, Any]
+    tracker: dict[str, Any]
     num_threads: int | None = None
 
     def __call__(self) -> None:
@@ -52,20 +53,22 @@ class Job:
         import torch
 
         from vae_sweeps import machine, planning, progress, store, summary, worker
-        from vae_sweeps.schema import Evaluation
+        from vae_sweeps.schema import Evaluation, Tracker
+        from vae_sweeps.tracker.live import linked
 
         progress.start_logging()
         if num_threads := self.num_threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0)):
             torch.set_num_threads(num_threads)
         device = machine.resolve_device(self.device)
         machine.prepare(device)
-        conditions = worker.Conditions(device, self.checkpoint_every_s, should_stop, Evaluation(**self.evaluation))
-        for i, pack in enumerate(self.packs):
-            if not should_stop():
-                label = f"pack {i + 1}/{len(self.packs)} ({planning.count(len(pack), 'point')})"
-                worker.run_pack(_paths(pack), conditions, label)
-        worker.evaluate_runs(_paths(self.to_evaluate), conditions)
-        sweep_folder = Path(self.sweep_folder)
+        sweep_folder, how = Path(self.sweep_folder), Evaluation(**self.evaluation)
+        with linked(Tracker(**self.tracker), sweep_folder) as link:
+            conditions = worker.Conditions(device, self.checkpoint_every_s, should_stop, how, link=link)
+            for i, pack in enumerate(self.packs):
+                if not should_stop():
+                    label = f"pack {i + 1}/{len(self.packs)} ({planning.count(len(pack), 'point')})"
+                    worker.run_pack(_paths(pack), conditions, label)
+            worker.evaluate_runs(_paths(self.to_evaluate), conditions)
         if not should_stop() and all(store.has_ended(run) for run in store.runs_of_sweep(sweep_folder)):
             summary.write(sweep_folder)
 

@@ -25,6 +25,7 @@ from vae_sweeps.config import check_values, not_numbers, to_point
 from vae_sweeps.errors import UserErrors, one_line
 from vae_sweeps.planning import Plan, make_plan
 from vae_sweeps.schema import LocalLauncher, Point, SlurmLauncher
+from vae_sweeps.tracker import account
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ _wants_traceback = False
 _has_composed = False
 
 # One value for all points of a sweep: they say how the launch works, not what a point is.
-_OF_THE_LAUNCH = ("device", "output_dir", "sweep", "overwrite", "checkpoint_every_s", "evaluation")
+_OF_THE_LAUNCH = ("device", "output_dir", "sweep", "overwrite", "checkpoint_every_s", "evaluation", "tracker")
 
 
 class RefusedError(Exception):
@@ -183,6 +184,7 @@ def _launch(
     jobs of a cluster do the work and nobody waits for them."""
     first = sweep_points[0]
     with _checking():
+        account.check(first.tracker.mode)
         sweep_folder = None if sweep is None else store.sweeps_folder(first.output_dir) / sweep
         queued = set()
         cluster = launcher if isinstance(launcher, SlurmLauncher) else None

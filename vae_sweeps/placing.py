@@ -10,7 +10,8 @@ import torch
 from vae_sweeps import machine, states, store, submission
 from vae_sweeps.config import read_point
 from vae_sweeps.planning import Plan, count, make_plan, num_workers
-from vae_sweeps.schema import Evaluation, LocalLauncher, Point, SlurmLauncher
+from vae_sweeps.schema import Evaluation, LocalLauncher, Point, SlurmLauncher, Tracker
+from vae_sweeps.tracker.live import linked
 from vae_sweeps.worker import Conditions, evaluate_runs, run_pack
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ def here(plan: Plan, first: Point, launcher: LocalLauncher | None = None, sweep_
         packs = count(len(plan.packs), "pack")
         log.info("%s to train in %s on %s%s", count(num_points, "point"), packs, device, side_by_side)
     machine.prepare(device)
-    with machine.stop_signals() as should_stop:
-        conditions = Conditions(device, first.checkpoint_every_s, should_stop, first.evaluation)
+    with machine.stop_signals() as should_stop, linked(first.tracker, sweep_folder) as link:
+        conditions = Conditions(device, first.checkpoint_every_s, should_stop, first.evaluation, link=link)
         if workers > 1 and sweep_folder is not None:
             threads = max(1, torch.get_num_threads() // workers)
             jobs = [submission.job_of([pack], [], first, sweep_folder) for pack in plan.packs]
@@ -94,7 +95,8 @@ def retry(where: str, output_dir: Path) -> bool:
         return all(store.has_ended(runs / point.run) for point in found)
     cluster = SlurmLauncher(**last["launcher"])
     how = last["job"]
-    first = replace(points[0], **(how | {"evaluation": Evaluation(**how["evaluation"])}))
+    groups = {"evaluation": Evaluation(**how["evaluation"]), "tracker": Tracker(**how["tracker"])}
+    first = replace(points[0], **(how | groups))
     on_cluster(make_plan([first, *points[1:]], [[]] * len(points), cluster), first, cluster, sweep_folder)
     return True
 

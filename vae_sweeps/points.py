@@ -69,8 +69,8 @@ def pack_key(point: Point) -> str:
     if sigma is not None and not isinstance(sigma, str):
         content["likelihood"]["sigma"] = "fixed"
     content["objective"] = content["objective"]["batch"]
-    # Not in the id, but a pack reads one dataset, and logs all its points at once.
-    return _text([content, point.data.get("root"), point.log_every_steps])
+    # Not in the id, but a pack reads one dataset, and logs and draws all its points at once.
+    return _text([content, point.data.get("root"), point.log_every_steps, point.pictures_every_epochs])
 
 
 def group(points: Sequence[Point], costs: Sequence["Cost"], limits: Sequence[int]) -> list[list[int]]:

@@ -1,8 +1,9 @@
-"""The end of a pack's training: each point's result with its ELBO, and its pictures."""
+"""What a pack's training leaves for people: each point's result with its ELBO, and pictures, also on the way."""
 
+import contextlib
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import torch
 from vae_sweeps import code, evaluation, loading, objective, pictures, plots, store
 from vae_sweeps.building import num_params
 from vae_sweeps.checkpoint import Checkpoint
-from vae_sweeps.data.dataset import Dataset, steps_per_epoch
+from vae_sweeps.data.dataset import Dataset, for_evaluation, steps_per_epoch, to_model
 from vae_sweeps.reference import Reference
 from vae_sweeps.schema import Point
 from vae_sweeps.training import Outcome
 from vae_sweeps.vae import VAE, take_point
 
 log = logging.getLogger(__name__)
+
+_NUM_SHOWN = 1000  # images of the test split that pictures are drawn from
 
 
 def record(
@@ -42,7 +45,10 @@ def record(
             model = loading.from_state(point, state, dataset.image_shape)
             result |= evaluation.first_result(model, reference, folder)
             if result["status"] == "done":
-                _draw(model, folder)
+                with _dispensable(folder, set()):
+                    _draw(model, dataset, folder / "pictures")
+                    curves = plots.learning_curves(store.read_rows(folder), title=folder.name)
+                    plots.save(curves, folder / "pictures" / "curves.png")
         if result["status"] == "diverged":
             log.warning("%s diverged at step %d", folder.name, outcome.step)
         store.write_result(folder, result)
@@ -73,13 +79,38 @@ def _circumstances(vae: VAE, k: int, point: Point, dataset: Dataset, outcome: Ou
     }
 
 
-def _draw(model: loading.Model, folder: Path) -> None:
-    """Pictures are for people: one that fails is named in the log and costs no result."""
+def drawing(
+    vae: VAE, points: Sequence[Point], folders: Sequence[Path], starts: Sequence[Checkpoint], dataset: Dataset
+) -> Callable[[int, int], None]:
+    """A function (k, epoch) that draws point k, as `vae` has it now, into its folder's pictures/epoch-NNNN.
+
+    It draws a copy of the point's tensors, alone as at the end, so neither the training nor the pack matters.
+    """
+    failed: set[Path] = set()
+
+    def draw(k: int, epoch: int) -> None:
+        # What a network of one's own draws when it is built must not be missing in training.
+        with torch.random.fork_rng(devices=[]), _dispensable(folders[k], failed):
+            state = take_point(vae.state_dict(), k, len(points), starts[k].model)
+            model = loading.from_state(points[k], state, dataset.image_shape)
+            _draw(model, dataset, folders[k] / "pictures" / f"epoch-{epoch:04d}")
+
+    return draw
+
+
+def _draw(model: loading.Model, dataset: Dataset, target: Path) -> None:
+    """The samples' noise is a function of the point's seed and latent size: the same at all times."""
+    model.vae.cpu()
+    x = to_model(dataset, for_evaluation(dataset, "test")[:_NUM_SHOWN].cpu(), model.dtype)
+    pictures.save_run_pictures(model, x, target, seed=model.point.seed)
+
+
+@contextlib.contextmanager
+def _dispensable(folder: Path, failed: set[Path]) -> Iterator[None]:
+    """Pictures are for people: where they fail they cost nothing else, and the log says so once for each folder."""
     try:
-        target = folder / "pictures"
-        target.mkdir(exist_ok=True)
-        model.vae.cpu()
-        pictures.save_run_pictures(model, target, seed=model.point.seed)
-        plots.save(plots.learning_curves(store.read_rows(folder), title=folder.name), target / "curves.png")
+        yield
     except (OSError, ValueError, RuntimeError) as error:
-        log.warning("%s: pictures not drawn (%s: %s)", folder.name, type(error).__name__, error)
+        if folder not in failed:
+            log.warning("%s: pictures not drawn (%s: %s)", folder.name, type(error).__name__, error)
+        failed.add(folder)

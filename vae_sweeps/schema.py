@@ -3,6 +3,7 @@
 A point is one resolved config. Fields marked `numbers=False` cannot change its numbers and are left out of its id.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,7 +118,14 @@ class Evaluation:
 
 @dataclass
 class Tracker:
-    pass
+    """Which runs W&B is shown, and where; the local files stay the authority."""
+
+    mode: str = _one_of("auto", "online", "offline", "none")
+    entity: str | None = _free("a user or team of W&B, or null for the key's own")
+    project: str = key("a project's name of at most 100 characters", lambda v: 0 < len(v) <= 100 and "/" not in v)
+    salt: str = key("at most 20 letters, digits, - and _", lambda v: re.fullmatch("[A-Za-z0-9_-]{0,20}", v) is not None)
+    tags: list[str] = key("a list of texts of at most 64 characters", lambda v: all(0 < len(tag) <= 64 for tag in v))
+    dir: str | None = _free("a folder, or null")
 
 
 @dataclass
@@ -144,6 +152,7 @@ class Point:
     device: str = _free("auto, cpu, cuda, cuda:N or mps", numbers=False)
     max_pack: int | None = _or_null(1, numbers=False)
     log_every_steps: int = key("a whole number >= 1", lambda v: v >= 1, numbers=False)
+    pictures_every_epochs: int | None = _or_null(1, numbers=False)
     checkpoint_every_s: float = key("a number >= 0", lambda v: v >= 0, numbers=False)
     output_dir: str = _free("a folder", numbers=False)
     sweep: str | None = _free("a name", numbers=False)

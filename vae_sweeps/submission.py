@@ -124,11 +124,8 @@ def job_of(packs: Sequence[Sequence[Path]], to_evaluate: Sequence[Path], first: 
 
 def _how(first: Point) -> dict[str, Any]:
     """What of the launch the jobs must know."""
-    return {
-        "device": first.device,
-        "checkpoint_every_s": first.checkpoint_every_s,
-        "evaluation": to_container(first)["evaluation"],
-    }
+    content = to_container(first)
+    return {name: content[name] for name in ("device", "checkpoint_every_s", "evaluation", "tracker")}
 
 
 def _by_points(packs: Sequence[Sequence[Path]], limit: int) -> list[list[Sequence[Path]]]:

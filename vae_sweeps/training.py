@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vae_sweeps import checkpoint, objective, store
+from vae_sweeps import checkpoint, objective, rows, store
 from vae_sweeps.checkpoint import Checkpoint
 from vae_sweeps.data.dataset import Batches, Dataset
 from vae_sweeps.layers import slots
-from vae_sweeps.metrics.elbo import evaluate_split
 from vae_sweeps.noise import PosteriorNoise
 from vae_sweeps.schema import Point
 from vae_sweeps.vae import VAE, put_point, take_point
@@ -50,6 +49,12 @@ def num_steps(point: Point, steps_per_epoch: int) -> int:
 def learning_rate(point: Point, epoch: int) -> float:
     """The step size in `epoch` (from 0): exponential decay once per epoch."""
     return point.optim.lr * point.optim.lr_decay_per_epoch**epoch
+
+
+def is_to_be_drawn(point: Point, step: int, steps_per_epoch: int) -> bool:
+    """Whether `step` steps are a number of whole epochs after which the point wants pictures."""
+    every = point.pictures_every_epochs
+    return every is not None and step % (every * steps_per_epoch) == 0
 
 
 def clip_gradients(parameters: Sequence[Tensor], num_models: int, max_norm: float) -> None:
@@ -162,11 +167,19 @@ def train(
     checkpoint_every_s: float,
     should_stop: Callable[[], bool] = lambda: False,
     report: Callable[[Progress], None] = lambda progress: None,
+    saved: Callable[[int], None] = lambda step: None,
+    draw: Callable[[int, int], None] = lambda k, epoch: None,
 ) -> list[Outcome]:
     """Train `points` together from `starts`, which stand at the same step, and log and checkpoint into `folders`.
 
     Ends after the last step, or, with everything saved, after the step during which `should_stop` became true.
     `vae` is left with the trained weights of all points.
+
+    `saved(step)` is called before the first step, with the step of `starts`, and whenever all living points have been
+    checkpointed at `step`: rows up to there are never dropped and logged again, unless a checkpoint is damaged.
+    `draw(k, epoch)` is called for each living point k at the ends of the epochs (from 1) that
+    `pictures_every_epochs` divides, but not at the last step, and before the row of that step is written. It must
+    leave `vae` as it is.
     """
     first, num_models = points[0], len(points)
     dtype = DTYPES[first.precision]
@@ -179,6 +192,7 @@ def train(
     ones = torch.ones(num_models, device=device, dtype=dtype)  # the models' losses are independent
     images_logged, logged_at, saved_at = 0, time.monotonic(), time.monotonic()
     is_stopped = False
+    saved(step)
 
     vae.train()
     while step < last_step and pack.living and not is_stopped:
@@ -203,21 +217,27 @@ def train(
         is_epoch_end = step % batches.steps_per_epoch == 0 or step == last_step
         if is_epoch_end or step % first.log_every_steps == 0:
             trace = pack.recent(step)
-            rows = _training_rows(trace, [batches.size(s) for s in range(step - len(trace), step)])
-            now = time.monotonic()
-            speed = images_logged * num_models / (now - logged_at)
+            sizes = [batches.size(s) for s in range(step - len(trace), step)]
+            averages = rows.of_training(trace, sizes, dataset.image_shape)
+            speed = images_logged * num_models / (time.monotonic() - logged_at)
             if is_epoch_end:
-                _add_validation(rows, pack, dataset, weights, step)
+                rows.add_validation(averages, vae, points, dataset, weights, step)
+            if is_to_be_drawn(first, step, batches.steps_per_epoch) and step < last_step:
+                for k in pack.living:
+                    draw(k, step // batches.steps_per_epoch)
+            betas = weights.beta_nats_at(step - 1)
             for k in pack.living:
                 position = {"step": step, "num_steps": last_step, "epoch": step / batches.steps_per_epoch}
-                cost = {"lr": learning_rate(first, epoch), "time_s": pack.time_s(k), "images_per_s": speed}
-                store.append_row(folders[k], position | rows[k] | cost)
-            report(Progress(step, last_step, [rows[k]["train/elbo"] for k in pack.living], speed))
+                schedules = {"lr": learning_rate(first, epoch), "beta_nats": betas[k]}
+                cost = {"time_s": pack.time_s(k), "images_per_s": speed}
+                store.append_row(folders[k], position | averages[k] | schedules | cost)
+            report(Progress(step, last_step, [averages[k]["train/elbo"] for k in pack.living], speed))
             pack.trace, images_logged, logged_at = [], 0, time.monotonic()
 
         is_stopped = should_stop()
         if step == last_step or is_stopped or time.monotonic() - saved_at >= checkpoint_every_s:
             pack.save(step)
+            saved(step)
             saved_at = time.monotonic()
 
     ended = "done" if step == last_step else "preempted"
@@ -227,30 +247,3 @@ def train(
         else Outcome(ended, step, pack.time_s(k))
         for k in range(num_models)
     ]
-
-
-def _training_rows(trace: Tensor, batch_sizes: Sequence[int]) -> list[dict[str, float]]:
-    """Averages per image over the trace [n,3,K], one row a point: a small last batch counts by its images."""
-    sizes = torch.tensor(batch_sizes, dtype=torch.float64)
-    log_px, kl = (trace[:, :2].double().sum(0) / sizes.sum()).tolist()
-    loss = (trace[:, 2].double() * (sizes / sizes.sum()).unsqueeze(1)).sum(0).tolist()
-    return [
-        {"train/elbo": log_px[k] - kl[k], "train/log_px": log_px[k], "train/kl": kl[k], "train/loss": loss[k]}
-        for k in range(trace.shape[-1])
-    ]
-
-
-def _add_validation(
-    rows: list[dict[str, float]], pack: _Pack, dataset: Dataset, weights: objective.Weights, step: int
-) -> None:
-    """Add the validation split's terms, and the loss with the very weights that training used in this step."""
-    first = pack.points[0]
-    evaluation, dtype = first.evaluation, DTYPES[first.precision]
-    val = evaluate_split(pack.vae, dataset, "val", seed=evaluation.seed, batch_size=evaluation.batch_size, dtype=dtype)
-    to_weights = {"device": weights.scale.device, "dtype": weights.scale.dtype}
-    means = objective.Terms(val.log_px.unsqueeze(1).to(**to_weights), val.kl.unsqueeze(1).to(**to_weights))
-    # The loss is linear in the two terms, so the loss of their means is the mean of the loss.
-    loss = weights.loss(means, step - 1) * (first.batch_size if weights.sums_over_batch else 1)
-    columns = zip(val.elbo.tolist(), val.log_px.tolist(), val.kl.tolist(), loss.tolist(), strict=True)
-    for row, (elbo, log_px, kl, mean_loss) in zip(rows, columns, strict=True):
-        row |= {"val/elbo": elbo, "val/log_px": log_px, "val/kl": kl, "val/loss": mean_loss}

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import torch
 
-from vae_sweeps import checkpoint, claims, evaluation, loading, progress, store
-from vae_sweeps.building import build_features, build_vae, load_dataset, new_start
+from vae_sweeps import checkpoint, claims, code, evaluation, loading, objective, progress, store
+from vae_sweeps.building import build_features, build_vae, load_dataset, new_start, num_params
 from vae_sweeps.config import read_point
-from vae_sweeps.recording import record
+from vae_sweeps.recording import drawing, record
 from vae_sweeps.reference import Reference
 from vae_sweeps.schema import Evaluation, Point
+from vae_sweeps.tracker import view
+from vae_sweeps.tracker.live import Link
 from vae_sweeps.training import Progress, train
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class Conditions:
     evaluation: Evaluation
     # Settings of the evaluation for whose sake parts are made again; see `evaluation.parts_left`.
     explicit: Collection[str] = ()
+    link: Link = field(default_factory=Link)
     _references: dict[str, Reference] = field(default_factory=dict)
 
     def reference(self, point: Point) -> Reference:
@@ -75,16 +78,25 @@ def run_pack(folders: Sequence[Path], conditions: Conditions, label: str = "pack
             with _logged_to(open_runs):
                 points = [read_point(folder / store.CONFIG) for folder in open_runs]
                 _run_or_split(points, open_runs, conditions, label)
-        _evaluate(won, conditions)
+        _show(_evaluate(won, conditions), open_runs, conditions)
 
 
 def evaluate_runs(folders: Sequence[Path], conditions: Conditions) -> None:
     """Evaluate those of the runs that are done, where something is left, and that nobody else works on."""
     with claims.taken(list(folders)) as won:
-        _evaluate(won, conditions)
+        _show(_evaluate(won, conditions), [], conditions)
 
 
-def _evaluate(folders: Sequence[Path], conditions: Conditions) -> None:
+def _show(evaluated: Sequence[Path], trained: Sequence[Path], conditions: Conditions) -> None:
+    """Have the tracker finish the runs that were trained here, and take up what is new of others."""
+    others = [folder for folder in evaluated if folder not in trained]
+    conditions.link.begin({folder: view.facts_of(store.read_result(folder)) for folder in others})
+    conditions.link.ended([*trained, *others])
+
+
+def _evaluate(folders: Sequence[Path], conditions: Conditions) -> list[Path]:
+    """Make what is left of the evaluations of those that are done; returns the runs whose results have changed."""
+    changed = []
     for folder in folders:
         result = store.read_result(folder)
         if result is None or result["status"] != "done" or conditions.should_stop():
@@ -100,6 +112,8 @@ def _evaluate(folders: Sequence[Path], conditions: Conditions) -> None:
                     continue
                 found = evaluation.evaluate(model, conditions.reference(model.point), folder, parts)
                 store.write_result(folder, evaluation.merged(result, found))
+                changed.append(folder)
+    return changed
 
 
 def _run_or_split(points: Sequence[Point], folders: Sequence[Path], conditions: Conditions, label: str) -> None:
@@ -144,6 +158,16 @@ def _resume_and_train(points: Sequence[Point], folders: Sequence[Path], conditio
     for folder in folders:
         store.drop_rows_after(folder, step)
     vae = build_vae(points, dataset.image_shape)
+    conditions.link.begin(
+        {
+            folder: {
+                "beta_nats": objective.beta_nats(point, dataset.image_shape),
+                "num_params": num_params(point, dataset.image_shape),
+                "git_commit": code.commit(),
+            }
+            for folder, point in zip(folders, points, strict=True)
+        }
+    )
     with progress.shown(label) as show:
 
         def report(news: Progress) -> None:
@@ -161,5 +185,7 @@ def _resume_and_train(points: Sequence[Point], folders: Sequence[Path], conditio
             checkpoint_every_s=conditions.checkpoint_every_s,
             should_stop=conditions.should_stop,
             report=report,
+            saved=lambda step: conditions.link.saved(folders, step),
+            draw=drawing(vae, points, folders, starts, dataset),
         )
     record(vae, points, folders, outcomes, starts, reference)

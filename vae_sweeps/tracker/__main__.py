@@ -1,0 +1,230 @@
+"""The helper that talks to W&B for a job: one process beside the one that trains, which it can neither slow nor stop.
+
+It is told of runs by lines of JSON (see `live.py`), reads the rest from their folders, and says what matters to people.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from vae_sweeps.tracker import account, remote, view
+from vae_sweeps.tracker.feed import Feed, open_feed, remove_copies
+from vae_sweeps.tracker.view import Place
+
+# Descriptors of one run, here and in W&B's own process; measured online: 4 to 5.
+_DESCRIPTORS_PER_RUN, _OTHER_DESCRIPTORS = 6, 64
+_MAX_LIVE = 256
+_NUM_THREADS = 32
+
+
+def _say(text: str, level: str = "info") -> None:
+    print(json.dumps({"say": text, "level": level}), flush=True)
+
+
+def _max_live() -> int:
+    """How many runs can be open at once; raises the limit on descriptors as far as it goes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(1, min(_MAX_LIVE, (hard - _OTHER_DESCRIPTORS) // _DESCRIPTORS_PER_RUN))
+
+
+@dataclass
+class _Channel:
+    """One run's way to W&B: what is known of it, and its feed while that is open."""
+
+    facts: Mapping[str, Any]
+    saved_step: int = -1
+    has_ended: bool = False
+    feed: Feed | None = None
+    is_over: bool = False
+    trouble: str = ""  # why W&B has not all of it
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Helper:
+    """The runs of a job on W&B. Those beyond what can be open at once are sent whole as others end."""
+
+    def __init__(self, hello: Mapping[str, Any]) -> None:
+        self.settings = hello["settings"]
+        self.sweep_folder = Path(hello["sweep_folder"]) if hello["sweep_folder"] else None
+        self.keeps_place, self.how_to_sync = hello["keeps_place"], hello["how_to_sync"]
+        self.channels: dict[Path, _Channel] = {}
+        self.slots, self.waiting = threading.Semaphore(_max_live()), deque[Path]()
+        self.pool = ThreadPoolExecutor(_NUM_THREADS)
+        # The first run is opened alone: it shows whether the server will have any.
+        self.first, self.is_shown = threading.Lock(), False
+        self.mode, self.why_offline = "offline", "as asked for"
+        if self.settings["mode"] != "offline":
+            self.mode, self.why_offline = "online", f"{account.base_url()} does not answer"
+            if not account.answers():
+                self.mode = "offline"
+
+    def begin(self, runs: Mapping[Path, Mapping[str, Any]]) -> None:
+        """Show these runs, given with what stands beside their configs."""
+        for folder, facts in runs.items():
+            self.channels[folder] = _Channel(facts)
+        self._pump(runs)
+
+    def saved(self, folders: Iterable[Path], step: int) -> None:
+        """Training will not take back the rows up to `step`."""
+        for folder in (known := [folder for folder in folders if folder in self.channels]):
+            self.channels[folder].saved_step = step
+        self._pump(known)
+
+    def ended(self, folders: Iterable[Path]) -> None:
+        """Send what is left of these runs, and finish them."""
+        for folder in (known := [folder for folder in folders if folder in self.channels]):
+            self.channels[folder].has_ended = True
+        self._pump(known)
+
+    def _pump(self, folders: Iterable[Path]) -> None:
+        for folder in folders:
+            self.pool.submit(self._bring_up_to_date, folder, self.channels[folder])
+
+    def _bring_up_to_date(self, folder: Path, channel: _Channel) -> None:
+        with channel.lock:
+            if channel.is_over:
+                return
+            if channel.feed is None and not self.slots.acquire(blocking=False):
+                self.waiting.append(folder)
+                return
+            try:
+                if channel.feed is None:
+                    channel.feed = self._open(folder, channel)
+                channel.feed.send(channel.saved_step)
+                if not channel.has_ended:
+                    return
+                channel.feed.end()
+                if channel.feed.mode == "offline":
+                    channel.trouble = channel.trouble or self.why_offline
+            except Exception as error:
+                channel.trouble = remote.in_short(error)
+                if channel.feed is not None:
+                    with contextlib.suppress(Exception):
+                        channel.feed.run.finish(exit_code=1)
+            channel.is_over = True
+            self.slots.release()
+        if self.waiting:
+            self._pump([self.waiting.popleft()])
+
+    def _open(self, folder: Path, channel: _Channel) -> Feed:
+        with self.first:
+            if not self.is_shown:
+                self.is_shown = True
+                return self._open_first(folder, channel)
+        return self._open_as(self.mode, folder, channel)
+
+    def _open_first(self, folder: Path, channel: _Channel) -> Feed:
+        """Online if the server takes it; else this run and all others are kept offline."""
+        if self.mode == "online":
+            try:
+                feed = self._open_as("online", folder, channel)
+                _say(f"W&B: {feed.url}")
+                return feed
+            except Exception as error:
+                if remote.is_about_this_run(error):
+                    self.is_shown = False
+                    raise
+                self.mode, self.why_offline = "offline", remote.in_short(error)
+                wandb.teardown()
+        return self._open_as("offline", folder, channel)
+
+    def _open_as(self, mode: str, folder: Path, channel: _Channel) -> Feed:
+        link = view.read_link(folder)
+        place = Place(self.settings["entity"], self.settings["project"], view.run_id(folder, self.settings["salt"]))
+        if self.keeps_place and link:
+            place = view.place(folder)
+        more = view.arguments(folder, self.sweep_folder, self.settings["tags"], channel.facts)
+        return open_feed(folder, place, mode, more, self.settings["dir"])
+
+    def close(self, seconds: float) -> None:
+        """Finish everything, in `seconds` at most, look at what the server has, and say what it has not."""
+        end = time.monotonic() + seconds
+        self.ended(self.channels)
+        while time.monotonic() < end and not all(channel.is_over for channel in self.channels.values()):
+            if self.waiting:
+                self._pump([self.waiting.popleft()])
+            time.sleep(0.02)
+        for channel in self.channels.values():
+            if not channel.is_over:
+                channel.trouble = "it took too long"
+        self._look(end)
+        kept: dict[str, int] = {}
+        for channel in self.channels.values():
+            if channel.trouble:
+                kept[channel.trouble] = kept.get(channel.trouble, 0) + 1
+        if kept:
+            reasons = "; ".join(reason for reason in kept)
+            total = f"{sum(kept.values())} of {len(self.channels)} runs"
+            is_asked = self.settings["mode"] == "offline" and list(kept) == [self.why_offline]
+            text = f"W&B: {total} kept offline" if is_asked else f"W&B has not all of {total} ({reasons})"
+            _say(f"{text}; to send the rest: {self.how_to_sync}", "info" if is_asked else "warning")
+
+    def _look(self, end: float) -> None:
+        """Compare the server's row counts with the folders', and remove W&B's own copies of what it has."""
+        done = {f: c.feed for f, c in self.channels.items() if c.feed and not c.trouble and c.feed.mode == "online"}
+        found = remote.look_patiently([view.place(folder) for folder in done], until=end) if done else {}
+        for folder, feed in done.items():
+            place, expected = view.place(folder), feed.num_rows()
+            num_rows = found[place].num_rows if place in found else None
+            if num_rows == expected:
+                view.write_link(folder, place, sent_step=feed.sent_step)
+                remove_copies(folder, place)
+            else:
+                how_many = "what it has is not known" if num_rows is None else f"{num_rows} of {expected} rows"
+                self.channels[folder].trouble = how_many
+
+
+def _read(messages: "queue.Queue[dict[str, Any] | None]") -> None:
+    for line in sys.stdin:
+        messages.put(json.loads(line))
+    messages.put(None)
+
+
+def main() -> None:
+    """Serve one job until its end of the pipe closes."""
+    # Told to end like the job beside it, it still has to send what that job saves last.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    os.environ.pop("WANDB_SERVICE", None)  # of another process's helper
+    os.environ["WANDB_ERROR_REPORTING"] = "false"
+    helper = Helper(json.loads(sys.stdin.readline()))
+    messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    threading.Thread(target=_read, args=(messages,), daemon=True).start()
+    seconds = 25.0
+    while (message := messages.get()) is not None:
+        folders = [Path(folder) for folder in message.get("folders", ())]
+        if message["do"] == "begin":
+            helper.begin({Path(folder): facts for folder, facts in message["runs"].items()})
+        elif message["do"] == "saved":
+            helper.saved(folders, message["step"])
+        elif message["do"] == "ended":
+            helper.ended(folders)
+        elif message["do"] == "close":
+            seconds = message["seconds"]
+    helper.close(seconds)
+    # Not by sys.exit: threads that wait for a dead server would keep the process.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception as error:
+        _say(f"W&B: the helper failed ({remote.in_short(error)})", "warning")
+        raise

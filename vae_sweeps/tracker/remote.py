@@ -1,0 +1,73 @@
+"""What W&B's server says: of runs that it has, and of what went wrong, in few words."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import wandb
+from wandb.errors import AuthenticationError, CommError, UsageError
+
+from vae_sweeps.tracker.account import HOW_TO_LOG_IN
+from vae_sweeps.tracker.view import Place
+
+_REQUEST_S = 5
+_RUNS_PER_REQUEST = 100
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A run as the server has it."""
+
+    num_rows: int
+    summary: dict[str, Any]
+
+
+def in_short(error: BaseException) -> str:
+    """One line of what happened, in words that say what to do where that is known."""
+    text = " ".join(str(error).split())
+    if "401" in text or isinstance(error, AuthenticationError):
+        return f"the key is refused: {HOW_TO_LOG_IN}"
+    if isinstance(error, UsageError) and "API key" in text:
+        return f"there is no key: {HOW_TO_LOG_IN}"
+    if is_about_this_run(error):
+        return "deleted on W&B, which takes no id twice: set another tracker.salt"
+    if isinstance(error, TimeoutError):
+        return "the server does not take it in time"
+    return text[:200] if isinstance(error, ValueError) else f"{type(error).__name__}: {text[:200]}"
+
+
+def is_about_this_run(error: BaseException) -> bool:
+    """Whether it is this run alone that cannot be sent: its id was deleted, or another process has it."""
+    return "deleted" in str(error) or isinstance(error, ValueError)
+
+
+def look(places: Sequence[Place]) -> dict[Place, Remote]:
+    """Those of the runs that the server has. Raises wandb's errors where it does not say."""
+    api = wandb.Api(timeout=_REQUEST_S)
+    found = {}
+    for entity, project in dict.fromkeys((place.entity, place.project) for place in places):
+        own = {place.id: place for place in places if (place.entity, place.project) == (entity, project)}
+        ids = list(own)
+        for start in range(0, len(ids), _RUNS_PER_REQUEST):
+            some = {"name": {"$in": ids[start : start + _RUNS_PER_REQUEST]}}
+            path = f"{entity or api.default_entity}/{project}"
+            runs = api.runs(path, filters=some, per_page=_RUNS_PER_REQUEST, lazy=False)
+            try:
+                for run in runs:
+                    found[own[run.id]] = Remote(run.historyLineCount, dict(run.summary._json_dict))
+            except (ValueError, CommError) as error:
+                if "Could not find project" not in str(error):
+                    raise
+    return found
+
+
+def look_patiently(places: Sequence[Place], until: float) -> dict[Place, Remote]:
+    """The same, asked again until `until` (monotonic time) where the server does not say; then nothing is known."""
+    while True:
+        try:
+            return look(places)
+        except Exception:
+            if time.monotonic() + _REQUEST_S > until:
+                return {}
+            time.sleep(0.5)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,11 @@ from vae_sweeps.schema import Point
 # What a developer's own cache holds must not decide a test.
 _CACHE = tempfile.TemporaryDirectory(prefix="vae-sweeps-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
+# Nor must a developer's key for W&B.
+for _name in [name for name in os.environ if name.startswith("WANDB_")]:
+    del os.environ[_name]
+os.environ |= {"NETRC": f"{_CACHE.name}/netrc", "WANDB_CONFIG_DIR": f"{_CACHE.name}/wandb"}
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,21 +80,25 @@ def in_folders(tmp_path: Path) -> Callable[[int, str], list[Path]]:
     return make
 
 
-def start_launch(*arguments: str, cwd: Path = ROOT) -> subprocess.Popen[str]:
+def start_launch(
+    *arguments: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """`python launch.py ...` in a process of its own, on one thread."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "launch.py"), *arguments],
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | (environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def launch(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def launch(
+    *arguments: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run `python launch.py ...` to its end."""
-    process = start_launch(*arguments, cwd=cwd)
+    process = start_launch(*arguments, cwd=cwd, environment=environment)
     out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

@@ -10,11 +10,13 @@ from vae_sweeps.composing import compose_point
 from vae_sweeps.config import read_point
 from vae_sweeps.evaluation import parts_left
 from vae_sweeps.metrics.extractors import download_inception
+from vae_sweeps.tracker import account
+from vae_sweeps.tracker.live import linked
 from vae_sweeps.worker import Conditions, evaluate_runs
 
 log = logging.getLogger(__name__)
 
-_ALLOWED = ("evaluation", "device")
+_ALLOWED = ("evaluation", "device", "tracker")
 
 
 def evaluate(where: str, overrides: Sequence[str], output_dir: Path) -> bool:
@@ -25,10 +27,11 @@ def evaluate(where: str, overrides: Sequence[str], output_dir: Path) -> bool:
     keys = [override.lstrip("+~").partition("=")[0].replace("/", ".").split(".") for override in overrides]
     for override, key in zip(overrides, keys, strict=True):
         if key[0] not in _ALLOWED:
-            raise ValueError(f"{override}: must be a key of evaluation, or device; the rest of a finished run is fixed")
+            raise ValueError(f"{override}: must be a key of evaluation or tracker, or device; the rest of a finished run is fixed")
     folders, swept = table.find_runs(where, output_dir)
     point = compose_point(overrides)
     how, device = point.evaluation, machine.resolve_device(point.device)
+    account.check(point.tracker.mode)
     results = {folder: store.read_result(folder) for folder in folders}
     done = [folder for folder, result in results.items() if result is not None and result["status"] == "done"]
     if not done:
@@ -39,12 +42,13 @@ def evaluate(where: str, overrides: Sequence[str], output_dir: Path) -> bool:
     explicit = {key[1] for key in keys if len(key) > 1}
     left = [folder for folder in done if parts_left(results[folder] or {}, how, explicit)]
     log.info("%d of %d points finished, %d of them to evaluate on %s", len(done), len(folders), len(left), device)
-    with machine.stop_signals() as should_stop:
-        conditions = Conditions(device, point.checkpoint_every_s, should_stop, how, explicit)
+    sweep_folder = store.find_sweep(where, output_dir)
+    with machine.stop_signals() as should_stop, linked(point.tracker, sweep_folder, keeps_place=True) as link:
+        conditions = Conditions(device, point.checkpoint_every_s, should_stop, how, explicit, link)
         for folder in left:  # the data's side is checked for all before any is evaluated
             conditions.reference(read_point(folder / store.CONFIG))
         evaluate_runs(left, conditions)
-    summary.tell(folders, swept, store.find_sweep(where, output_dir))
+    summary.tell(folders, swept, sweep_folder)
     return not any(parts_left(store.read_result(folder) or {}, how, explicit) for folder in done)
 
 

@@ -87,7 +87,7 @@ def start_launch(
     return subprocess.Popen(
         [sys.executable, str(ROOT / "launch.py"), *arguments],
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | (environment or {}),
+        env=os.environ | {"OMP_NUM_THREADS": "1", **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -81,7 +81,7 @@ def one_sweep(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["grid", "beta=1"], "beta=1: must be a key of evaluation or tracker, or device; the rest of a finished run is fixed"),
+        (["grid", "beta=1"], "beta=1: must be a key of evaluation or tracker, or device; the rest of a finished run"),
         (["grid", "evaluation=foo"], "evaluation=foo: must be one of fast, full, none"),
         (["grid", "evaluation.seed=x"], "evaluation.seed=x: must be a whole number >= 0"),
         (["grid", "device=tpu"], "device=tpu: not on this machine"),

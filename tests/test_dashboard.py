@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("wandb_workspaces", reason="needs the extra dashboard")
 
-from vae_sweeps.tracker.dashboard import Board, report, specification, workspace
+from vae_sweeps.tracker.board import Board
+from vae_sweeps.tracker.dashboard import report, specification, workspace
 
 GOLDEN = Path(__file__).parent / "golden" / "dashboard.json"
 SWEPT = ("beta", "latent", "seed")

@@ -118,6 +118,32 @@ def sync(
     raise typer.Exit(0 if is_whole else 1)
 
 
+@app.command()
+def dashboard(
+    sweep: Annotated[str, typer.Argument(help="A sweep's name or folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the specification; needs no server.")] = False,
+    entity: Annotated[str | None, typer.Option(help="Whose project, where it is not that of the runs.")] = None,
+    project: Annotated[str | None, typer.Option(help="Which project, likewise.")] = None,
+    output_dir: OutputDir = Path("outputs"),
+) -> None:
+    """Save a workspace and a report of the sweep on Weights & Biases: curves, rate and distortion, FID, pictures."""
+    import json
+
+    from vae_sweeps import states
+    from vae_sweeps.tracker import dashboard as dashboards
+    from vae_sweeps.tracker.board import board_of
+
+    try:
+        board = board_of(states.find(sweep, output_dir), entity, project)
+        if as_json:
+            typer.echo(json.dumps(dashboards.specification(board), indent=1, ensure_ascii=False))
+            return
+        workspace, report = dashboards.save(board)
+    except ValueError as error:
+        _refuse(str(error))
+    typer.echo(f"workspace: {workspace}\nreport: {report}")
+
+
 Sweep = Annotated[str, typer.Argument(help="A sweep's name or folder.")]
 
 

@@ -47,14 +47,14 @@ def check_values(node: DictConfig, prefix: str = "") -> None:
     """Raise ValueError with the key, its value and what is allowed, where a value of `node` is not."""
     for full_key, spec, value in _checked_fields(node, prefix):
         if not spec.metadata["check"](value):
-            raise ValueError(f"{full_key}={_as_typed(value)}: must be {spec.metadata['allowed']}")
+            raise ValueError(f"{full_key}={as_typed(value)}: must be {spec.metadata['allowed']}")
 
 
 def _check_names(cfg: DictConfig) -> None:
     known = known_keys("")
     for name in map(str, cfg):
         if name not in known:
-            raise ValueError(f"{name}={_as_typed(cfg[name])}: no such key; {did_you_mean(name, known)}")
+            raise ValueError(f"{name}={as_typed(cfg[name])}: no such key; {did_you_mean(name, known)}")
     for name in known:
         if name not in cfg or OmegaConf.is_missing(cfg, name):
             raise ValueError(f"~{name}: must not be left out; every point has {name}, {describe(name)}")
@@ -65,7 +65,7 @@ def _check_together(cfg: DictConfig) -> None:
     pixel_range = cfg.data.get("pixel_range", [0, 1])
     if target.endswith("Bernoulli") and list(pixel_range) != [0, 1]:
         raise ValueError(
-            f"data.pixel_range={_as_typed(pixel_range)}: must be [0,1] with likelihood=bernoulli; "
+            f"data.pixel_range={as_typed(pixel_range)}: must be [0,1] with likelihood=bernoulli; "
             "or choose likelihood=gaussian"
         )
     if not OmegaConf.is_dict(cfg.evaluation.features):
@@ -159,12 +159,14 @@ def choices_with(full_key: str) -> list[str]:
     ]
 
 
-def _as_typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """A value as one would write it in a command."""
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value)
     if isinstance(value, list):
-        return f"[{','.join(map(_as_typed, value))}]"
+        return f"[{','.join(map(as_typed, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{name}:{as_typed(inner)}' for name, inner in value.items())}}}"
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
     if value is None or isinstance(value, bool):

@@ -27,7 +27,8 @@ def evaluate(where: str, overrides: Sequence[str], output_dir: Path) -> bool:
     keys = [override.lstrip("+~").partition("=")[0].replace("/", ".").split(".") for override in overrides]
     for override, key in zip(overrides, keys, strict=True):
         if key[0] not in _ALLOWED:
-            raise ValueError(f"{override}: must be a key of evaluation or tracker, or device; the rest of a finished run is fixed")
+            allowed = "a key of evaluation or tracker, or device"
+            raise ValueError(f"{override}: must be {allowed}; the rest of a finished run is fixed")
     folders, swept = table.find_runs(where, output_dir)
     point = compose_point(overrides)
     how, device = point.evaluation, machine.resolve_device(point.device)

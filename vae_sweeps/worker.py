@@ -51,20 +51,29 @@ def new_reference(point: Point, how: Evaluation, device: torch.device) -> Refere
     return Reference(dataset, how, features, device)
 
 
+class _ToFiles(logging.Handler):
+    """Adds each record to every file and keeps none open: a pack may have more points than files may be open."""
+
+    paths: Sequence[Path] = ()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record) + "\n"
+        for path in self.paths:
+            with path.open("a") as file:
+                file.write(line)
+
+
 @contextlib.contextmanager
 def _logged_to(folders: Sequence[Path]) -> Iterator[None]:
     """Copy the package's log into each run's log.txt."""
-    package = logging.getLogger("vae_sweeps")
-    handlers = [logging.FileHandler(folder / "log.txt") for folder in folders]
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        package.addHandler(handler)
+    package, handler = logging.getLogger("vae_sweeps"), _ToFiles()
+    handler.paths = [folder / "log.txt" for folder in folders]
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    package.addHandler(handler)
     try:
         yield
     finally:
-        for handler in handlers:
-            package.removeHandler(handler)
-            handler.close()
+        package.removeHandler(handler)
 
 
 def run_pack(folders: Sequence[Path], conditions: Conditions, label: str = "pack") -> None:

@@ -3,8 +3,11 @@
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from vae_sweeps.tracker import account, remote
+from vae_sweeps.tracker.board import Board
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import Report
@@ -18,17 +21,6 @@ _INTRODUCTION = (
 _MAX_RUNS = 100
 # A grid of W&B's reports is 24 wide.
 _WIDTH, _HEIGHT = 24, 9
-
-
-@dataclass(frozen=True)
-class Board:
-    """Whose runs to show: those of group `sweep`; `swept` are config keys that vary, `features` those of the FID."""
-
-    entity: str
-    project: str
-    sweep: str
-    swept: tuple[str, ...]
-    features: str | None
 
 
 @dataclass(frozen=True)
@@ -90,8 +82,19 @@ def specification(board: Board) -> dict[str, Any]:
 def save(board: Board) -> list[str]:
     """Save a new workspace and a new report on the server; returns their URLs. The project must be there.
 
-    Raises ValueError without the extra `dashboard` or the project, and wandb's errors.
+    Raises ValueError without the extra `dashboard`, a key, a server that answers, or the project.
     """
+    _library()
+    if not account.has_key():
+        raise ValueError(f"W&B: there is no key for {account.base_url()}; {account.HOW_TO_LOG_IN}")
+    try:
+        board = replace(board, entity=board.entity or remote.default_entity())
+        return _save(board)
+    except Exception as error:
+        raise ValueError(f"W&B: {account.base_url()}: {remote.in_short(error)}") from error
+
+
+def _save(board: Board) -> list[str]:
     # The report first: it is what finds out that the project is not there, and then nothing has been saved.
     saved = report(board).save()
     return [workspace(board).save().url, saved.url]

@@ -71,8 +71,9 @@ def _sent_before(folder: Path, place: Place) -> int:
 class Feed:
     """A W&B run that is open, and how much of its folder it has."""
 
-    def __init__(self, folder: Path, run: Any, mode: str, sent_step: int, lock: FileLock) -> None:
-        self.folder, self.run, self.mode, self.sent_step, self._lock = folder, run, mode, sent_step, lock
+    def __init__(self, folder: Path, place: Place, run: Any, mode: str, sent_step: int, lock: FileLock) -> None:
+        self.folder, self.place, self.run, self.mode = folder, place, run, mode
+        self.sent_step, self._lock = sent_step, lock
         self._inode, self._offset = -1, 0
         self._unsent: list[dict[str, Any]] = []
 
@@ -152,10 +153,10 @@ def open_feed(
     place: Place,
     mode: str,
     more: Mapping[str, Any],
-    directory: str | None,
+    directory: Path,
     finish_timeout_s: float = FINISH_TIMEOUT_S,
 ) -> Feed:
-    """Begin or resume the folder's run; nobody else can until the feed has ended or this process has.
+    """Begin or resume the folder's run, with W&B's own files in `directory`; nobody else can until the feed has ended.
 
     Raises wandb's errors where `mode` is online and the server will not have it, ValueError where another has the run.
     """
@@ -171,7 +172,7 @@ def open_feed(
             project=place.project,
             id=place.id,
             mode="online" if mode == "online" else "offline",
-            dir=directory or folder,
+            dir=directory,
             resume="allow",
             reinit="create_new",
             settings=_settings(finish_timeout_s),
@@ -179,10 +180,10 @@ def open_feed(
         )
         run.define_metric("global_step")
         run.define_metric("*", step_metric="global_step")
-        entity = run.entity if mode == "online" else place.entity
-        view.write_link(folder, Place(entity, place.project, place.id), mode=mode, dir=directory)
     except BaseException:
         lock.release()
         raise
-    # Online, the server says what it has: what a kill took on its way there is sent again.
-    return Feed(folder, run, mode, run.starting_step - 1 if mode == "online" else sent_before, lock)
+    if mode != "online":
+        return Feed(folder, place, run, mode, sent_before, lock)
+    # The server says what it has: what a kill took on its way there is sent again.
+    return Feed(folder, Place(run.entity, place.project, place.id), run, mode, run.starting_step - 1, lock)

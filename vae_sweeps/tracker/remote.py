@@ -26,20 +26,30 @@ class Remote:
 def in_short(error: BaseException) -> str:
     """One line of what happened, in words that say what to do where that is known."""
     text = " ".join(str(error).split())
+    # wandb says of an answer that does not come that the credentials could not be verified.
+    if isinstance(error, TimeoutError) or "in time" in text or "deadline exceeded" in text:
+        return "the server does not answer in time"
+    if "too many open files" in text.lower():
+        return "too many open files (ulimit -n)"
+    if isinstance(error, OSError) and error.strerror:
+        return f"W&B's own files cannot be written: {error.strerror}"
     if "401" in text or isinstance(error, AuthenticationError):
         return f"the key is refused: {HOW_TO_LOG_IN}"
     if isinstance(error, UsageError) and "API key" in text:
         return f"there is no key: {HOW_TO_LOG_IN}"
     if is_about_this_run(error):
         return "deleted on W&B, which takes no id twice: set another tracker.salt"
-    if isinstance(error, TimeoutError):
-        return "the server does not take it in time"
     return text[:200] if isinstance(error, ValueError) else f"{type(error).__name__}: {text[:200]}"
 
 
 def is_about_this_run(error: BaseException) -> bool:
     """Whether it is this run alone that cannot be sent: its id was deleted, or another process has it."""
     return "deleted" in str(error) or isinstance(error, ValueError)
+
+
+def default_entity() -> str:
+    """The user or team whose key it is. Raises wandb's errors."""
+    return str(wandb.Api(timeout=_REQUEST_S).default_entity)
 
 
 def look(places: Sequence[Place]) -> dict[Place, Remote]:

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -164,17 +165,18 @@ def _send_segments(run: _Run, num_rows: int, timeout_s: float) -> int:
             continue
         if segment.steps and segment.steps[0] <= last_sent:
             break  # W&B has a part of it; sent whole, that part would stand there twice
-        _run_wandb_sync(segment.folder, run.folder, timeout_s)
+        _run_wandb_sync(segment.folder, timeout_s)
         num_rows += len(segment.steps)
     return num_rows
 
 
-def _run_wandb_sync(folder: Path, log_folder: Path, timeout_s: float) -> None:
+def _run_wandb_sync(folder: Path, timeout_s: float) -> None:
     """W&B's own command, of one folder at a time: a broken one stops it, and its exit code says nothing."""
     command = [sys.executable, "-m", "wandb", "sync", str(folder)]
     try:
-        environment = os.environ | {"WANDB_DIR": str(log_folder)}
-        subprocess.run(command, env=environment, capture_output=True, timeout=timeout_s, check=True)
+        with tempfile.TemporaryDirectory() as logs:
+            environment = os.environ | {"WANDB_DIR": logs}
+            subprocess.run(command, env=environment, capture_output=True, timeout=timeout_s, check=True)
     except subprocess.TimeoutExpired:
         raise ValueError(f"{folder.name} was not taken in {timeout_s:g} s") from None
     except subprocess.CalledProcessError as error:
@@ -186,9 +188,10 @@ def _send_rest(run: _Run, sweep_folder: Path | None, timeout_s: float) -> None:
     """Send rows, pictures and summary that W&B has not yet, from the run's folder."""
     facts = view.facts_of(store.read_result(run.folder))
     more = view.arguments(run.folder, sweep_folder, read_point(run.folder / store.CONFIG).tracker.tags, facts)
-    feed = open_feed(run.folder, run.place, "online", more, view.read_link(run.folder).get("dir"), timeout_s)
-    feed.send(run.steps[-1] if run.steps else -1)
-    feed.end()
+    with tempfile.TemporaryDirectory() as directory:
+        feed = open_feed(run.folder, run.place, "online", more, Path(directory), timeout_s)
+        feed.send(run.steps[-1] if run.steps else -1)
+        feed.end()
 
 
 def _settle(run: _Run) -> None:

@@ -3,16 +3,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all lint format bench clean
+# Files side by side, a worker a core: many tests wait for processes of their own.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
+.PHONY: demo test test-slow test-all lint format bench clean
 
 demo: .venv/core
 	$(BIN)/python launch.py -m beta=0,0.01,1 latent=2,10,128
 
 test: .venv/dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-slow: .venv/dev
+	$(PYTEST) -m slow
 
 test-all: .venv/dev
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -122,7 +122,9 @@ class Tracker:
 
     mode: str = _one_of("auto", "online", "offline", "none")
     entity: str | None = _free("a user or team of W&B, or null for the key's own")
-    project: str = key("a project's name of at most 100 characters", lambda v: 0 < len(v) <= 100 and "/" not in v)
+    project: str = key(
+        "a project's name of at most 100 characters, without /", lambda v: 0 < len(v) <= 100 and "/" not in v
+    )
     salt: str = key("at most 20 letters, digits, - and _", lambda v: re.fullmatch("[A-Za-z0-9_-]{0,20}", v) is not None)
     tags: list[str] = key("a list of texts of at most 64 characters", lambda v: all(0 < len(tag) <= 64 for tag in v))
     dir: str | None = _free("a folder, or null")

@@ -3,7 +3,6 @@
 It is told of runs by lines of JSON (see `live.py`), reads the rest from their folders, and says what matters to people.
 """
 
-import contextlib
 import json
 import os
 import queue
@@ -50,6 +49,7 @@ class _Channel:
     facts: Mapping[str, Any]
     saved_step: int = -1
     has_ended: bool = False
+    is_queued: bool = False
     feed: Feed | None = None
     is_over: bool = False
     is_sure: bool = False  # W&B was seen to have all of it
@@ -76,9 +76,10 @@ class Helper:
                 self.mode = "offline"
 
     def begin(self, runs: Mapping[Path, Mapping[str, Any]]) -> None:
-        """Show these runs, given with what stands beside their configs."""
+        """Show these runs, given with what stands beside their configs; a pack that is halved begins its runs again."""
         for folder, facts in runs.items():
-            self.channels[folder] = _Channel(facts)
+            if folder not in self.channels or self.channels[folder].is_over:
+                self.channels[folder] = _Channel(facts)
         self._pump(runs)
 
     def saved(self, folders: Iterable[Path], step: int) -> None:
@@ -95,10 +96,14 @@ class Helper:
 
     def _pump(self, folders: Iterable[Path]) -> None:
         for folder in folders:
-            self.pool.submit(self._bring_up_to_date, folder, self.channels[folder])
+            channel = self.channels[folder]
+            if not channel.is_queued:  # else what is queued will see the news
+                channel.is_queued = True
+                self.pool.submit(self._bring_up_to_date, folder, channel)
 
     def _bring_up_to_date(self, folder: Path, channel: _Channel) -> None:
         with channel.lock:
+            channel.is_queued = False
             if channel.is_over:
                 return
             if channel.feed is None and not self.slots.acquire(blocking=False):
@@ -116,8 +121,7 @@ class Helper:
             except Exception as error:
                 channel.trouble = remote.in_short(error)
                 if channel.feed is not None:
-                    with contextlib.suppress(Exception):
-                        channel.feed.run.finish(exit_code=1)
+                    channel.feed.abandon()
             channel.is_over = True
             self.slots.release()
         if self.waiting:

@@ -91,10 +91,14 @@ class Feed:
             self.run.summary.update(view.summary(result))
         elif not (self.folder / store.FAILURE).exists():
             self.run.mark_preempting()
-        try:
-            self.run.finish(exit_code=0 if result is not None and result["status"] == "done" else 1)
-        finally:
-            self._lock.release()
+        self.run.finish(exit_code=0 if result is not None and result["status"] == "done" else 1)
+        self._lock.release()
+
+    def abandon(self) -> None:
+        """Let go of the run after an error, whatever state it is in."""
+        with contextlib.suppress(Exception):
+            self.run.finish(exit_code=1)
+        self._lock.release()
 
     def num_rows(self) -> int:
         """Rows of the folder that W&B should have by now."""
@@ -160,7 +164,8 @@ def open_feed(
 
     Raises wandb's errors where `mode` is online and the server will not have it, ValueError where another has the run.
     """
-    lock = FileLock(folder / ".wandb.lock", timeout=_LOCK_TIMEOUT_S)
+    # Not of a thread: who ends a feed is seldom who opened it.
+    lock = FileLock(folder / ".wandb.lock", timeout=_LOCK_TIMEOUT_S, thread_local=False)
     try:
         lock.acquire()
     except Timeout:

@@ -190,8 +190,12 @@ def _send_rest(run: _Run, sweep_folder: Path | None, timeout_s: float) -> None:
     more = view.arguments(run.folder, sweep_folder, read_point(run.folder / store.CONFIG).tracker.tags, facts)
     with tempfile.TemporaryDirectory() as directory:
         feed = open_feed(run.folder, run.place, "online", more, Path(directory), timeout_s)
-        feed.send(run.steps[-1] if run.steps else -1)
-        feed.end()
+        try:
+            feed.send(run.steps[-1] if run.steps else -1)
+            feed.end()
+        except BaseException:
+            feed.abandon()
+            raise
 
 
 def _settle(run: _Run) -> None:

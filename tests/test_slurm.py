@@ -16,6 +16,8 @@ import vae_sweeps
 from tests import slurm_cluster
 from tests.conftest import launch, start_launch
 from tests.slurm_cluster import Cluster
+from tests.wandb_runs import assert_same
+from tests.wandb_server import WandbServer
 from vae_sweeps import store
 
 _WHY_NOT = slurm_cluster.why_not()
@@ -141,11 +143,17 @@ def test_usr2_saves_and_requeues(cluster, undisturbed, tmp_path) -> None:
     assert_undisturbed(tmp_path, undisturbed)
 
 
-def test_a_preempted_pack_goes_on_where_it_was(cluster, undisturbed, tmp_path) -> None:
-    """SLURM's own preemption: SIGTERM and SIGCONT, and the end of the job after the grace time."""
-    submit_long(tmp_path, "hydra.launcher.partition=low", "hydra.launcher.timeout_min=30")
-    cluster.run("sbatch", "-p", "high", "-N", "3", "-c", "4", "--wrap", "sleep 5", "-o", "/dev/null")
-    assert_undisturbed(tmp_path, undisturbed)
+def test_a_preempted_pack_goes_on_where_it_was(cluster, undisturbed, tmp_path, monkeypatch) -> None:
+    """SLURM's own preemption: SIGTERM and SIGCONT, and the end of the job after the grace time; one run each on W&B."""
+    with WandbServer() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        submit_long(tmp_path, "hydra.launcher.partition=low", "hydra.launcher.timeout_min=30")
+        cluster.run("sbatch", "-p", "high", "-N", "3", "-c", "4", "--wrap", "sleep 5", "-o", "/dev/null")
+        assert_undisturbed(tmp_path, undisturbed)
+        wait_for(lambda: not cluster.run("squeue", "-h", "-p", "low"))  # the job's end: its points are done before
+        assert_same(server, tmp_path)
+        assert {run.num_preempting for run in server.runs.values()} == {1}
 
 
 def test_a_time_limit_is_survived(cluster, undisturbed, tmp_path) -> None:

@@ -6,13 +6,14 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT, launch, start_launch, wait_until
+from tests.wandb_runs import assert_same, local_row, numbers, runs_of
 from tests.wandb_server import KEY, WandbServer
 from vae_sweeps import store
 from vae_sweeps.tracker import segments
@@ -22,7 +23,6 @@ pytestmark = pytest.mark.slow
 GRID = ["-m", "beta=0.01,1", "latent=2,5", "arch.hidden=[16]", "evaluation=none", "sweep=grid"]
 SHORT = [*GRID, "steps=150", "log_every_steps=20"]
 LONG = [*GRID, "steps=6000", "log_every_steps=50", "checkpoint_every_s=0.2"]
-PICTURES = ("reconstructions", "samples", "interpolations", "traversal")
 
 
 @pytest.fixture
@@ -43,44 +43,6 @@ def command(output_dir: Path, server: WandbServer, *arguments: str) -> subproces
 def sync(output_dir: Path, server: WandbServer, *options: str) -> subprocess.CompletedProcess[str]:
     """`vae-sweeps sync grid`."""
     return command(output_dir, server, "sync", "grid", *options)
-
-
-def runs_of(output_dir: Path) -> list[Path]:
-    return sorted(store.runs_folder(output_dir).iterdir())
-
-
-def numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """What of a row on W&B is a number that was logged."""
-    return {name: v for name, v in row.items() if isinstance(v, int | float) and not name.startswith("_")}
-
-
-def local_row(row: Mapping[str, Any]) -> dict[str, float]:
-    """A row of metrics.jsonl, by the names that it has on W&B."""
-    kept = {name: v for name, v in row.items() if isinstance(v, int | float) and name not in ("step", "num_steps")}
-    return {"global_step": row["step"], **kept}
-
-
-def assert_same(server: WandbServer, output_dir: Path, salt: str = "") -> None:
-    """Every run is finished on W&B with the rows, histograms, pictures and summary of its folder, and nothing else."""
-    folders = runs_of(output_dir)
-    assert len(folders) == 4
-    for folder in folders:
-        run = server.run(folder.name.rsplit("-", 1)[-1] + salt)
-        rows = store.read_rows(folder)
-        assert [numbers(row) for row in run.history] == [local_row(row) for row in rows]
-        for local, shown in zip(rows, run.history, strict=True):
-            if "val/kl_per_latent" in local:
-                assert sum(shown["val/kl_per_latent"]["values"]) == len(local["val/kl_per_latent"])
-        assert {f"pictures/{name}" for name in PICTURES} <= set(run.history[-1])
-        assert {run.history[-1][f"pictures/{name}"]["path"] for name in PICTURES} <= set(run.uploads)
-        result = store.read_result(folder)
-        assert result is not None
-        assert {name: run.summary[name] for name in result["metrics"]} == result["metrics"]
-        for name in ("status", "step", "time_s", "num_params", "beta_nats"):
-            assert run.summary[name] == result[name]
-        assert (run.state, run.exit_code, run.group) == ("finished", 0, "grid")
-    ours = [run for run in server.runs.values() if run.id.endswith(salt)]
-    assert len(ours) == 4
 
 
 def assert_no_secret(output_dir: Path) -> None:

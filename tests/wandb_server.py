@@ -330,6 +330,24 @@ def _create_files(server: WandbServer, variables: Json, query: str) -> Json:
     return {"createRunFiles": {"runID": "1", "uploadHeaders": [], "files": files}}
 
 
+@_answers("RunFiles")
+def _list_files(server: WandbServer, variables: Json, query: str) -> Json:
+    run = server.find(variables, "name")
+    if run is None:
+        return {"project": _project(*_where(variables)) | {"run": None}}
+    names, start = variables.get("fileNames") or [], (variables.get("pattern") or "%").partition("%")[0]
+    nodes = [
+        {"id": name, "name": name, "sizeBytes": size, "mimetype": None, "updatedAt": _LONG_AGO, "md5": "", "url": "",
+         "directUrl": "", "uploadUrl": "/".join((server.url, "storage", run.entity, run.project, run.id, name))}
+        for name, size in [*run.uploads.items(), *((name, 0) for name in names if name not in run.uploads)]
+        if (not names or name in names) and name.startswith(start)
+    ]  # fmt: skip
+    page = _page(nodes, variables.get("fileCursor"), variables.get("fileLimit"))
+    return {
+        "project": _project(run.entity, run.project) | {"run": run.node() | {"fileCount": len(nodes), "files": page}}
+    }
+
+
 @_answers("Run", "RunState", "RunHistoryKeys", "RunFullHistory", "RunStoppedStatus", "QueryRunInfo")
 def _one_run(server: WandbServer, variables: Json, query: str) -> Json:
     run = server.find(variables, next(name for name in ("name", "run", "runId") if name in variables))

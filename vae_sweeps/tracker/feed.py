@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from vae_sweeps import store
-from vae_sweeps.tracker import segments, view
+from vae_sweeps.tracker import remote, segments, view
 from vae_sweeps.tracker.view import Place
 
 # Here, once: where several threads open their first image at the same time, Pillow knows no formats yet.
@@ -91,7 +91,10 @@ class Feed:
             self.run.summary.update(view.summary(result))
         elif not (self.folder / store.FAILURE).exists():
             self.run.mark_preempting()
+        files = Path(self.run.settings.files_dir)
         self.run.finish(exit_code=0 if result is not None and result["status"] == "done" else 1)
+        if self.mode == "online":
+            remote.send_missing_files(self.place, files)
         self._lock.release()
 
     def abandon(self) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import wandb
@@ -70,6 +71,21 @@ def look(places: Sequence[Place]) -> dict[Place, Remote]:
                 if "Could not find project" not in str(error):
                     raise
     return found
+
+
+def send_missing_files(place: Place, folder: Path) -> None:
+    """Send what W&B keeps of a finished run's media in `folder` and the server has not: `finish` does not always wait.
+
+    Raises wandb's errors.
+    """
+    local = {path.relative_to(folder).as_posix(): path for path in folder.glob("media/**/*") if path.is_file()}
+    if not local:
+        return
+    api = wandb.Api(timeout=_REQUEST_S)
+    run = api.run(f"{place.entity or api.default_entity}/{place.project}/{place.id}")
+    there = {file.name for file in run.files(pattern="media/%", per_page=1000) if file.size > 0}
+    for name in sorted(local.keys() - there):
+        run.upload_file(str(local[name]), root=str(folder))
 
 
 def look_patiently(places: Sequence[Place], until: float) -> dict[Place, Remote]:

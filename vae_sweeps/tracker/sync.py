@@ -137,8 +137,8 @@ def _send(run: _Run, found: Remote | None, sweep_folder: Path | None, from_folde
     if not from_folders:
         try:
             num_rows = _send_segments(run, num_rows, timeout_s)
-        except ValueError as error:
-            troubles.append(str(error))
+        except Exception as error:  # the run's folder has all that a segment has
+            troubles.append(remote.in_short(error))
     try:
         if num_rows > len(run.steps):
             return f"W&B has {num_rows} rows, and there are {len(run.steps)}"
@@ -166,6 +166,7 @@ def _send_segments(run: _Run, num_rows: int, timeout_s: float) -> int:
         if segment.steps and segment.steps[0] <= last_sent:
             break  # W&B has a part of it; sent whole, that part would stand there twice
         _run_wandb_sync(segment.folder, timeout_s)
+        remote.send_missing_files(run.place, segment.folder / "files")
         num_rows += len(segment.steps)
     return num_rows
 

@@ -3,6 +3,7 @@
 It is told of runs by lines of JSON (see `live.py`), reads the rest from their folders, and says what matters to people.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -51,6 +52,7 @@ class _Channel:
     has_ended: bool = False
     is_queued: bool = False
     feed: Feed | None = None
+    life: int = 0  # of W&B's own process, when the feed was opened
     is_over: bool = False
     is_sure: bool = False  # W&B was seen to have all of it
     trouble: str = ""  # why it has not
@@ -68,7 +70,7 @@ class Helper:
         self.slots, self.waiting = threading.Semaphore(_max_live()), deque[Path]()
         self.pool = ThreadPoolExecutor(_NUM_THREADS)
         # The first run is opened alone: it shows whether the server will have any.
-        self.first, self.is_shown = threading.Lock(), False
+        self.first, self.is_shown, self.life = threading.Lock(), False, 0
         self.mode, self.why_offline = "offline", "as asked for"
         if self.settings["mode"] != "offline":
             self.mode, self.why_offline = "online", f"{account.base_url()} does not answer"
@@ -110,13 +112,14 @@ class Helper:
                 self.waiting.append(folder)
                 return
             try:
-                if channel.feed is None:
-                    channel.feed = self._open(folder, channel)
-                channel.feed.send(channel.saved_step)
+                try:
+                    feed = self._send(folder, channel)
+                except ConnectionError:
+                    self._start_wandb_again(channel)
+                    feed = self._send(folder, channel)
                 if not channel.has_ended:
                     return
-                channel.feed.end()
-                if channel.feed.mode == "offline":
+                if feed.mode == "offline":
                     channel.trouble = channel.trouble or self.why_offline
             except Exception as error:
                 channel.trouble = remote.in_short(error)
@@ -126,6 +129,25 @@ class Helper:
             self.slots.release()
         if self.waiting:
             self._pump([self.waiting.popleft()])
+
+    def _send(self, folder: Path, channel: _Channel) -> Feed:
+        if channel.feed is None:
+            channel.life, channel.feed = self.life, self._open(folder, channel)
+        channel.feed.send(channel.saved_step)
+        if channel.has_ended:
+            channel.feed.end()
+        return channel.feed
+
+    def _start_wandb_again(self, channel: _Channel) -> None:
+        """W&B's own process is gone: it heeds SLURM's signals. The run is resumed in a new one."""
+        with self.first:
+            if self.life == channel.life:
+                with contextlib.suppress(Exception):
+                    wandb.teardown()
+                self.life += 1
+        if channel.feed is not None:
+            channel.feed.abandon()
+            channel.feed = None
 
     def _open(self, folder: Path, channel: _Channel) -> Feed:
         with self.first:
@@ -217,8 +239,8 @@ def _read(messages: "queue.Queue[dict[str, Any] | None]") -> None:
 
 def main() -> None:
     """Serve one job until its end of the pipe closes."""
-    # Told to end like the job beside it, it still has to send what that job saves last.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    # SLURM tells all processes of a job to end; this one still has to send what the job saves last.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     os.environ.pop("WANDB_SERVICE", None)  # of another process's helper
     os.environ["WANDB_ERROR_REPORTING"] = "false"

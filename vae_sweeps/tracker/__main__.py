@@ -196,8 +196,7 @@ class Helper:
         looking = threading.Thread(target=self._look, daemon=True)  # wandb's own limits are no limits
         looking.start()
         looking.join(end - time.monotonic())
-        if looking.is_alive():
-            self._distrust("the server does not say what it has")
+        self._distrust("the server does not say what it has")
         kept: dict[str, int] = {}
         for channel in self.channels.values():
             if channel.trouble:
@@ -210,6 +209,7 @@ class Helper:
             _say(f"{text}; to send the rest: {self.how_to_sync}", "info" if is_asked else "warning")
 
     def _distrust(self, reason: str) -> None:
+        """Name what was not seen to be whole, whatever kept the look from it."""
         for channel in self.channels.values():
             if not channel.is_sure and not channel.trouble:
                 channel.trouble = reason

@@ -52,9 +52,10 @@ def segment_folders(folder: Path, place: Place) -> list[Path]:
 
 
 def remove_copies(folder: Path, place: Place) -> None:
-    """Remove W&B's own files of the run, once W&B has what is in them: its folder has it all."""
+    """Remove W&B's own files of the run, whose rows W&B has, once it has their media too. Raises wandb's errors."""
     own = Path(view.read_link(folder).get("dir") or folder) / "wandb"
     for file in own.glob(f"*run-*/run-{place.id}.wandb"):
+        remote.send_missing_files(place, file.parent / "files")
         shutil.rmtree(file.parent, ignore_errors=True)
     if own.parent == folder and not any(own.glob("*run-*/*.wandb")):
         shutil.rmtree(own, ignore_errors=True)
@@ -91,7 +92,7 @@ class Feed:
             self.run.summary.update(view.summary(result))
         elif not (self.folder / store.FAILURE).exists():
             self.run.mark_preempting()
-        files = Path(self.run.settings.files_dir)
+        files = Path(self.run.settings.files_dir)  # of `sync`, nothing of which stays
         self.run.finish(exit_code=0 if result is not None and result["status"] == "done" else 1)
         if self.mode == "online":
             remote.send_missing_files(self.place, files)

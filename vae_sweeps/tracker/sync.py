@@ -82,7 +82,10 @@ def sync(
         raise ValueError(f"W&B: {account.base_url()}: {remote.in_short(error)}") from error
     for run in runs:
         if run.is_whole(after.get(run.place)):
-            _settle(run)
+            try:
+                _settle(run)
+            except Exception as error:
+                left[run.folder] = f"W&B has not all of its pictures ({remote.in_short(error)})"
         else:
             left[run.folder] = _what_is_wrong(run, after.get(run.place), troubles.get(run.folder, ""))
     for folder, reason in left.items():

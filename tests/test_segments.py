@@ -1,14 +1,16 @@
 """Reading W&B's offline files, sound and damaged."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vae_sweeps.tracker.segments import Segment, history, read_segment, segments_in
+from vae_sweeps.tracker.segments import Segment, read_records, read_segment, segments_in
 
 BLOCK = 32 * 1024
 
@@ -56,6 +58,22 @@ def content(work: Path) -> bytes:
     """The bytes of the first segment's file."""
     (file,) = segments_in(work)[0].folder.glob("*.wandb")
     return file.read_bytes()
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The rows of one segment as they were logged, plus W&B's own keys, which begin with an underscore."""
+    return [row(record.history) for record in read_records(folder)[0] if record.HasField("history")]
+
+
+def row(logged: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in logged.item:
+        *parents, name = item.nested_key or [item.key]
+        inner = found
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[name] = json.loads(item.value_json)
+    return found | {"_step": logged.step.num}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
+Runs = Annotated[str, typer.Argument(help="A sweep's name or folder, a run's folder, or an output folder.")]
 OutputDir = Annotated[Path, typer.Option(help="The folder that holds runs/ and sweeps/ (launch.py's output_dir).")]
 
 
@@ -53,7 +54,7 @@ def results(
 
 @app.command()
 def evaluate(
-    sweep: Annotated[str, typer.Argument(help="A sweep's name or folder, a run's folder, or an output folder.")],
+    sweep: Runs,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="As for launch.py: evaluation=full evaluation.iwae_samples=5000 ...")
     ] = None,
@@ -91,7 +92,7 @@ def prefetch(
 
 @app.command()
 def sync(
-    sweep: Annotated[str, typer.Argument(help="A sweep's name or folder, a run's folder, or an output folder.")],
+    sweep: Runs,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Leave W&B's own offline files aside.")] = False,
     entity: Annotated[str | None, typer.Option(help="Send the runs there, not where their configs say.")] = None,
     project: Annotated[str | None, typer.Option(help="The same.")] = None,

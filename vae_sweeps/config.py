@@ -6,9 +6,16 @@ from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from vae_sweeps.schema import GROUP_SCHEMAS, Evaluation, Objective, Optim, Point, Tracker
+
+_TYPED_GROUPS: dict[str, type] = {
+    "objective": Objective,
+    "optim": Optim,
+    "evaluation": Evaluation,
+    "tracker": Tracker,
+}
 
 
 def _checked_fields(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
@@ -82,12 +89,12 @@ def _check_together(cfg: DictConfig) -> None:
 
 def from_container(content: Any) -> Point:
     """A `Point` from plain containers, as `to_container` made them. Raises ValueError if keys do not fit."""
-    known = {f.name for f in fields(Point)}
-    if not isinstance(content, Mapping) or set(content) != known:
-        odd = sorted(known.symmetric_difference(content if isinstance(content, Mapping) else ()))
-        raise ValueError(f"not a point of this version: {', '.join(odd) or 'empty file'}")
-    groups = {"objective": Objective, "optim": Optim, "evaluation": Evaluation, "tracker": Tracker}
-    return Point(**{name: groups[name](**value) if name in groups else value for name, value in content.items()})
+    own = set(content) if isinstance(content, Mapping) else set()
+    needed = {f.name for f in fields(Point) if f.default == MISSING}
+    if odd := sorted((needed - own) | (own - {f.name for f in fields(Point)})):
+        raise ValueError(f"not a point of this version: {', '.join(odd)}")
+    groups = {name: _TYPED_GROUPS[name](**value) for name, value in content.items() if name in _TYPED_GROUPS}
+    return Point(**{**content, **groups})
 
 
 def to_container(point: Point) -> dict[str, Any]:
@@ -109,9 +116,8 @@ def _schemas_at(prefix: str) -> list[type]:
     """The schemas that describe the keys under `prefix` ("" for the top): several where a group has several."""
     if not prefix:
         return [Point]
-    typed = {"objective": Objective, "optim": Optim, "evaluation": Evaluation, "tracker": Tracker}
-    if prefix in typed:
-        return [typed[prefix]]
+    if prefix in _TYPED_GROUPS:
+        return [_TYPED_GROUPS[prefix]]
     return [schema for (group, _), schema in GROUP_SCHEMAS.items() if group.replace("/", ".") == prefix]
 
 

@@ -95,7 +95,7 @@ def retry(where: str, output_dir: Path) -> bool:
         return all(store.has_ended(runs / point.run) for point in found)
     cluster = SlurmLauncher(**last["launcher"])
     how = last["job"]
-    groups = {"evaluation": Evaluation(**how["evaluation"]), "tracker": Tracker(**how["tracker"])}
+    groups = {"evaluation": Evaluation(**how["evaluation"]), "tracker": Tracker(**how.get("tracker", {}))}
     first = replace(points[0], **(how | groups))
     on_cluster(make_plan([first, *points[1:]], [[]] * len(points), cluster), first, cluster, sweep_folder)
     return True

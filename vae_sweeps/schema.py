@@ -1,6 +1,7 @@
 """The schema of a point: names, types and allowed values. The defaults stand in conf/*.yaml, for people to read.
 
-A point is one resolved config. Fields marked `numbers=False` cannot change its numbers and are left out of its id.
+A point is one resolved config. Fields marked `numbers=False` cannot change its numbers and are left out of its id. A
+key that came later than the first runs has a default here: what those runs did, before there was the key.
 """
 
 import re
@@ -17,8 +18,8 @@ def key(allowed: str, check: Any, *, numbers: bool = True, default: Any = MISSIN
     return field(default=default, metadata={"allowed": allowed, "check": check, "numbers": numbers})
 
 
-def _one_of(*names: str, numbers: bool = True) -> Any:
-    return key("one of " + ", ".join(names), lambda v: v in names, numbers=numbers)
+def _one_of(*names: str, **more: Any) -> Any:
+    return key("one of " + ", ".join(names), lambda v: v in names, **more)
 
 
 def _at_least(low: float, kind: str = "a number") -> Any:
@@ -120,14 +121,20 @@ class Evaluation:
 class Tracker:
     """Which runs W&B is shown, and where; the local files stay the authority."""
 
-    mode: str = _one_of("auto", "online", "offline", "none")
-    entity: str | None = _free("a user or team of W&B, or null for the key's own")
+    mode: str = _one_of("auto", "online", "offline", "none", default="none")
+    entity: str | None = _free("a user or team of W&B, or null for the key's own", default=None)
     project: str = key(
-        "a project's name of at most 100 characters, without /", lambda v: 0 < len(v) <= 100 and "/" not in v
+        "a project's name of at most 100 characters, without /",
+        lambda v: 0 < len(v) <= 100 and "/" not in v,
+        default="vae-sweeps",
     )
-    salt: str = key("at most 20 letters, digits, - and _", lambda v: re.fullmatch("[A-Za-z0-9_-]{0,20}", v) is not None)
-    tags: list[str] = key("a list of texts of at most 64 characters", lambda v: all(0 < len(tag) <= 64 for tag in v))
-    dir: str | None = _free("a folder, or null")
+    salt: str = key(
+        "at most 20 letters, digits, - and _", lambda v: re.fullmatch("[A-Za-z0-9_-]{0,20}", v) is not None, default=""
+    )
+    tags: list[str] = key(
+        "a list of texts of at most 64 characters", lambda v: all(0 < len(tag) <= 64 for tag in v), default=()
+    )
+    dir: str | None = _free("a folder, or null", default=None)
 
 
 @dataclass
@@ -154,7 +161,7 @@ class Point:
     device: str = _free("auto, cpu, cuda, cuda:N or mps", numbers=False)
     max_pack: int | None = _or_null(1, numbers=False)
     log_every_steps: int = key("a whole number >= 1", lambda v: v >= 1, numbers=False)
-    pictures_every_epochs: int | None = _or_null(1, numbers=False)
+    pictures_every_epochs: int | None = _or_null(1, numbers=False, default=None)
     checkpoint_every_s: float = key("a number >= 0", lambda v: v >= 0, numbers=False)
     output_dir: str = _free("a folder", numbers=False)
     sweep: str | None = _free("a name", numbers=False)

@@ -29,6 +29,7 @@ from vae_sweeps.tracker.view import Place
 _DESCRIPTORS_PER_RUN, _OTHER_DESCRIPTORS = 12, 40
 _MAX_LIVE = 256
 _NUM_THREADS = 32
+_SIDE_BY_SIDE = 16
 _LOOK_S = 8
 
 
@@ -222,13 +223,21 @@ class Helper:
         for folder, feed in done.items():
             expected = feed.num_rows()
             num_rows = found[feed.place].num_rows if feed.place in found else None
-            if num_rows == expected:
-                view.write_link(folder, feed.place, sent_step=feed.sent_step)
-                remove_copies(folder, feed.place)
-                self.channels[folder].is_sure = True
-            else:
+            if num_rows != expected:
                 has = "the server does not say what it has" if num_rows is None else f"{num_rows} of {expected} rows"
                 self.channels[folder].trouble = has
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            for folder, feed in done.items():
+                if not self.channels[folder].trouble:
+                    pool.submit(self._settle, folder, feed)
+
+    def _settle(self, folder: Path, feed: Feed) -> None:
+        try:
+            view.write_link(folder, feed.place, sent_step=feed.sent_step)
+            remove_copies(folder, feed.place)
+            self.channels[folder].is_sure = True
+        except Exception as error:
+            self.channels[folder].trouble = f"not all of its pictures: {remote.in_short(error)}"
 
 
 def _read(messages: "queue.Queue[dict[str, Any] | None]") -> None:

@@ -37,10 +37,16 @@ def has_key() -> bool:
     return False
 
 
+def require_key(what: str, otherwise: str = "") -> None:
+    """Raise ValueError where there is no key for `what`; `otherwise` is what to do beside logging in."""
+    if not has_key():
+        raise ValueError(f"{what}: there is no key for {base_url()}; {HOW_TO_LOG_IN}{otherwise}")
+
+
 def check(mode: str) -> None:
     """Raise ValueError where `mode`=online cannot be, since there is no key."""
-    if mode == "online" and not has_key():
-        raise ValueError(f"tracker.mode=online: there is no key for {base_url()}; {HOW_TO_LOG_IN}, or take auto")
+    if mode == "online":
+        require_key("tracker.mode=online", ", or take auto")
 
 
 def answers() -> bool:

@@ -85,8 +85,7 @@ def save(board: Board) -> list[str]:
     Raises ValueError without the extra `dashboard`, a key, a server that answers, or the project.
     """
     _library()
-    if not account.has_key():
-        raise ValueError(f"W&B: there is no key for {account.base_url()}; {account.HOW_TO_LOG_IN}")
+    account.require_key("W&B")
     try:
         board = replace(board, entity=board.entity or remote.default_entity())
         return _save(board)

@@ -40,8 +40,7 @@ def download(path: str, group: str | None = None) -> tuple[list[Downloaded], lis
     entity, _, project = path.partition("/")
     if not entity or not project or "/" in project:
         raise ValueError(f"{path}: must be entity/project")
-    if not account.has_key():
-        raise ValueError(f"{path}: there is no key for {account.base_url()}; {account.HOW_TO_LOG_IN}")
+    account.require_key(path)
     if not account.answers():
         raise ValueError(f"{path}: {account.base_url()} does not answer")
     found = _list(path, {} if group is None else {"group": group})

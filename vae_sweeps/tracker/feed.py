@@ -45,15 +45,14 @@ def _settings(finish_timeout_s: float) -> wandb.Settings:
     )
 
 
-def segment_folders(folder: Path, place: Place) -> list[Path]:
-    """W&B's offline folders of the run, oldest first."""
-    root = Path(view.read_link(folder).get("dir") or folder)
-    return sorted(file.parent for file in (root / "wandb").glob(f"offline-run-*/run-{place.id}.wandb"))
+def own_files(folder: Path) -> Path:
+    """The folder in whose `wandb` the run's attempts have W&B's own files."""
+    return Path(view.read_link(folder).get("dir") or folder)
 
 
 def remove_copies(folder: Path, place: Place) -> None:
     """Remove W&B's own files of the run, whose rows W&B has, once it has their media too. Raises wandb's errors."""
-    own = Path(view.read_link(folder).get("dir") or folder) / "wandb"
+    own = own_files(folder) / "wandb"
     for file in own.glob(f"*run-*/run-{place.id}.wandb"):
         remote.send_missing_files(place, file.parent / "files")
         shutil.rmtree(file.parent, ignore_errors=True)
@@ -64,7 +63,7 @@ def remove_copies(folder: Path, place: Place) -> None:
 def _sent_before(folder: Path, place: Place) -> int:
     """The last step that W&B has, or that an offline segment holds for it; -1 for none."""
     link = view.read_link(folder)
-    steps = [step for path in segment_folders(folder, place) for step in segments.read_segment(path).steps]
+    steps = [step for segment in segments.segments_in(own_files(folder), place.id) for step in segment.steps]
     is_same = (link.get("project"), link.get("id")) == (place.project, place.id)
     return max([-1, link.get("sent_step", -1) if is_same else -1, *steps])
 
@@ -92,10 +91,7 @@ class Feed:
             self.run.summary.update(view.summary(result))
         elif not (self.folder / store.FAILURE).exists():
             self.run.mark_preempting()
-        files = Path(self.run.settings.files_dir)  # of `sync`, nothing of which stays
         self.run.finish(exit_code=0 if result is not None and result["status"] == "done" else 1)
-        if self.mode == "online":
-            remote.send_missing_files(self.place, files)
         self._lock.release()
 
     def abandon(self) -> None:
@@ -175,7 +171,7 @@ def open_feed(
     except Timeout:
         raise ValueError("another process is sending it") from None
     try:
-        sent_before = _sent_before(folder, place)
+        sent_before = _sent_before(folder, place) if mode != "online" else -1
         run = wandb.init(
             entity=place.entity,
             project=place.project,

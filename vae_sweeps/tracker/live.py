@@ -125,7 +125,7 @@ def _listen(process: "subprocess.Popen[str]") -> None:
 
 
 def _effective_mode(settings: Tracker | None) -> str:
-    """`auto` gives way to W&B's own WANDB_MODE; runs of before there was a tracker have no mode."""
+    """`auto` gives way to W&B's own WANDB_MODE."""
     own = {"offline": "offline", "disabled": "none"}.get(os.environ.get("WANDB_MODE", ""), "auto")
     modes = {"auto": own, "online": "online", "offline": "offline"}
     return modes.get(settings.mode, "none") if settings else "none"

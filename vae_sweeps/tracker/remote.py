@@ -1,5 +1,6 @@
 """What W&B's server says: of runs that it has, and of what went wrong, in few words."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class Remote:
     """A run as the server has it."""
 
     num_rows: int
+    state: str  # in W&B's words: running, finished, failed, crashed, preempting, preempted
     summary: dict[str, Any]
 
 
@@ -34,7 +36,7 @@ def in_short(error: BaseException) -> str:
         return "too many open files (ulimit -n)"
     if isinstance(error, OSError) and error.strerror:
         return f"W&B's own files cannot be written: {error.strerror}"
-    if "401" in text or isinstance(error, AuthenticationError):
+    if re.search(r"\b401\b", text) or isinstance(error, AuthenticationError):
         return f"the key is refused: {HOW_TO_LOG_IN}"
     if isinstance(error, UsageError) and "API key" in text:
         return f"there is no key: {HOW_TO_LOG_IN}"
@@ -66,7 +68,7 @@ def look(places: Sequence[Place]) -> dict[Place, Remote]:
             runs = api.runs(path, filters=some, per_page=_RUNS_PER_REQUEST, lazy=False)
             try:
                 for run in runs:
-                    found[own[run.id]] = Remote(run.historyLineCount, dict(run.summary._json_dict))
+                    found[own[run.id]] = Remote(run.historyLineCount, run.state, dict(run.summary._json_dict))
             except (ValueError, CommError) as error:
                 if "Could not find project" not in str(error):
                     raise

@@ -1,6 +1,5 @@
 """W&B's own offline files: what one attempt at a run left under wandb/offline-run-*."""
 
-import json
 import struct
 import zlib
 from collections.abc import Iterator
@@ -32,9 +31,10 @@ class Segment:
     is_whole: bool  # False if the file is cut short, corrupt or names no run: `steps` are those before the damage
 
 
-def segments_in(folder: Path) -> list[Segment]:
-    """The segments under folder/wandb, oldest first: W&B puts the time of the start into the folder's name."""
-    return [read_segment(found) for found in sorted(folder.glob("wandb/offline-run-*")) if found.is_dir()]
+def segments_in(folder: Path, run_id: str = "") -> list[Segment]:
+    """The segments under folder/wandb, oldest first by the time in their names; only those of `run_id`, if given."""
+    found = (path for path in sorted(folder.glob("wandb/offline-run-*")) if path.is_dir())
+    return [read_segment(path) for path in found if not run_id or (path / f"run-{run_id}.wandb").exists()]
 
 
 def read_segment(folder: Path) -> Segment:
@@ -44,7 +44,7 @@ def read_segment(folder: Path) -> Segment:
     wandb's file header and plain CRC-32, holding protobuf records (wandb.proto.wandb_internal_pb2.Record). A killed
     run's file has no exit record; it is whole if it ends with a record.
     """
-    records, is_sound = _read(folder)
+    records, is_sound = read_records(folder)
     run = next((record.run for record in records if record.HasField("run")), None)
     # Not from the folder's name: the second attempt within a second has -1 after the id there.
     named = next((file.stem.removeprefix("run-") for file in folder.glob("run-*.wandb")), "")
@@ -58,27 +58,8 @@ def read_segment(folder: Path) -> Segment:
     )
 
 
-def history(folder: Path) -> list[dict[str, Any]]:
-    """The rows that one segment holds, as they were logged plus W&B's own keys, which begin with an underscore.
-
-    The format is that of `read_segment`.
-    """
-    return [_row(record.history) for record in _read(folder)[0] if record.HasField("history")]
-
-
-def _row(logged: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for item in logged.item:
-        *parents, name = item.nested_key or [item.key]
-        inner = row
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[name] = json.loads(item.value_json)
-    return row | {"_step": logged.step.num}
-
-
-def _read(folder: Path) -> tuple[list[Any], bool]:
-    """The run and history records before any damage, and whether there is none."""
+def read_records(folder: Path) -> tuple[list[Any], bool]:
+    """The run and history records of a segment before any damage, and whether there is none."""
     records = []
     try:
         (file,) = folder.glob("run-*.wandb")

@@ -15,7 +15,7 @@ from typing import Any
 from vae_sweeps import claims, store
 from vae_sweeps.config import read_point
 from vae_sweeps.tracker import account, remote, segments, view
-from vae_sweeps.tracker.feed import open_feed, remove_copies, segment_folders
+from vae_sweeps.tracker.feed import open_feed, own_files, remove_copies
 from vae_sweeps.tracker.remote import Remote
 from vae_sweeps.tracker.view import Place
 
@@ -41,6 +41,7 @@ class _Run:
     place: Place
     steps: list[int]  # of the rows that are there to stay
     summary: dict[str, Any]
+    state: str | None  # in W&B's words; None of a run that has not ended
 
     def is_whole(self, found: Remote | None) -> bool:
         return (
@@ -48,6 +49,10 @@ class _Run:
             and found.num_rows == len(self.steps)
             and all(found.summary.get(name) == value for name, value in self.summary.items())
         )
+
+    def is_done(self, found: Remote | None) -> bool:
+        """Whether there is nothing to send, not even that the run has ended."""
+        return found is not None and self.is_whole(found) and self.state in (None, found.state)
 
 
 def sync(
@@ -64,12 +69,11 @@ def sync(
     """
     os.environ.pop("WANDB_SERVICE", None)  # of another process's helper
     os.environ |= {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
-    if not account.has_key():
-        raise ValueError(f"W&B: there is no key for {account.base_url()}; {account.HOW_TO_LOG_IN}")
+    account.require_key("W&B")
     runs, left = _to_send(folders, target)
     try:
         before = remote.look([run.place for run in runs])
-        todo = [run for run in runs if not run.is_whole(before.get(run.place))]
+        todo = [run for run in runs if not run.is_done(before.get(run.place))]
         log.info("%d runs: %d to send, %d on W&B already", len(runs), len(todo), len(runs) - len(todo))
 
         def send(run: _Run) -> str:
@@ -80,14 +84,11 @@ def sync(
         after = remote.look([run.place for run in runs])
     except Exception as error:
         raise ValueError(f"W&B: {account.base_url()}: {remote.in_short(error)}") from error
-    for run in runs:
-        if run.is_whole(after.get(run.place)):
-            try:
-                _settle(run)
-            except Exception as error:
-                left[run.folder] = f"W&B has not all of its pictures ({remote.in_short(error)})"
-        else:
-            left[run.folder] = _what_is_wrong(run, after.get(run.place), troubles.get(run.folder, ""))
+    whole = [run for run in runs if run.is_whole(after.get(run.place))]
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        left |= {run.folder: why for run, why in zip(whole, pool.map(_settle, whole), strict=True) if why}
+    for run in (run for run in runs if run not in whole):
+        left[run.folder] = _what_is_wrong(run, after.get(run.place), troubles.get(run.folder, ""))
     for folder, reason in left.items():
         log.warning("left: %s: %s", folder.name, reason)
     log.info("on W&B: %d of %d runs", len(folders) - len(left), len(folders))
@@ -107,7 +108,8 @@ def _to_send(folders: Sequence[Path], target: Target) -> tuple[list[_Run], dict[
             left[folder] = "it has no rows yet"
             continue
         summary = json.loads(store.to_json(view.summary(result))) if result else {}
-        runs.append(_Run(folder, _place(folder, target), steps, summary))
+        state = ("finished" if result["status"] == "done" else "failed") if result else None
+        runs.append(_Run(folder, _place(folder, target), steps, summary, state))
     return runs, left
 
 
@@ -127,11 +129,9 @@ def _place(folder: Path, target: Target) -> Place:
         return view.place(folder)
     own = read_point(folder / store.CONFIG).tracker
     salt = own.salt if target.salt is None else target.salt
-    # Runs of before there was a tracker have no such keys.
-    known = {name: None if value == "???" else value for name, value in vars(own).items()}
-    project = target.project or link.get("project") or known["project"] or "vae-sweeps"
-    entity = target.entity or link.get("entity") or known["entity"]
-    return Place(entity, project, view.run_id(folder, "" if salt == "???" else salt))
+    project = target.project or link.get("project") or own.project
+    entity = target.entity or link.get("entity") or own.entity
+    return Place(entity, project, view.run_id(folder, salt))
 
 
 def _send(run: _Run, found: Remote | None, sweep_folder: Path | None, from_folders: bool, timeout_s: float) -> str:
@@ -145,8 +145,8 @@ def _send(run: _Run, found: Remote | None, sweep_folder: Path | None, from_folde
     try:
         if num_rows > len(run.steps):
             return f"W&B has {num_rows} rows, and there are {len(run.steps)}"
-        now = remote.look([run.place])
-        if not run.is_whole(now.get(run.place)):
+        has_news = num_rows != (found.num_rows if found else 0)
+        if not (has_news and run.is_done(remote.look([run.place]).get(run.place))):
             _send_rest(run, sweep_folder, timeout_s)
     except Exception as error:
         troubles.append(remote.in_short(error))
@@ -158,7 +158,11 @@ def _send_segments(run: _Run, num_rows: int, timeout_s: float) -> int:
 
     W&B has the first rows of the folder, since nothing else is ever sent. Raises ValueError where a segment is broken.
     """
-    found = [segments.read_segment(path) for path in segment_folders(run.folder, run.place)]
+    found = [
+        segment
+        for segment in segments.segments_in(own_files(run.folder), run.place.id)
+        if segment.project == run.place.project and segment.entity in ("", run.place.entity or "")
+    ]
     for segment in found:
         if not segment.is_whole:
             raise ValueError(f"{segment.folder.name} is broken")
@@ -169,7 +173,6 @@ def _send_segments(run: _Run, num_rows: int, timeout_s: float) -> int:
         if segment.steps and segment.steps[0] <= last_sent:
             break  # W&B has a part of it; sent whole, that part would stand there twice
         _run_wandb_sync(segment.folder, timeout_s)
-        remote.send_missing_files(run.place, segment.folder / "files")
         num_rows += len(segment.steps)
     return num_rows
 
@@ -200,12 +203,17 @@ def _send_rest(run: _Run, sweep_folder: Path | None, timeout_s: float) -> None:
         except BaseException:
             feed.abandon()
             raise
+        remote.send_missing_files(feed.place, Path(feed.run.settings.files_dir))
 
 
-def _settle(run: _Run) -> None:
-    """Remember that W&B has it, and remove W&B's own copies."""
-    remove_copies(run.folder, run.place)
-    view.write_link(run.folder, run.place, sent_step=run.steps[-1] if run.steps else -1)
+def _settle(run: _Run) -> str:
+    """Remember that W&B has it, and remove W&B's own copies; returns why that could not be done, if so."""
+    try:
+        remove_copies(run.folder, run.place)
+        view.write_link(run.folder, run.place, sent_step=run.steps[-1] if run.steps else -1)
+    except Exception as error:
+        return f"W&B has not all of its pictures ({remote.in_short(error)})"
+    return ""
 
 
 def _what_is_wrong(run: _Run, found: Remote | None, trouble: str) -> str:

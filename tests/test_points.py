@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from tests.conftest import ROOT, make_point
 from vae_sweeps import launching
 from vae_sweeps.building import build_vae, cost
+from vae_sweeps.config import from_container, to_container
 from vae_sweeps.points import Cost, group, pack_key, run_id, run_name
 from vae_sweeps.schema import Point
 
@@ -296,6 +297,26 @@ def test_conf_has_choices() -> None:
     """The walk above finds what it is meant to find."""
     groups = {str(choice.parent) for choice in CHOICES}
     assert groups >= {"data", "arch", "likelihood", "objective", "optim", "evaluation", "tracker"}
+
+
+def test_configs_of_before_there_was_a_key_open_with_what_was_done_then() -> None:
+    now = make_point("tracker=none")
+    then = {name: value for name, value in to_container(now).items() if name != "pictures_every_epochs"}
+    found = from_container(then | {"tracker": {"tags": []}})
+    assert found.pictures_every_epochs is None
+    assert to_container(replace(found, pictures_every_epochs=now.pictures_every_epochs)) == to_container(now)
+    assert run_id(found, "data") == run_id(now, "data")
+
+
+@pytest.mark.parametrize("content", [None, [], {}, {"beta": 1.0}])
+def test_what_is_no_config_is_refused(content) -> None:
+    with pytest.raises(ValueError, match=r"^not a point of this version: .*latent"):
+        from_container(content)
+
+
+def test_a_config_with_a_key_of_a_later_version_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^not a point of this version: from_the_future$"):
+        from_container(to_container(make_point()) | {"from_the_future": 1})
 
 
 @pytest.mark.parametrize(

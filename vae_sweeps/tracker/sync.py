@@ -87,8 +87,9 @@ def sync(
     whole = [run for run in runs if run.is_whole(after.get(run.place))]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         left |= {run.folder: why for run, why in zip(whole, pool.map(_settle, whole), strict=True) if why}
-    for run in (run for run in runs if run not in whole):
-        left[run.folder] = _what_is_wrong(run, after.get(run.place), troubles.get(run.folder, ""))
+    for run in runs:
+        if not run.is_whole(after.get(run.place)):
+            left[run.folder] = _what_is_wrong(run, after.get(run.place), troubles.get(run.folder, ""))
     for folder, reason in left.items():
         log.warning("left: %s: %s", folder.name, reason)
     log.info("on W&B: %d of %d runs", len(folders) - len(left), len(folders))

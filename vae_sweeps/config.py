@@ -83,8 +83,21 @@ def _check_together(cfg: DictConfig) -> None:
             "objective.error=squared: must be nll unless likelihood.sigma is a number; "
             "add likelihood=gaussian, or take objective=elbo instead of mse"
         )
+    _check_shares(cfg)
     if cfg.sweep is not None and (not cfg.sweep.strip(". ") or "/" in cfg.sweep or len(cfg.sweep) > 100):
         raise ValueError(f"sweep={cfg.sweep}: must be a folder's name of at most 100 characters, without /")
+
+
+def _check_shares(cfg: DictConfig) -> None:
+    if cfg.devices > cfg.batch_size:
+        raise ValueError(
+            f"devices={cfg.devices}: must be at most batch_size={cfg.batch_size}, of which each takes a share; "
+            "take fewer devices or a larger batch"
+        )
+    if cfg.towers > 1 and cfg.towers % cfg.devices:
+        raise ValueError(f"towers={cfg.towers}: must be 1, or a multiple of devices={cfg.devices}")
+    if cfg.devices > 1 and ":" in cfg.device:
+        raise ValueError(f"device={cfg.device}: must be auto, cpu or cuda with devices={cfg.devices}")
 
 
 def from_container(content: Any) -> Point:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_sweeps import parallel
+
 
 def slots(tensor: Tensor, num_models: int) -> Tensor:
     """A view [K, n, ...] of a stacked weight or buffer [K*n, ...]: `slots(t, K)[k]` is model k's own."""
@@ -75,6 +77,8 @@ class BatchNorm2d(nn.Module):
     """Batch normalisation of x [B,K*C,H,W]: channels are independent, so this is exactly K of them.
 
     Source: Ioffe & Szegedy 2015. Unlike `nn.BatchNorm2d` it has no scalar buffer that K models would have to share.
+    In training the statistics are those of the whole batch over all ranks, or with `towers` > 1 those of each of so
+    many parts of it, as where each GPU normalised its own; the running ones are then the towers' mean.
     """
 
     running_mean: Tensor
@@ -82,13 +86,17 @@ class BatchNorm2d(nn.Module):
 
     def __init__(self, num_models: int, num_channels: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
-        self.momentum, self.eps = momentum, eps
+        self.momentum, self.eps, self.towers = momentum, eps, 1
         self.weight = nn.Parameter(torch.ones(num_models * num_channels))
         self.bias = nn.Parameter(torch.zeros(num_models * num_channels))
         self.register_buffer("running_mean", torch.zeros(num_models * num_channels))
         self.register_buffer("running_var", torch.ones(num_models * num_channels))
 
     def forward(self, x: Tensor) -> Float[Tensor, "B KC H W"]:
+        if self.training and self.towers > 1:
+            return self._by_towers(x)
+        if self.training and parallel.num_ranks() > 1:
+            return self._over_ranks(x)
         return F.batch_norm(
             x,
             self.running_mean,
@@ -99,6 +107,32 @@ class BatchNorm2d(nn.Module):
             momentum=self.momentum,
             eps=self.eps,
         )
+
+    def _over_ranks(self, x: Tensor) -> Tensor:
+        count = parallel.total(torch.tensor([x.numel() / x.shape[1]], dtype=torch.float64, device=x.device)).item()
+        mean = parallel.total(x.sum((0, 2, 3))) / count
+        centred = x - mean[:, None, None]
+        var = parallel.total(centred.square().sum((0, 2, 3))) / count
+        self._remember(mean.detach(), var.detach() * count / max(1, count - 1))
+        scale = self.weight * (var + self.eps).rsqrt()
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+    def _by_towers(self, x: Tensor) -> Tensor:
+        parts = x.split(parallel.tower_sizes(self.towers, x.shape[0]))
+        with torch.no_grad():
+            found = [torch.var_mean(part.float() if part.dtype.itemsize < 4 else part, (0, 2, 3)) for part in parts]
+            own = [sum((s[i] for s in found), torch.zeros_like(self.running_mean)) for i in (0, 1)]
+            var, mean, num_towers = parallel.total(torch.stack([*own, torch.full_like(own[0], len(parts))])).unbind()
+            self._remember(mean / num_towers, var / num_towers)
+        if not parts:
+            return x * (self.weight + self.bias)[:, None, None]  # empty, with a gradient of zero
+        return torch.cat(
+            [F.batch_norm(part, None, None, self.weight, self.bias, training=True, eps=self.eps) for part in parts]
+        )
+
+    def _remember(self, mean: Tensor, var: Tensor) -> None:
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var, self.momentum)
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:

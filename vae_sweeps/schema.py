@@ -22,8 +22,8 @@ def _one_of(*names: str, **more: Any) -> Any:
     return key("one of " + ", ".join(names), lambda v: v in names, **more)
 
 
-def _at_least(low: float, kind: str = "a number") -> Any:
-    return key(f"{kind} >= {low:g}", lambda v: v >= low and v < float("inf"))
+def _at_least(low: float, kind: str = "a number", **more: Any) -> Any:
+    return key(f"{kind} >= {low:g}", lambda v: v >= low and v < float("inf"), **more)
 
 
 def _or_null(low: int, kind: str = "a whole number", **more: Any) -> Any:
@@ -156,9 +156,11 @@ class Point:
     epochs: int | None = key("a whole number >= 1, or null where steps is set", lambda v: v is None or v >= 1)
     steps: int | None = _or_null(1)
     batch_size: int = _at_least(1, "a whole number")
-    precision: str = _one_of("fp32", "fp64")
+    precision: str = _one_of("fp32", "tf32", "bf16", "fp64")
+    towers: int = _at_least(1, "a whole number", default=1)
 
     device: str = _free("auto, cpu, cuda, cuda:N or mps", numbers=False)
+    devices: int = _at_least(1, "a whole number", numbers=False, default=1)
     max_pack: int | None = _or_null(1, numbers=False)
     log_every_steps: int = key("a whole number >= 1", lambda v: v >= 1, numbers=False)
     pictures_every_epochs: int | None = _or_null(1, numbers=False, default=None)

@@ -64,7 +64,7 @@ class VAE(nn.Module):
         self.register_buffer("is_padded", is_padded, persistent=False)
 
     def encode(self, x: Float[Tensor, "B C H W"]) -> Posterior:
-        mu, raw = self.heads(self.encoder(x))
+        mu, raw = (out.to(x.dtype) for out in self.heads(self.encoder(x)))  # under autocast they are narrower
         if self.is_padded is not None:
             raw = raw.masked_fill(self.is_padded, _RAW_OF_UNIT_SIGMA[self.kind])
         if self.kind == "logvar":

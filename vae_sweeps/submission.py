@@ -167,7 +167,7 @@ def _executor(settings: SlurmLauncher, folder: Path, name: str, code: Path | Non
     more = {"requeue": True, "open-mode": "append", **settings.additional_parameters}
     chosen |= {"additional_parameters": more, "setup": setup or None, "job_name": name, "time": settings.timeout_min}
     if tasks > 1:
-        chosen |= {"nodes": 1, "tasks_per_node": tasks}
+        chosen |= {"nodes": 1, "ntasks_per_node": tasks}
     if settings.mem_gb is not None:
         chosen["mem"] = f"{round(1024 * settings.mem_gb)}MB"
     executor.update_parameters(**chosen)

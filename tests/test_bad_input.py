@@ -39,7 +39,7 @@ seed=-1 | a whole number >= 0
 epochs=0 | a whole number >= 1, or null where steps is set
 steps=0 | a whole number >= 1, or null
 max_pack=0 | a whole number >= 1, or null
-precision=fp16 | one of fp32, fp64
+precision=fp16 | one of fp32, tf32, bf16, fp64
 posterior=foo | one of logvar, softplus, square
 overwrite=maybe | true or false
 data.binarize=maybe | one of none, static, dynamic

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "vae_sweeps"
 LAYERS = [
     {"schema", "config", "noise", "claims", "code", "parallel"},
     {"points", "store", "cache", "slurm"},
-    {"layers", "networks", "likelihoods", "data"},
+    {"layers", "convolutions", "networks", "likelihoods", "data"},
     {"vae", "checkpoint"},
     {"objective"},
     {"metrics"},

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 
 from vae_sweeps import vae
 from vae_sweeps.checkpoint import Checkpoint
+from vae_sweeps.config import without_late_defaults
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.layers import BatchNorm2d
 from vae_sweeps.metrics.features import Features, of_module
@@ -50,6 +51,7 @@ def _build(
     posterior: str,
 ) -> VAE:
     num_models = len(latents)
+    arch = without_late_defaults("arch", arch)  # a network of one's own need not know all keys of ours
     networks = _make(arch, num_models=num_models, image_shape=image_shape, latent=max(latents))
     stacked = {"sigma": [one["sigma"] for one in likelihoods]} if "sigma" in likelihoods[0] else {}
     likelihood = _make(likelihoods[0], num_models=num_models, **stacked)
@@ -147,4 +149,4 @@ def load_dataset(data: Mapping[str, Any]) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _cached_dataset(data: str) -> Dataset:
-    return _make(json.loads(data))
+    return _make(without_late_defaults("data", json.loads(data)))

@@ -5,6 +5,9 @@ leading factor of dimension 0, so `slots` can view any of them as K of the singl
 """
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +22,43 @@ def slots(tensor: Tensor, num_models: int) -> Tensor:
     return tensor.view(num_models, tensor.shape[0] // num_models, *tensor.shape[1:])
 
 
-def _draw(layer: "Linear | Conv2d | ConvTranspose2d", fan_in: int, generator: torch.Generator) -> None:
-    """U(-a, a) with a = 1/sqrt(fan_in) for weights and biases, as PyTorch's own layers have it."""
-    bound = 1 / math.sqrt(fan_in)
+def draw(weight: Tensor, bias: Tensor | None, fans: tuple[int, int], init: str, generator: torch.Generator) -> None:
+    """Draw a layer's weight and bias in place; `fans` are its inputs and outputs in PyTorch's counting.
+
+    init: pytorch, U(+-1/sqrt(in)) for both; the others leave biases at 0 and draw weights from
+    he, N(0, 2/in) (He et al. 2015); xavier, U(+-sqrt(6/(in+out))) (Glorot & Bengio 2010);
+    truncated_normal, N(0, 1/in) cut at two standard deviations (Sonnet's own).
+    """
+    fan_in, fan_out = fans
+    deviation = 1 / math.sqrt(fan_in)
     with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.uniform_(-bound, bound, generator=generator)
+        if init == "pytorch":
+            weight.uniform_(-deviation, deviation, generator=generator)
+            if bias is not None:
+                bias.uniform_(-deviation, deviation, generator=generator)
+            return
+        if init == "he":
+            weight.normal_(0, math.sqrt(2) * deviation, generator=generator)
+        elif init == "xavier":
+            bound = math.sqrt(6 / (fan_in + fan_out))
+            weight.uniform_(-bound, bound, generator=generator)
+        else:
+            assert init == "truncated_normal", init
+            nn.init.trunc_normal_(weight, 0, deviation, -2 * deviation, 2 * deviation, generator=generator)
+        if bias is not None:
+            bias.zero_()
+
+
+def activation_function(name: str, negative_slope: float = 0.01) -> Callable[[Tensor], Tensor]:
+    """torch.nn.functional's `name`, for one of `config.ACTIVATIONS`; the slope is leaky_relu's below 0."""
+    if name == "leaky_relu":
+        return partial(F.leaky_relu, negative_slope=negative_slope)
+    return getattr(F, name)
+
+
+def output_function(name: str) -> Callable[[Tensor], Tensor]:
+    """What ends a decoder: identity, tanh (means in [-1,1]) or sigmoid (means in [0,1])."""
+    return {"identity": lambda x: x, "tanh": torch.tanh, "sigmoid": torch.sigmoid}[name]
 
 
 class Linear(nn.Module):
@@ -39,6 +73,46 @@ class Linear(nn.Module):
         if x.dim() == 2:
             x = x.expand(self.weight.shape[0], *x.shape)  # a view: every model reads the same batch
         return torch.baddbmm(self.bias, x, self.weight)
+
+
+class Dense(nn.Module):
+    """Affine maps of the widths given, with the activation after each, or after each but the last."""
+
+    def __init__(
+        self,
+        num_models: int,
+        widths: Sequence[int],
+        activation: Callable[[Tensor], Tensor],
+        *,
+        activate_last: bool,
+        output: str = "identity",
+    ) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(Linear(num_models, a, b) for a, b in pairwise(widths))
+        self.activation, self.output = activation, output_function(output)
+        self.num_activated = len(self.maps) - (0 if activate_last else 1)
+
+    def forward(self, x: Tensor) -> Float[Tensor, "K B F"]:
+        for i, affine in enumerate(self.maps):
+            x = affine(x)
+            if i < self.num_activated:
+                x = self.activation(x)
+        return self.output(x)
+
+
+class FromPoint(nn.Module):
+    """K valid transposed convolutions of an image of one pixel: z [K,B,in] -> [B,K*out,h,w], h x w the kernel."""
+
+    def __init__(self, num_models: int, num_in: int, num_out: int, size: tuple[int, int], *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_models, num_in, num_out, *size))
+        self.bias = nn.Parameter(torch.zeros(num_models, num_out)) if bias else None
+
+    def forward(self, z: Float[Tensor, "K B in"]) -> Float[Tensor, "B Kout h w"]:
+        x = torch.bmm(z, self.weight.flatten(2)).unflatten(2, self.weight.shape[2:])  # a product, since only one pixel
+        if self.bias is not None:
+            x = x + self.bias[:, None, :, None, None]
+        return x.transpose(0, 1).flatten(1, 2)
 
 
 class Conv2d(nn.Module):
@@ -135,10 +209,14 @@ class BatchNorm2d(nn.Module):
         self.running_var.lerp_(var, self.momentum)
 
 
-def initialise(model: nn.Module, generator: torch.Generator) -> None:
-    """Draw every layer's weights from `generator`, in the order of `model.modules()`."""
+def initialise(model: nn.Module, generator: torch.Generator, init: str = "pytorch") -> None:
+    """Draw the weights of a model of one point from `generator`, in the order of `modules()`; `init` as in `draw`."""
     for module in model.modules():
         if isinstance(module, Linear):
-            _draw(module, module.weight.shape[1], generator)
-        elif isinstance(module, Conv2d | ConvTranspose2d):
-            _draw(module, module.weight[0].numel(), generator)
+            _, fan_in, fan_out = module.weight.shape
+        elif isinstance(module, FromPoint | Conv2d | ConvTranspose2d):
+            one = module.weight[0] if isinstance(module, FromPoint) else module.weight
+            fan_in, fan_out = one[0].numel(), one[:, 0].numel()
+        else:
+            continue
+        draw(module.weight, module.bias, (fan_in, fan_out), init, generator)

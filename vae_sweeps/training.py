@@ -56,8 +56,16 @@ def learning_rate(point: Point, epoch: int) -> float:
 
 def is_to_be_drawn(point: Point, step: int, steps_per_epoch: int) -> bool:
     """Whether `step` steps are a number of whole epochs after which the point wants pictures."""
+    epoch, rest = divmod(step, steps_per_epoch)
     every = point.pictures_every_epochs
-    return every is not None and step % (every * steps_per_epoch) == 0
+    return rest == 0 and ((every is not None and epoch % every == 0) or epoch in point.pictures_at_epochs)
+
+
+def is_to_be_logged(point: Point, step: int) -> bool:
+    """Whether the point wants a row after `step` steps, beside those at the ends of epochs."""
+    if point.log_steps == "powers_of_two":
+        return step & (step - 1) == 0
+    return step % point.log_every_steps == 0
 
 
 @contextlib.contextmanager
@@ -197,9 +205,8 @@ def train(
 
     `saved(step)` is called before the first step, with the step of `starts`, and whenever all living points have been
     checkpointed at `step`: rows up to there are never dropped and logged again, unless a checkpoint is damaged.
-    `draw(k, epoch)` is called for each living point k at the ends of the epochs (from 1) that
-    `pictures_every_epochs` divides, but not at the last step, and before the row of that step is written. It must
-    leave `vae` as it is.
+    `draw(k, epoch)` is called for each living point k at the ends of the epochs (from 1) for which `is_to_be_drawn`,
+    but not at the last step, and before the row of that step is written. It must leave `vae` as it is.
     """
     first, num_models = points[0], len(points)
     dtype = DTYPES[first.precision]
@@ -238,7 +245,7 @@ def train(
         images_logged += num_images
 
         is_epoch_end = step % batches.steps_per_epoch == 0 or step == last_step
-        if is_epoch_end or step % first.log_every_steps == 0:
+        if is_epoch_end or is_to_be_logged(first, step):
             trace = pack.recent(step)
             sizes = [batches.size(s) for s in range(step - len(trace), step)]
             averages = rows.of_training(trace, sizes, dataset.image_shape)

@@ -39,8 +39,8 @@ seed=-1 | a whole number >= 0
 epochs=0 | a whole number >= 1, or null where steps is set
 steps=0 | a whole number >= 1, or null
 max_pack=0 | a whole number >= 1, or null
-precision=fp16 | one of fp32, fp64
-posterior=foo | one of logvar, softplus, square
+precision=fp16 | one of fp32, tf32, bf16, fp64
+posterior=foo | one of logvar, softplus, square, sigma
 overwrite=maybe | true or false
 data.binarize=maybe | one of none, static, dynamic
 data.pixel_range=[0,2] | [0,1] or [-1,1]
@@ -48,6 +48,14 @@ arch=transformer | one of conv, mlp
 likelihood=foo | one of bernoulli, gaussian
 arch.hidden=[0] | a list of whole numbers >= 1, or [] for a linear model
 arch.activation=swish | one of relu, leaky_relu, elu, silu, gelu, tanh
+arch.init=zero | one of pytorch, he, xavier, truncated_normal
+arch.output=relu | one of identity, tanh, sigmoid
+arch.negative_slope=2 | a number in [0, 1]
+data.train_on=test | one of train, all
+log_steps=never | one of every, powers_of_two
+pictures_at_epochs=[0] | a list of whole numbers >= 1
+pictures.columns=0 | a whole number >= 1
+pictures.traversal_extent=0 | a number > 0
 optim.lr=0 | a number > 0
 optim.betas=[0.9] | two numbers in [0, 1)
 sweep=a/b | a folder's name of at most 100 characters, without /
@@ -96,6 +104,9 @@ epochs=null | epochs=null: must be a whole number >= 1 where steps is null; set 
 data.pixel_range=[-1,1] | data.pixel_range=[-1,1]: must be [0,1] with likelihood=bernoulli; or choose likelihood=gauss
 objective=mse | objective.error=squared: must be nll unless likelihood.sigma is a number; add likelihood=gaussian, or
 arch=conv arch.channels=[8,8,8] | arch.channels=[8, 8, 8]: 3 layers of stride 2 need sides that 8 divides, such as 24
+arch=conv arch.downsampling=max_pool | arch.kernel=4: must be odd with arch.downsampling=max_pool, or take stride
+arch.output=tanh | arch.output=tanh: must be identity with likelihood=bernoulli, whose sigmoid follows; or choose
+pictures.foo=1 | pictures.foo=1: no such key; known: pictures.columns, pictures.num_reconstructions,
 arch._target_=foo.bar | _target_=foo.bar: cannot be imported; must be the full dotted name of a function or class
 beta=${foo} | beta: Interpolation key 'foo' not found; must be a number >= 0
 beta=[1 | beta=[1: cannot be read; must be key=value, with ' around odd characters

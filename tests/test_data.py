@@ -24,7 +24,7 @@ from vae_sweeps.data.dataset import (
     to_model,
 )
 from vae_sweeps.data.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from vae_sweeps.data.mnist import mnist5k
+from vae_sweeps.data.mnist import mnist, mnist5k
 from vae_sweeps.schema import Mnist
 
 CONF = Path(__file__).parents[1] / "conf" / "data"
@@ -89,6 +89,15 @@ def test_idx_splits_are_disjoint_complete_and_stratified(tmp_path: Path) -> None
     assert dataset.labels is not None
     assert np.array_equal(dataset.labels["test"], arrays[TEST_LABELS])
     assert dataset.labels["val"].bincount().tolist() == [1] * 10
+
+
+def test_to_train_on_all_leaves_val_and_test_as_they_were(tmp_path: Path, digits: Dataset, cache_folder: Path) -> None:
+    plain = small(tmp_path)
+    everything = mnist(str(tmp_path / "small"), "none", [0, 1], 0, train_on="all")
+    for one, other in ((plain, everything), (digits, mnist5k(str(cache_folder), "none", [0, 1], 0, train_on="all"))):
+        assert examples(other, "train") == examples(one, *SPLITS)
+        assert all(torch.equal(other.images[split], one.images[split]) for split in ("val", "test"))
+        assert other.fingerprint != one.fingerprint
 
 
 def test_the_seed_moves_neither_splits_nor_fingerprint(tmp_path: Path) -> None:

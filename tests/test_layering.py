@@ -7,9 +7,9 @@ PACKAGE = Path(__file__).parent.parent / "vae_sweeps"
 
 # From low to high; a module imports only from its own layer or lower ones.
 LAYERS = [
-    {"schema", "config", "noise", "claims", "code"},
+    {"schema", "config", "noise", "claims", "code", "parallel"},
     {"points", "store", "cache", "slurm"},
-    {"layers", "networks", "likelihoods", "data"},
+    {"layers", "convolutions", "networks", "likelihoods", "data"},
     {"vae", "checkpoint"},
     {"objective"},
     {"metrics"},

@@ -22,6 +22,12 @@ ARCHS = {
     "mlp": ["arch=mlp", "arch.hidden=[20,12]"],
     "conv": ["arch=conv", "arch.channels=[4,6]", "arch.kernel=4"],
     "conv5": ["arch=conv", "arch.channels=[3,5]", "arch.kernel=5", "arch.activation=tanh"],
+    "pooled": ["arch=conv", "arch.channels=[4,6]", "arch.kernel=3", "arch.downsampling=max_pool", "arch.dense=[9,7]"],
+    "from_point": ["arch=conv", "arch.channels=[4,6]", "arch.start=transposed", "arch.init=xavier"],
+    "last_conv": [
+        *("arch=conv", "arch.channels=[4,6]", "arch.kernel=3", "arch.batch_norm=true", "arch.start=linear"),
+        *("arch.last_conv=3", "arch.activation=leaky_relu", "arch.negative_slope=0.2", "arch.init=he"),
+    ],
     "conv_bn": ["arch=conv", "arch.channels=[4,6]", "arch.batch_norm=true", "arch.kernel=3"],
 }
 LIKELIHOODS = {
@@ -53,7 +59,7 @@ def relative_difference(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 CASES = [(arch, likelihood, "logvar") for arch in ARCHS for likelihood in LIKELIHOODS]
-CASES += [(arch, "bernoulli", posterior) for arch in ("mlp", "conv_bn") for posterior in ("softplus", "square")]
+CASES += [(arch, "bernoulli", kind) for arch in ("mlp", "conv_bn") for kind in ("softplus", "square", "sigma")]
 
 
 @pytest.mark.parametrize(("arch", "likelihood", "posterior"), CASES)

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from vae_sweeps import pictures, plots
+from vae_sweeps.schema import Pictures
 
 UNIT = (0.0, 1.0)
 
@@ -176,6 +177,26 @@ def test_all_of_a_runs_images_decide_the_traversals_dims(tmp_path: Path) -> None
     pictures.save_run_pictures(model, x, tmp_path, seed=0)
     pictures.save(pictures.traversal(model, (3, 1)), tmp_path / "expected.png")
     assert (tmp_path / "traversal.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
+
+
+def test_a_runs_pictures_are_as_configured(tmp_path: Path) -> None:
+    """60 samples in ten columns, 12 reconstructions, and the first two latents from -1 to 1."""
+    model = inverting_model(50)
+    how = Pictures(num_reconstructions=12, num_samples=60, columns=10, traversal_dims="first", traversal_extent=1.0)
+    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, how=how)
+    sizes = {"samples": (10 * 58 + 2, 6 * 58 + 2), "reconstructions": (10 * 58 + 2, 2 * (2 * 58 + 6) - 6 + 2)}
+    for name, size in sizes.items():
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.size == size
+    pictures.save(pictures.traversal(model, (0, 1), extent=1.0), tmp_path / "expected.png")
+    assert (tmp_path / "traversal.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
+
+
+def test_the_first_two_of_a_single_latent_are_that_one(tmp_path: Path) -> None:
+    model = inverting_model(4, latent=1)
+    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, how=Pictures(traversal_dims="first"))
+    with Image.open(tmp_path / "traversal.png") as picture:
+        assert picture.size == (10 * 58 + 2, 58 + 2)
 
 
 def test_grey_pictures_are_saved_with_one_channel_and_coloured_ones_with_three(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Which configs are one point, which points train together, and that conf/ holds nothing that does not work."""
 
+import inspect
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -11,13 +11,15 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import MISSING
 
 from tests.conftest import ROOT, make_point
-from vae_sweeps import launching
+from vae_sweeps import launching, networks
 from vae_sweeps.building import build_vae, cost
 from vae_sweeps.config import from_container, to_container
+from vae_sweeps.data import mnist
 from vae_sweeps.points import Cost, group, pack_key, run_id, run_name
-from vae_sweeps.schema import Point
+from vae_sweeps.schema import GROUP_SCHEMAS, Point
 
 SHAPE = (1, 28, 28)
 GAUSSIAN = "likelihood=gaussian"
@@ -85,6 +87,58 @@ def test_whatever_changes_the_numbers_changes_the_id() -> None:
     assert len(set(ids)) == len(NUMBERS) + 2
 
 
+# As they were made before the keys that have a default in the schema.
+OLD_IDS = [
+    ([], "e483dc0d99c2"),
+    (["arch=conv", "arch.batch_norm=true"], "f173a22f1dd2"),
+    ([GAUSSIAN, "objective=mse", "data=mnist"], "67c4adb94b61"),
+    (["posterior=square", "objective=pixel_mean", "beta=0.01", "steps=1024", "data=fashion_mnist"], "f3e4caf2f8ed"),
+    (["arch.activation=leaky_relu"], "96a5e0f3c8a8"),
+]
+LATER_KEYS = {
+    "arch": ("init", "output", "negative_slope", "downsampling", "dense", "start", "last_conv"),
+    "data": ("train_on",),
+}
+
+
+@pytest.mark.parametrize(("overrides", "old_id"), OLD_IDS)
+def test_later_keys_leave_the_ids_of_old_runs_as_they_were(overrides, old_id) -> None:
+    """At their defaults, written or not: an old run's config.yaml does not have them."""
+    old = to_container(make_point(*overrides))
+    assert id_of(*overrides) == old_id
+    for name in ("pictures", "pictures_at_epochs", "log_steps"):
+        del old[name]
+    for group_name, later in LATER_KEYS.items():
+        for name in later:
+            old[group_name].pop(name, None)
+    assert run_id(from_container(old), "abc") == old_id
+    assert build_vae([from_container(old)], SHAPE).num_models == 1
+
+
+def test_a_later_key_counts_where_it_is_not_at_its_default() -> None:
+    changes = ["arch.init=he", "arch.negative_slope=0.2", "arch.output=tanh", "data.train_on=all"]
+    assert len({id_of(GAUSSIAN, change) for change in changes} | {id_of(GAUSSIAN)}) == 5
+
+
+def test_functions_and_schema_have_the_same_defaults() -> None:
+    """Keys at their default are not passed on."""
+    targets = {"data": [mnist.mnist5k, mnist.mnist, mnist.fashion_mnist], "arch": [networks.mlp, networks.conv]}
+    for group_name, functions in targets.items():
+        schemas = [schema for (name, _), schema in GROUP_SCHEMAS.items() if name == group_name]
+        for function in functions:
+            arguments = inspect.signature(function).parameters
+            schema = next(s for s in schemas if {f.name for f in fields(s)} - {"_target_"} <= arguments.keys())
+            late = {f.name: f.default for f in fields(schema) if f.default != MISSING}
+            assert late
+            assert late == {name: arguments[name].default for name in late}
+
+
+def test_a_key_of_ones_own_network_is_never_left_out() -> None:
+    """Its default is not known, even where a key of ours has the same name."""
+    own = {"_target_": "mine.network", "width": 3}
+    assert len({run_id(replace(make_point(), arch=arch), "abc") for arch in (own, {**own, "init": "pytorch"})}) == 2
+
+
 @pytest.mark.parametrize(
     "override",
     [
@@ -94,6 +148,9 @@ def test_whatever_changes_the_numbers_changes_the_id() -> None:
         "evaluation.seed=3",
         "evaluation.batch_size=7",
         "log_every_steps=1",
+        "log_steps=powers_of_two",
+        "pictures_at_epochs=[1,9]",
+        "pictures.num_samples=60",
         "checkpoint_every_s=5",
         "max_pack=2",
         "sweep=mine",
@@ -147,6 +204,10 @@ def test_what_may_differ_within_a_pack(common, change) -> None:
         ([GAUSSIAN], "likelihood.sigma=learned"),
         ([GAUSSIAN], "likelihood.sigma=optimal"),
         ([], "log_every_steps=1"),
+        ([], "log_steps=powers_of_two"),
+        ([], "pictures_at_epochs=[1]"),
+        ([], "pictures.columns=10"),
+        ([], "arch.init=he"),
     ],
 )
 def test_what_must_not_differ_within_a_pack(common, change) -> None:
@@ -283,7 +344,7 @@ NEEDS = {
 }
 
 
-@pytest.mark.parametrize("choice", [c for c in CHOICES if c.parent != Path()], ids=str)
+@pytest.mark.parametrize("choice", [c for c in CHOICES if str(c.parent) not in (".", "experiment")], ids=str)
 def test_every_choice_of_conf_makes_a_vae(choice) -> None:
     override = f"{choice.parent}={choice.stem}"
     point = make_point(override, *NEEDS.get(override, []))

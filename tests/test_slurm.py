@@ -157,6 +157,22 @@ def test_a_preempted_pack_goes_on_where_it_was(cluster, undisturbed, tmp_path, m
         assert any(run.num_preempting for run in server.runs.values())
 
 
+def test_two_tasks_train_a_pack_and_are_requeued_together(cluster, tmp_path) -> None:
+    """In double precision, where the order of sums that two processes change shows as little as it can."""
+    double, here, there = [*LONG, "precision=fp64"], tmp_path / "here", tmp_path / "there"
+    submitted = launch(*double, *SLURM, "devices=2", f"output_dir={there}")
+    assert submitted.returncode == 0, submitted.stderr
+    wait_for(lambda: has_checkpoints(there))
+    assert "NumTasks=2" in cluster.run("scontrol", "show", "job")
+    cluster.run("scancel", "--signal=USR2", "--user=root")
+    wait(there)
+    assert launch(*double, f"output_dir={here}").returncode == 0
+    pd.testing.assert_frame_equal(table(there), table(here), check_exact=False, rtol=1e-6)
+    assert sorted(steps_of(there)) == sorted(steps_of(here))
+    for run in store.runs_folder(there).iterdir():
+        assert "goes on after step" in (run / "log.txt").read_text()
+
+
 def test_a_time_limit_is_survived(cluster, undisturbed, tmp_path) -> None:
     """SLURM looks at limits every half minute, so this one trains longer; its first steps are the others' steps."""
     limits = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=55", "hydra.launcher.max_num_timeout=50"]

@@ -12,7 +12,9 @@ from hydra.utils import instantiate
 
 from vae_sweeps import vae
 from vae_sweeps.checkpoint import Checkpoint
+from vae_sweeps.config import without_late_defaults
 from vae_sweeps.data.dataset import Dataset
+from vae_sweeps.layers import BatchNorm2d
 from vae_sweeps.metrics.features import Features, of_module
 from vae_sweeps.noise import generator
 from vae_sweeps.points import Cost, short_name
@@ -33,7 +35,12 @@ def _make(config: Mapping[str, Any], **more: Any) -> Any:
 def build_vae(points: Sequence[Point], image_shape: tuple[int, int, int]) -> VAE:
     """A VAE of K points, its weights not yet drawn. Raises ValueError where network and images do not fit."""
     likelihoods = [point.likelihood for point in points]
-    return _build([point.latent for point in points], image_shape, points[0].arch, likelihoods, points[0].posterior)
+    latents = [point.latent for point in points]
+    built = _build(latents, image_shape, points[0].arch, likelihoods, points[0].posterior)
+    for module in built.modules():
+        if isinstance(module, BatchNorm2d):
+            module.towers = points[0].towers
+    return built
 
 
 def _build(
@@ -44,6 +51,7 @@ def _build(
     posterior: str,
 ) -> VAE:
     num_models = len(latents)
+    arch = without_late_defaults("arch", arch)  # a network of one's own need not know all keys of ours
     networks = _make(arch, num_models=num_models, image_shape=image_shape, latent=max(latents))
     stacked = {"sigma": [one["sigma"] for one in likelihoods]} if "sigma" in likelihoods[0] else {}
     likelihood = _make(likelihoods[0], num_models=num_models, **stacked)
@@ -81,7 +89,7 @@ def pack_limit(point: Point, image_shape: tuple[int, int, int], memory_bytes: fl
     """
     architecture = _architecture(point)
     num_activations = point.batch_size * _num_activations(architecture, image_shape)
-    bytes_per_number = {"fp32": 4, "fp64": 8}[point.precision]
+    bytes_per_number = 8 if point.precision == "fp64" else 4
     bytes_per_point = bytes_per_number * (4 * _num_weights(architecture, image_shape) + 3 * num_activations)
     return max(1, int(min(_MAX_PACK, memory_bytes / bytes_per_point)))
 
@@ -141,4 +149,4 @@ def load_dataset(data: Mapping[str, Any]) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _cached_dataset(data: str) -> Dataset:
-    return _make(json.loads(data))
+    return _make(without_late_defaults("data", json.loads(data)))

@@ -2,19 +2,21 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
+from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from vae_sweeps.schema import GROUP_SCHEMAS, Evaluation, Objective, Optim, Point, Tracker
+from vae_sweeps.schema import GROUP_SCHEMAS, Evaluation, Objective, Optim, Pictures, Point, Tracker
 
 _TYPED_GROUPS: dict[str, type] = {
     "objective": Objective,
     "optim": Optim,
     "evaluation": Evaluation,
     "tracker": Tracker,
+    "pictures": Pictures,
 }
 
 
@@ -75,6 +77,12 @@ def _check_together(cfg: DictConfig) -> None:
             f"data.pixel_range={as_typed(pixel_range)}: must be [0,1] with likelihood=bernoulli; "
             "or choose likelihood=gaussian"
         )
+    output = cfg.arch.get("output", "identity")
+    if target.endswith("Bernoulli") and output != "identity":
+        raise ValueError(
+            f"arch.output={output}: must be identity with likelihood=bernoulli, whose sigmoid follows; "
+            "or choose likelihood=gaussian"
+        )
     if not OmegaConf.is_dict(cfg.evaluation.features):
         chosen = cfg.evaluation.features
         raise ValueError(f"evaluation.features={chosen}: must be chosen as a group: evaluation/features={chosen}")
@@ -83,8 +91,21 @@ def _check_together(cfg: DictConfig) -> None:
             "objective.error=squared: must be nll unless likelihood.sigma is a number; "
             "add likelihood=gaussian, or take objective=elbo instead of mse"
         )
+    _check_shares(cfg)
     if cfg.sweep is not None and (not cfg.sweep.strip(". ") or "/" in cfg.sweep or len(cfg.sweep) > 100):
         raise ValueError(f"sweep={cfg.sweep}: must be a folder's name of at most 100 characters, without /")
+
+
+def _check_shares(cfg: DictConfig) -> None:
+    if cfg.devices > cfg.batch_size:
+        raise ValueError(
+            f"devices={cfg.devices}: must be at most batch_size={cfg.batch_size}, of which each takes a share; "
+            "take fewer devices or a larger batch"
+        )
+    if cfg.towers > 1 and cfg.towers % cfg.devices:
+        raise ValueError(f"towers={cfg.towers}: must be 1, or a multiple of devices={cfg.devices}")
+    if cfg.devices > 1 and ":" in cfg.device:
+        raise ValueError(f"device={cfg.device}: must be auto, cpu or cuda with devices={cfg.devices}")
 
 
 def from_container(content: Any) -> Point:
@@ -119,6 +140,25 @@ def _schemas_at(prefix: str) -> list[type]:
     if prefix in _TYPED_GROUPS:
         return [_TYPED_GROUPS[prefix]]
     return [schema for (group, _), schema in GROUP_SCHEMAS.items() if group.replace("/", ".") == prefix]
+
+
+def without_late_defaults(group: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's content ("" for the top's) without the keys that have a default in the schema and stand at it.
+
+    Such a key came later than the first runs, and at its default it means what there was before it. A group without a
+    schema, as one's own may be, stays as it is.
+    """
+    late: dict[str, Any] = {}
+    for schema in _schemas_at(group):
+        own = {f.name: f.default for f in fields(schema)}
+        needed = {f.name for f in fields(schema) if f.default == MISSING and f.metadata["numbers"]}
+        if schema is Point or (content.keys() <= own.keys() and content.keys() >= needed):
+            late |= {name: default for name, default in own.items() if default not in (MISSING, NO_DEFAULT)}
+
+    def is_at_default(name: str, value: Any) -> bool:
+        return name in late and (list(late[name]) if isinstance(late[name], tuple) else late[name]) == value
+
+    return {name: value for name, value in content.items() if not is_at_default(name, value)}
 
 
 def known_keys(prefix: str) -> list[str]:

@@ -136,6 +136,9 @@ def _neighbours(subject: Subject, folder: Path) -> Findings:
     shown = for_evaluation(subject.dataset, "train")[found.which[:16].to(samples.device)]
     picture = pictures.neighbours(samples[:16].cpu(), in_unit_range(shown, subject.dataset.pixel_range).cpu())
     pictures.save(picture, folder / "pictures" / "neighbours.png")
+    if reference.held_out_distance == 0:
+        reason = "the test images are training images"
+        return Findings({"neighbour/distance": distance}, missing={"neighbour/ratio": reason})
     return Findings({"neighbour/distance": distance, "neighbour/ratio": distance / reference.held_out_distance})
 
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Job:
     checkpoint_every_s: float
     evaluation: dict[str, Any]
     tracker: dict[str, Any]
+    devices: int = 1
     num_threads: int | None = None
 
     def __call__(self) -> None:
@@ -52,25 +53,38 @@ class Job:
     def _work(self, should_stop: Callable[[], bool]) -> None:
         import torch
 
-        from vae_sweeps import machine, planning, progress, store, summary, worker
+        from vae_sweeps import machine, parallel, progress, store, summary, worker
         from vae_sweeps.schema import Evaluation, Tracker
         from vae_sweeps.tracker.live import linked
 
         progress.start_logging()
         if num_threads := self.num_threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0)):
             torch.set_num_threads(num_threads)
+        number, port = _place_in_group()
         device = machine.resolve_device(self.device)
+        if device.type == "cuda" and self.devices > 1:
+            device = torch.device("cuda", number)
         machine.prepare(device)
-        sweep_folder, how = Path(self.sweep_folder), Evaluation(**self.evaluation)
-        with linked(Tracker(**self.tracker), sweep_folder) as link:
-            conditions = worker.Conditions(device, self.checkpoint_every_s, should_stop, how, link=link)
-            for i, pack in enumerate(self.packs):
-                if not should_stop():
-                    label = f"pack {i + 1}/{len(self.packs)} ({planning.count(len(pack), 'point')})"
-                    worker.run_pack(_paths(pack), conditions, label)
-            worker.evaluate_runs(_paths(self.to_evaluate), conditions)
-        if not should_stop() and all(store.has_ended(run) for run in store.runs_of_sweep(sweep_folder)):
+        sweep_folder, how = Path(self.sweep_folder) if self.sweep_folder else None, Evaluation(**self.evaluation)
+        with parallel.joined(number, self.devices, port, device):
+            conditions = worker.Conditions(device, self.checkpoint_every_s, should_stop, how)
+            if number > 0:
+                worker.follow(conditions)
+                return
+            with linked(Tracker(**self.tracker), sweep_folder) as link:
+                self._lead(replace(conditions, link=link))
+            parallel.tell(None)
+        if sweep_folder and not should_stop() and all(map(store.has_ended, store.runs_of_sweep(sweep_folder))):
             summary.write(sweep_folder)
+
+    def _lead(self, conditions: Any) -> None:
+        from vae_sweeps import planning, worker
+
+        for i, pack in enumerate(self.packs):
+            if not conditions.should_stop():
+                label = f"pack {i + 1}/{len(self.packs)} ({planning.count(len(pack), 'point')})"
+                worker.run_pack(_paths(pack), conditions, label)
+        worker.evaluate_runs(_paths(self.to_evaluate), conditions)
 
     def _requeue(self, requeue: Callable[[int, Any], Any]) -> None:
         """Through submitit's own handler, which counts time limits, saves this job, queues it again and exits."""
@@ -83,6 +97,17 @@ class Job:
 
 def _paths(folders: Sequence[str]) -> list[Path]:
     return [Path(folder) for folder in folders]
+
+
+def _place_in_group() -> tuple[int, int]:
+    """This process's number among the job's, and the port at which they meet, which all of them can work out."""
+    from submitit.helpers import TorchDistributedEnvironment
+
+    try:
+        place = TorchDistributedEnvironment()
+    except RuntimeError:  # called in this process, by no executor
+        return 0, 0
+    return place.rank, place.master_port
 
 
 def _clean_up_after_an_earlier_life() -> None:

@@ -38,7 +38,16 @@ _wants_traceback = False
 _has_composed = False
 
 # One value for all points of a sweep: they say how the launch works, not what a point is.
-_OF_THE_LAUNCH = ("device", "output_dir", "sweep", "overwrite", "checkpoint_every_s", "evaluation", "tracker")
+_OF_THE_LAUNCH = (
+    "device",
+    "devices",
+    "output_dir",
+    "sweep",
+    "overwrite",
+    "checkpoint_every_s",
+    "evaluation",
+    "tracker",
+)
 
 
 class RefusedError(Exception):
@@ -189,7 +198,7 @@ def _launch(
         queued = set()
         cluster = launcher if isinstance(launcher, SlurmLauncher) else None
         if cluster is not None:
-            submission.check(cluster)
+            submission.check(cluster, first.devices)
             assert sweep_folder is not None
             queued = states.runs_in_queue(sweep_folder)
         plan = make_plan(sweep_points, overrides, launcher, queued)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_sweeps import parallel
+
 
 class _BernoulliLogProb(torch.autograd.Function):
     """sum_d x l - ln(1 + e^l); its gradient x - sigmoid(l) takes one pass, where autograd's own takes four."""
@@ -78,7 +80,8 @@ class Gaussian(nn.Module):
             log_sigma = self.log_sigma
         elif self.kind == "optimal" and self.training:
             # The gradient through sigma vanishes at the optimum, so none is taken.
-            mse = squared_error.detach().mean(-1) / num_pixels
+            num_images = parallel.total(torch.tensor(float(len(x))))
+            mse = parallel.total(squared_error.detach().sum(-1)) / (num_images * num_pixels).to(params)
             running = self.running_mse.lerp(mse, self.momentum)
             self.running_mse.copy_(torch.where(self.running_mse.isinf(), mse, running))
             log_sigma = mse.log() / 2

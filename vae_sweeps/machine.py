@@ -6,7 +6,7 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -22,6 +22,16 @@ def resolve_device(name: str) -> torch.device:
         has = [kind for kind, count in available.items() if count]
         raise ValueError(f"device={name}: not on this machine, which has {', '.join(has)}; use one of them or auto")
     return torch.device(name)
+
+
+def check_devices(device: torch.device, devices: int, precisions: Collection[str]) -> None:
+    """Raise ValueError where this machine has not so many devices of the kind, or none that computes so."""
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise ValueError(f"devices={devices}: this machine has {torch.cuda.device_count()} GPUs; take at most so many")
+    if device.type == "mps" and devices > 1:
+        raise ValueError(f"devices={devices}: Apple's GPU is one; take devices=1, or device=cpu")
+    if "tf32" in precisions and device.type != "cuda":
+        raise ValueError(f"precision=tf32: needs an NVIDIA GPU, and this is {device.type}; take fp32 or bf16")
 
 
 def memory_for_packs(device: torch.device) -> float:

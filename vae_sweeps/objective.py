@@ -35,6 +35,7 @@ def elbo_terms(vae: VAE, x: Float[Tensor, "B C H W"], eps: Float[Tensor, "K B L"
     """log p(x|z) at z = mu + sigma eps, and KL(q(z|x) || p(z)) in closed form (Kingma & Welling 2014, eq. 10)."""
     q = vae.encode(x)
     params = vae.decode(q.rsample(eps))
+    params = params.to(x.dtype)  # under autocast the networks' outputs are narrower
     return Terms(vae.likelihood.log_prob(params, x.flatten(1)), vae.kl_per_latent(q).sum(-1))  # type: ignore[operator]
 
 
@@ -52,13 +53,16 @@ class Weights:
     sums_over_batch: bool
     beta_nats: list[float]
 
-    def loss(self, terms: Terms, step: int) -> Float[Tensor, " K"]:
-        """Each model's training loss at `step` (from 0), in its convention's own units."""
+    def loss(self, terms: Terms, step: int, num_images: int | None = None) -> Float[Tensor, " K"]:
+        """Each model's training loss at `step` (from 0), in its convention's own units.
+
+        `num_images` is the size of a batch of which `terms` are a share: the shares' losses add up to the batch's.
+        """
         beta = self.scaled_beta
         if self.warmup_steps.numel():
             beta = beta * self._share_of_beta(step)
         per_image = torch.addcmul(beta * terms.kl, self.scale, terms.log_px + self.offset, value=-1)
-        return per_image.sum(1) if self.sums_over_batch else per_image.mean(1)
+        return per_image.sum(1) if self.sums_over_batch else per_image.sum(1) / (num_images or per_image.shape[1])
 
     def beta_nats_at(self, step: int) -> list[float]:
         """Each model's weight of the KL beside -log p(x|z), both in nats, in the loss at `step` (from 0)."""

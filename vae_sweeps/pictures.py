@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vae_sweeps.noise import generator
+from vae_sweeps.schema import Pictures
 from vae_sweeps.store import write_whole
 
 _PAPER = (255, 255, 255)
@@ -104,9 +105,9 @@ def interpolations(model: Drawable, x: Tensor, num_rows: int = 8, num_columns: i
 
 
 @torch.no_grad()
-def samples(model: Drawable, eps: Tensor) -> Image.Image:
-    """Samples of the prior, eight across: the decoder's means at standard normal noise `eps` [N,L]."""
-    return grid(model.decode(eps), 8, model.pixel_range)
+def samples(model: Drawable, eps: Tensor, num_columns: int = 8) -> Image.Image:
+    """Samples of the prior: the decoder's means at standard normal noise `eps` [N,L]."""
+    return grid(model.decode(eps), num_columns, model.pixel_range)
 
 
 @torch.no_grad()
@@ -136,17 +137,20 @@ def neighbours(samples: Tensor, nearest: Tensor) -> Image.Image:
     return _grid_of_pairs(samples, nearest, 8, (0.0, 1.0))
 
 
-def save_run_pictures(model: Drawable, x: Tensor, folder: Path, seed: int) -> None:
+def save_run_pictures(model: Drawable, x: Tensor, folder: Path, seed: int, how: Pictures | None = None) -> None:
     """Write {reconstructions,interpolations,samples,traversal}.png into `folder`; `seed` decides the samples.
 
-    They show the first of the images x [N,C,H,W]; the traversal's dims are those most active over all of them.
+    They show the first of the images x [N,C,H,W]; the traversal's dims are the first two, or those most active over
+    all of them.
     """
+    how = how or Pictures()
     folder.mkdir(parents=True, exist_ok=True)
-    eps = torch.randn(64, model.latent, generator=generator("samples", seed))
-    save(reconstructions(model, x), folder / "reconstructions.png")
+    eps = torch.randn(how.num_samples, model.latent, generator=generator("samples", seed))
+    dims = most_active(model, x) if how.traversal_dims == "active" else [0, min(1, model.latent - 1)]
+    save(reconstructions(model, x, how.num_reconstructions), folder / "reconstructions.png")
     save(interpolations(model, x), folder / "interpolations.png")
-    save(samples(model, eps), folder / "samples.png")
-    save(traversal(model, most_active(model, x)), folder / "traversal.png")
+    save(samples(model, eps, how.columns), folder / "samples.png")
+    save(traversal(model, dims, extent=how.traversal_extent), folder / "traversal.png")
 
 
 def mosaic(

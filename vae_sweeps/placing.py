@@ -23,20 +23,23 @@ _RETRIED = ("failed", "preempted", "lost")
 def here(plan: Plan, first: Point, launcher: LocalLauncher | None = None, sweep_folder: Path | None = None) -> bool:
     """Train and evaluate on this machine; returns whether it was told to stop."""
     device = machine.resolve_device(first.device)
-    workers = min(len(plan.packs), num_workers(launcher, first.device))
+    workers = min(len(plan.packs), max(1, num_workers(launcher, first.device) // first.devices))
     if plan.packs:
         num_points = sum(map(len, plan.packs))
         side_by_side = f", {workers} side by side" if workers > 1 else ""
         packs = count(len(plan.packs), "pack")
-        log.info("%s to train in %s on %s%s", count(num_points, "point"), packs, device, side_by_side)
+        place = str(device) if first.devices == 1 else f"{first.devices} of {device.type}"
+        log.info("%s to train in %s on %s%s", count(num_points, "point"), packs, place, side_by_side)
     machine.prepare(device)
     with machine.stop_signals() as should_stop, linked(first.tracker, sweep_folder) as link:
         conditions = Conditions(device, first.checkpoint_every_s, should_stop, first.evaluation, link=link)
-        if workers > 1 and sweep_folder is not None:
-            threads = max(1, torch.get_num_threads() // workers)
+        if plan.packs and (first.devices > 1 or (workers > 1 and sweep_folder is not None)):
+            threads = max(1, torch.get_num_threads() // (workers * first.devices))
             jobs = [submission.job_of([pack], [], first, sweep_folder) for pack in plan.packs]
             jobs = [replace(job, num_threads=threads) for job in jobs]
-            submission.run_side_by_side(jobs, workers, sweep_folder / "jobs", should_stop)
+            folder = (sweep_folder or plan.packs[0][0]) / "jobs"
+            submission.run_side_by_side(jobs, workers, folder, should_stop)
+            _show_failures([run for pack in plan.packs for run in pack])
         else:
             for i, pack in enumerate(plan.packs):
                 if not should_stop():
@@ -45,6 +48,16 @@ def here(plan: Plan, first: Point, launcher: LocalLauncher | None = None, sweep_
             log.info("%s to evaluate", count(len(plan.to_evaluate), "point"))
             evaluate_runs(plan.to_evaluate, conditions)
         return should_stop()
+
+
+def _show_failures(runs: Iterable[Path]) -> None:
+    """What went wrong in processes whose words went to files: each text once, with the runs that it ended."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        if (run / store.FAILURE).exists():
+            found.setdefault((run / store.FAILURE).read_text(), []).append(run.name)
+    for text, names in found.items():
+        log.error("%s failed: %s", ", ".join(names), text)
 
 
 def on_cluster(

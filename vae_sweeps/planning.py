@@ -39,6 +39,8 @@ def make_plan(
     first = sweep_points[0]
     cluster = launcher if isinstance(launcher, SlurmLauncher) else None
     device = torch.device("cpu") if cluster else machine.resolve_device(first.device)
+    if cluster is None:
+        machine.check_devices(device, first.devices, {point.precision for point in sweep_points})
     datasets = [building.load_dataset(point.data) for point in sweep_points]
     shapes = [dataset.image_shape for dataset in datasets]
     costs = [building.cost(point, shape) for point, shape in zip(sweep_points, shapes, strict=True)]

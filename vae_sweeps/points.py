@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from itertools import pairwise
 from typing import Any
 
-from vae_sweeps.config import not_numbers, to_container
+from vae_sweeps.config import not_numbers, to_container, without_late_defaults
 from vae_sweeps.schema import GROUP_SCHEMAS, Point
 
 # Raised when a change of the code changes the numbers of old configs.
@@ -18,13 +18,14 @@ _MAX_PADDED_COST = 1.25
 
 
 def _without_places(point: Point) -> dict[str, Any]:
-    """The config without what cannot change the numbers."""
+    """The config without what cannot change the numbers: places, and later keys at what was done before them."""
     content = {name: value for name, value in to_container(point).items() if name not in not_numbers()}
     for (group, _), schema in GROUP_SCHEMAS.items():
         for f in fields(schema):
             if not f.metadata["numbers"] and isinstance(content.get(group), dict):
                 content[group].pop(f.name, None)
-    return content
+    groups = {name: without_late_defaults(name, inner) for name, inner in content.items() if isinstance(inner, dict)}
+    return without_late_defaults("", content | groups)
 
 
 def _canonical(value: Any) -> Any:
@@ -70,7 +71,8 @@ def pack_key(point: Point) -> str:
         content["likelihood"]["sigma"] = "fixed"
     content["objective"] = content["objective"]["batch"]
     # Not in the id, but a pack reads one dataset, and logs and draws all its points at once.
-    return _text([content, point.data.get("root"), point.log_every_steps, point.pictures_every_epochs])
+    shown = [point.log_every_steps, point.log_steps, point.pictures_every_epochs, list(point.pictures_at_epochs)]
+    return _text([content, point.data.get("root"), *shown, asdict(point.pictures)])
 
 
 def group(points: Sequence[Point], costs: Sequence["Cost"], limits: Sequence[int]) -> list[list[int]]:

@@ -102,7 +102,7 @@ def _draw(model: loading.Model, dataset: Dataset, target: Path) -> None:
     """The samples' noise is a function of the point's seed and latent size: the same at all times."""
     model.vae.cpu()
     x = to_model(dataset, for_evaluation(dataset, "test")[:_NUM_SHOWN].cpu(), model.dtype)
-    pictures.save_run_pictures(model, x, target, seed=model.point.seed)
+    pictures.save_run_pictures(model, x, target, seed=model.point.seed, how=model.point.pictures)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+INITS = ("pytorch", "he", "xavier", "truncated_normal")
+OUTPUTS = ("identity", "tanh", "sigmoid")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "silu", "gelu", "tanh")
 
 
@@ -22,8 +24,8 @@ def _one_of(*names: str, **more: Any) -> Any:
     return key("one of " + ", ".join(names), lambda v: v in names, **more)
 
 
-def _at_least(low: float, kind: str = "a number") -> Any:
-    return key(f"{kind} >= {low:g}", lambda v: v >= low and v < float("inf"))
+def _at_least(low: float, kind: str = "a number", **more: Any) -> Any:
+    return key(f"{kind} >= {low:g}", lambda v: v >= low and v < float("inf"), **more)
 
 
 def _or_null(low: int, kind: str = "a whole number", **more: Any) -> Any:
@@ -47,6 +49,15 @@ class Mnist:
     binarize: str = _one_of("none", "static", "dynamic")
     pixel_range: list[float] = key("[0,1] or [-1,1]", lambda v: list(v) in ([0, 1], [-1, 1]))
     seed: int = _at_least(0, "a whole number")
+    train_on: str = _one_of("train", "all", default="train")
+
+
+def _widths() -> Any:
+    return key("a list of whole numbers >= 1", lambda v: all(n >= 1 for n in v), default=())
+
+
+def _slope() -> Any:
+    return key("a number in [0, 1]", lambda v: 0 <= v <= 1, default=0.01)
 
 
 @dataclass
@@ -54,6 +65,9 @@ class Mlp:
     _target_: str = _free("a function that returns an encoder and a decoder")
     hidden: list[int] = key("a list of whole numbers >= 1, or [] for a linear model", lambda v: all(n >= 1 for n in v))
     activation: str = _one_of(*ACTIVATIONS)
+    negative_slope: float = _slope()
+    output: str = _one_of(*OUTPUTS, default="identity")
+    init: str = _one_of(*INITS, default="pytorch")
 
 
 @dataclass
@@ -65,6 +79,15 @@ class Conv:
     kernel: int = key("a whole number from 2 to 11", lambda v: 2 <= v <= 11)
     batch_norm: bool = _free("true or false")
     activation: str = _one_of(*ACTIVATIONS)
+    negative_slope: float = _slope()
+    downsampling: str = _one_of("stride", "max_pool", default="stride")
+    dense: list[int] = _widths()
+    start: str = _one_of("dense", "linear", "transposed", default="dense")
+    last_conv: int | None = key(
+        "an odd number from 1 to 11, or null", lambda v: v is None or (1 <= v <= 11 and v % 2 == 1), default=None
+    )
+    output: str = _one_of(*OUTPUTS, default="identity")
+    init: str = _one_of(*INITS, default="pytorch")
 
 
 @dataclass
@@ -138,6 +161,17 @@ class Tracker:
 
 
 @dataclass
+class Pictures:
+    """What a run's pictures show; no part of its id."""
+
+    num_reconstructions: int = key("a whole number >= 1", lambda v: v >= 1, default=40)
+    num_samples: int = key("a whole number >= 1", lambda v: v >= 1, default=64)
+    columns: int = key("a whole number >= 1", lambda v: v >= 1, default=8)
+    traversal_dims: str = _one_of("active", "first", default="active")
+    traversal_extent: float = key("a number > 0", lambda v: 0 < v < float("inf"), default=2.0)
+
+
+@dataclass
 class Point:
     """One resolved config: everything that a run's numbers depend on, and where it goes."""
 
@@ -151,17 +185,27 @@ class Point:
 
     beta: float = _at_least(0)
     latent: int = _at_least(1, "a whole number")
-    posterior: str = _one_of("logvar", "softplus", "square")
+    posterior: str = _one_of("logvar", "softplus", "square", "sigma")
     seed: int = _at_least(0, "a whole number")
     epochs: int | None = key("a whole number >= 1, or null where steps is set", lambda v: v is None or v >= 1)
     steps: int | None = _or_null(1)
     batch_size: int = _at_least(1, "a whole number")
-    precision: str = _one_of("fp32", "fp64")
+    precision: str = _one_of("fp32", "tf32", "bf16", "fp64")
+    towers: int = _at_least(1, "a whole number", default=1)
 
     device: str = _free("auto, cpu, cuda, cuda:N or mps", numbers=False)
+    devices: int = _at_least(1, "a whole number", numbers=False, default=1)
     max_pack: int | None = _or_null(1, numbers=False)
     log_every_steps: int = key("a whole number >= 1", lambda v: v >= 1, numbers=False)
+    log_steps: str = _one_of("every", "powers_of_two", numbers=False, default="every")
     pictures_every_epochs: int | None = _or_null(1, numbers=False, default=None)
+    pictures_at_epochs: list[int] = key(
+        "a list of whole numbers >= 1", lambda v: all(n >= 1 for n in v), numbers=False, default=()
+    )
+    pictures: Pictures = field(
+        default_factory=Pictures,
+        metadata={"allowed": "the keys of Pictures", "check": lambda v: True, "numbers": False},
+    )
     checkpoint_every_s: float = key("a number >= 0", lambda v: v >= 0, numbers=False)
     output_dir: str = _free("a folder", numbers=False)
     sweep: str | None = _free("a name", numbers=False)

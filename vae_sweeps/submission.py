@@ -34,12 +34,12 @@ _NO_LIMIT_MIN = 365 * 24 * 60
 _OWN = (*_OF_THE_SWEEP, "max_num_timeout", "timeout_min", "mem_gb")
 
 
-def check(settings: SlurmLauncher) -> None:
+def check(settings: SlurmLauncher, devices: int = 1) -> None:
     """Raise ValueError, in sbatch's own words where it has any, if SLURM would not take such jobs."""
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise ValueError("hydra/launcher=slurm: no sbatch on this machine; run it on a login node, or take local")
     for kind in ["", *settings.resources]:
-        _ask_sbatch(_of_kind(settings, kind))
+        _ask_sbatch(_for_ranks(_of_kind(settings, kind), devices), devices)
 
 
 def _of_kind(settings: SlurmLauncher, kind: str) -> SlurmLauncher:
@@ -53,9 +53,19 @@ def _of_kind(settings: SlurmLauncher, kind: str) -> SlurmLauncher:
     return replace(settings, **own)
 
 
-def _ask_sbatch(settings: SlurmLauncher) -> None:
+def _for_ranks(settings: SlurmLauncher, devices: int) -> SlurmLauncher:
+    """The settings for packs of so many tasks: a GPU for each, memory for all; a rank that dies ends the others."""
+    if devices == 1:
+        return settings
+    gpus = settings.gpus_per_node and settings.gpus_per_node * devices
+    mem_gb = settings.mem_gb and settings.mem_gb * devices
+    srun_args = [*settings.srun_args, "--kill-on-bad-exit=1"]
+    return replace(settings, gpus_per_node=gpus, mem_gb=mem_gb, srun_args=srun_args)
+
+
+def _ask_sbatch(settings: SlurmLauncher, devices: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        executor = _executor(settings, Path(folder), "check")
+        executor = _executor(settings, Path(folder), "check", tasks=devices)
         script = Path(folder) / "check.sh"
         script.write_text(executor._make_submission_file_text("true", "check"))
         asked = subprocess.run(["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=60)
@@ -91,7 +101,8 @@ def submit(
     for kind, jobs in arrays.items():
         for start in range(0, len(jobs), size):
             chunk = jobs[start : start + size]
-            executor = _executor(_of_kind(settings, kind), sweep_folder / "jobs", f"{sweep_folder.name}-{kind}", code)
+            own = _for_ranks(_of_kind(settings, kind), first.devices)
+            executor = _executor(own, sweep_folder / "jobs", f"{sweep_folder.name}-{kind}", code, first.devices)
             try:
                 with executor.batch():
                     submitted = [executor.submit(job) for job in chunk]
@@ -113,19 +124,26 @@ def last_settings(sweep_folder: Path) -> dict[str, Any] | None:
     return submissions[-1]["settings"] if submissions else None
 
 
-def job_of(packs: Sequence[Sequence[Path]], to_evaluate: Sequence[Path], first: Point, sweep_folder: Path) -> Job:
+def job_of(
+    packs: Sequence[Sequence[Path]], to_evaluate: Sequence[Path], first: Point, sweep_folder: Path | None
+) -> Job:
     """The job that trains `packs` one after another, and then evaluates `to_evaluate`."""
 
     def texts(folders: Iterable[Path]) -> list[str]:
         return [str(folder.resolve()) for folder in folders]
 
-    return Job([texts(pack) for pack in packs], texts(to_evaluate), str(sweep_folder.resolve()), **_how(first))
+    return Job(
+        [texts(pack) for pack in packs],
+        texts(to_evaluate),
+        str(sweep_folder.resolve()) if sweep_folder else "",
+        **_how(first),
+    )
 
 
 def _how(first: Point) -> dict[str, Any]:
     """What of the launch the jobs must know."""
     content = to_container(first)
-    return {name: content[name] for name in ("device", "checkpoint_every_s", "evaluation", "tracker")}
+    return {name: content[name] for name in ("device", "devices", "checkpoint_every_s", "evaluation", "tracker")}
 
 
 def _by_points(packs: Sequence[Sequence[Path]], limit: int) -> list[list[Sequence[Path]]]:
@@ -139,7 +157,7 @@ def _by_points(packs: Sequence[Sequence[Path]], limit: int) -> list[list[Sequenc
     return jobs
 
 
-def _executor(settings: SlurmLauncher, folder: Path, name: str, code: Path | None = None) -> Any:
+def _executor(settings: SlurmLauncher, folder: Path, name: str, code: Path | None = None, tasks: int = 1) -> Any:
     given = {key: value for key, value in asdict(settings).items() if value not in (None, False, [], {})}
     chosen = {key: value for key, value in given.items() if key not in _OWN}
     setup = list(settings.setup)
@@ -148,6 +166,8 @@ def _executor(settings: SlurmLauncher, folder: Path, name: str, code: Path | Non
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=settings.max_num_timeout)
     more = {"requeue": True, "open-mode": "append", **settings.additional_parameters}
     chosen |= {"additional_parameters": more, "setup": setup or None, "job_name": name, "time": settings.timeout_min}
+    if tasks > 1:
+        chosen |= {"nodes": 1, "ntasks_per_node": tasks}
     if settings.mem_gb is not None:
         chosen["mem"] = f"{round(1024 * settings.mem_gb)}MB"
     executor.update_parameters(**chosen)
@@ -170,9 +190,10 @@ def snapshot(sweep_folder: Path, source: Path) -> Path:
 
 
 def run_side_by_side(jobs: Sequence[Job], num_slots: int, folder: Path, should_stop: Callable[[], bool]) -> None:
-    """Run `jobs` on this machine by submitit's local executor, at most one process in each of `num_slots` slots.
+    """Run `jobs` on this machine by submitit's local executor, at most one in each of `num_slots` slots.
 
-    Slot i sees one GPU, the i-th where there are so many. Told to stop, has the running jobs save and end, and waits.
+    Each of a job's processes has a GPU, slot after slot, where there are so many. Told to stop, has the running jobs
+    save and end, and waits.
     """
     waiting, running, told = list(jobs), dict[int, submitit.Job[None]](), set[str]()
     while (waiting and not should_stop()) or running:
@@ -191,8 +212,11 @@ def run_side_by_side(jobs: Sequence[Job], num_slots: int, folder: Path, should_s
 def _start(job: Job, slot: int, folder: Path) -> "submitit.Job[None]":
     gpus = [int(gpu) for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu.strip().isdigit()]
     gpus = gpus or list(range(torch.cuda.device_count())) or [0]
+    own = [gpus[(slot * job.devices + number) % len(gpus)] for number in range(job.devices)]
     executor = submitit.LocalExecutor(folder=folder)
-    executor.update_parameters(timeout_min=_NO_LIMIT_MIN, gpus_per_node=1, visible_gpus=[gpus[slot % len(gpus)]])
+    executor.update_parameters(
+        timeout_min=_NO_LIMIT_MIN, tasks_per_node=job.devices, gpus_per_node=job.devices, visible_gpus=own
+    )
     # Ctrl-C reaches all processes of a terminal at once; these are told by their parent, in order.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

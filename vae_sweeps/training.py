@@ -1,14 +1,16 @@
 """The only training loop: a pack in, finished points out."""
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vae_sweeps import checkpoint, objective, rows, store
+from vae_sweeps import checkpoint, objective, parallel, rows, store
 from vae_sweeps.checkpoint import Checkpoint
 from vae_sweeps.data.dataset import Batches, Dataset
 from vae_sweeps.layers import slots
@@ -16,7 +18,8 @@ from vae_sweeps.noise import PosteriorNoise
 from vae_sweeps.schema import Point
 from vae_sweeps.vae import VAE, put_point, take_point
 
-DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+# What weights, moments and the loss are kept in; tf32 and bf16 are how products are computed.
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,30 @@ def learning_rate(point: Point, epoch: int) -> float:
 
 def is_to_be_drawn(point: Point, step: int, steps_per_epoch: int) -> bool:
     """Whether `step` steps are a number of whole epochs after which the point wants pictures."""
+    epoch, rest = divmod(step, steps_per_epoch)
     every = point.pictures_every_epochs
-    return every is not None and step % (every * steps_per_epoch) == 0
+    return rest == 0 and ((every is not None and epoch % every == 0) or epoch in point.pictures_at_epochs)
+
+
+def is_to_be_logged(point: Point, step: int) -> bool:
+    """Whether the point wants a row after `step` steps, beside those at the ends of epochs."""
+    if point.log_steps == "powers_of_two":
+        return step & (step - 1) == 0
+    return step % point.log_every_steps == 0
+
+
+@contextlib.contextmanager
+def computing(precision: str, device: torch.device) -> Iterator[None]:
+    """How products are computed in here: tf32 rounds their factors to 10 bits on an NVIDIA GPU, bf16 to 7 anywhere."""
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def clip_gradients(parameters: Sequence[Tensor], num_models: int, max_norm: float) -> None:
@@ -93,8 +118,8 @@ class _Pack:
         return self.starts[k].time_s + (time.monotonic() - self.began_at) / len(self.points)
 
     def recent(self, step: int) -> Tensor:
-        """The trace [n,3,K] on the CPU up to `step`; marks the points that it shows to have diverged."""
-        trace = torch.stack(self.trace).cpu()
+        """The trace [n,3,K] of all ranks on the CPU up to `step`; marks the points that it shows to have diverged."""
+        trace = parallel.total(torch.stack(self.trace)).cpu()
         is_bad = ~trace.isfinite().all(1)
         for k in self.living:
             if is_bad[:, k].any():
@@ -102,8 +127,10 @@ class _Pack:
         return trace
 
     def save(self, step: int) -> None:
-        """Checkpoint every point that is alive."""
+        """Checkpoint every point that is alive; the main process writes."""
         trace = self.recent(step) if self.trace else torch.empty(0, 3, len(self.points))
+        if not parallel.is_main():
+            return
         model = dict(self.vae.state_dict())
         exp_avg, exp_avg_sq = (_moment(self.vae, self.optimiser, name) for name in ("exp_avg", "exp_avg_sq"))
         for k in self.living:
@@ -152,7 +179,8 @@ def _start(
         put_point(exp_avg, k, num_models, start.exp_avg)
         put_point(exp_avg_sq, k, num_models, start.exp_avg_sq)
     pack = _Pack(vae, points, folders, optimiser, starts)
-    pack.trace = list(torch.stack([start.trace for start in starts], dim=-1).to(device))
+    trace = torch.stack([start.trace for start in starts], dim=-1).to(device)
+    pack.trace = list(trace if parallel.is_main() else torch.zeros_like(trace))  # each rank has its share of a sum
     return pack
 
 
@@ -177,9 +205,8 @@ def train(
 
     `saved(step)` is called before the first step, with the step of `starts`, and whenever all living points have been
     checkpointed at `step`: rows up to there are never dropped and logged again, unless a checkpoint is damaged.
-    `draw(k, epoch)` is called for each living point k at the ends of the epochs (from 1) that
-    `pictures_every_epochs` divides, but not at the last step, and before the row of that step is written. It must
-    leave `vae` as it is.
+    `draw(k, epoch)` is called for each living point k at the ends of the epochs (from 1) for which `is_to_be_drawn`,
+    but not at the last step, and before the row of that step is written. It must leave `vae` as it is.
     """
     first, num_models = points[0], len(points)
     dtype = DTYPES[first.precision]
@@ -191,7 +218,7 @@ def train(
     step, last_step = starts[0].step, num_steps(first, batches.steps_per_epoch)
     ones = torch.ones(num_models, device=device, dtype=dtype)  # the models' losses are independent
     images_logged, logged_at, saved_at = 0, time.monotonic(), time.monotonic()
-    is_stopped = False
+    is_stopped, agree = False, parallel.Agreement()
     saved(step)
 
     vae.train()
@@ -201,10 +228,13 @@ def train(
             group["lr"] = learning_rate(first, epoch)
 
         x = batches(step)
-        terms = objective.elbo_terms(vae, x, noise(step)[:, : len(x)])
-        loss = weights.loss(terms, step)
-        pack.optimiser.zero_grad()
-        loss.backward(ones)
+        num_images, own = len(x), parallel.share(len(x))
+        with computing(first.precision, device):
+            terms = objective.elbo_terms(vae, x[own], noise(step)[:, :num_images][:, own])
+            loss = weights.loss(terms, step, num_images)
+            pack.optimiser.zero_grad()
+            loss.backward(ones)
+        parallel.add_gradients(parameters)
         if first.optim.clip_norm is not None:
             clip_gradients(parameters, num_models, first.optim.clip_norm)
         pack.optimiser.step()
@@ -212,15 +242,15 @@ def train(
         with torch.no_grad():
             pack.trace.append(torch.stack((terms.log_px.sum(1), terms.kl.sum(1), loss)))
         step += 1
-        images_logged += len(x)
+        images_logged += num_images
 
         is_epoch_end = step % batches.steps_per_epoch == 0 or step == last_step
-        if is_epoch_end or step % first.log_every_steps == 0:
+        if is_epoch_end or is_to_be_logged(first, step):
             trace = pack.recent(step)
             sizes = [batches.size(s) for s in range(step - len(trace), step)]
             averages = rows.of_training(trace, sizes, dataset.image_shape)
             speed = images_logged * num_models / (time.monotonic() - logged_at)
-            if is_epoch_end:
+            if is_epoch_end and parallel.is_main():
                 rows.add_validation(averages, vae, points, dataset, weights, step)
             if is_to_be_drawn(first, step, batches.steps_per_epoch) and step < last_step:
                 for k in pack.living:
@@ -230,16 +260,19 @@ def train(
                 position = {"step": step, "num_steps": last_step, "epoch": step / batches.steps_per_epoch}
                 schedules = {"lr": learning_rate(first, epoch), "beta_nats": betas[k]}
                 cost = {"time_s": pack.time_s(k), "images_per_s": speed}
-                store.append_row(folders[k], position | averages[k] | schedules | cost)
+                if parallel.is_main():
+                    store.append_row(folders[k], position | averages[k] | schedules | cost)
             report(Progress(step, last_step, [averages[k]["train/elbo"] for k in pack.living], speed))
             pack.trace, images_logged, logged_at = [], 0, time.monotonic()
 
-        is_stopped = should_stop()
-        if step == last_step or is_stopped or time.monotonic() - saved_at >= checkpoint_every_s:
+        is_time = parallel.is_main() and time.monotonic() - saved_at >= checkpoint_every_s
+        is_stopped, is_to_be_saved = agree(should_stop(), is_time)
+        if step == last_step or is_stopped or is_to_be_saved:
             pack.save(step)
             saved(step)
             saved_at = time.monotonic()
 
+    agree.settle()
     ended = "done" if step == last_step else "preempted"
     return [
         Outcome("diverged", pack.diverged_at[k], pack.time_s(k))

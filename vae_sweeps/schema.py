@@ -60,6 +60,51 @@ def _slope() -> Any:
     return key("a number in [0, 1]", lambda v: 0 <= v <= 1, default=0.01)
 
 
+def _is_crop(crop: int | str) -> bool:
+    return crop in ("center", "none") if isinstance(crop, str) else crop >= 1
+
+
+def _is_share(share: float) -> bool:
+    return 0 < share < 1
+
+
+@dataclass
+class ImageFolder:
+    """Keys of a folder of image files; where they are decoded to, and where training reads them, changes no number."""
+
+    _target_: str = _free("a function that returns a Dataset")
+    root: str | None = _free("a folder", numbers=False)
+    crop: int | str = key("center, none, or a whole number >= 1 (the side of a centred square)", _is_crop)
+    size: int | None = _or_null(1)
+    channels: int = key("1 (grey) or 3 (colour)", lambda v: v in (1, 3))
+    resample: str = _one_of("nearest", "box", "bilinear", "bicubic", "lanczos")
+    val_share: float = key("a number between 0 and 1", _is_share)
+    test_share: float = key("a number between 0 and 1", _is_share)
+    pixel_range: list[float] = key("[0,1] or [-1,1]", lambda v: list(v) in ([0, 1], [-1, 1]))
+    seed: int = _at_least(0, "a whole number")
+    cache: str | None = _free("a folder, or null", numbers=False)
+    resident: bool | str = key("auto, true or false", lambda v: v in (True, False, "auto"), numbers=False)
+    on_bad_file: str = _one_of("error", "skip", numbers=False)
+
+
+@dataclass
+class Celeba:
+    """Keys of CelebA, whose splits are its own."""
+
+    _target_: str = _free("a function that returns a Dataset")
+    root: str | None = _free("a folder", numbers=False)
+    label: str | None = _free("an attribute of list_attr_celeba, or null")
+    crop: int | str = key("center, none, or a whole number >= 1 (the side of a centred square)", _is_crop)
+    size: int | None = _or_null(1)
+    channels: int = key("1 (grey) or 3 (colour)", lambda v: v in (1, 3))
+    resample: str = _one_of("nearest", "box", "bilinear", "bicubic", "lanczos")
+    pixel_range: list[float] = key("[0,1] or [-1,1]", lambda v: list(v) in ([0, 1], [-1, 1]))
+    seed: int = _at_least(0, "a whole number")
+    cache: str | None = _free("a folder, or null", numbers=False)
+    resident: bool | str = key("auto, true or false", lambda v: v in (True, False, "auto"), numbers=False)
+    on_bad_file: str = _one_of("error", "skip", numbers=False)
+
+
 @dataclass
 class Mlp:
     _target_: str = _free("a function that returns an encoder and a decoder")
@@ -264,6 +309,8 @@ class SlurmLauncher:
 # The groups with a schema of their own: (group, choice's schema name) -> dataclass, for Hydra's ConfigStore.
 GROUP_SCHEMAS: dict[tuple[str, str], type] = {
     ("data", "mnist_schema"): Mnist,
+    ("data", "image_folder_schema"): ImageFolder,
+    ("data", "celeba_schema"): Celeba,
     ("arch", "mlp_schema"): Mlp,
     ("arch", "conv_schema"): Conv,
     ("likelihood", "bernoulli_schema"): Bernoulli,

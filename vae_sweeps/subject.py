@@ -10,7 +10,7 @@ from torch import Tensor
 from vae_sweeps.data.dataset import for_evaluation, in_unit_range, to_model
 from vae_sweeps.loading import Model
 from vae_sweeps.metrics import fidelity
-from vae_sweeps.metrics.elbo import IMAGES_PER_DRAW, in_double
+from vae_sweeps.metrics.elbo import IMAGES_PER_DRAW, images_at_once, in_double
 from vae_sweeps.noise import generator
 from vae_sweeps.reference import Reference
 
@@ -35,7 +35,7 @@ class Subject:
 
     @property
     def _batch_size(self) -> int:
-        return min(self.how.batch_size, IMAGES_PER_DRAW)
+        return images_at_once(self.dataset.image_shape, self.how.batch_size)
 
     def normals(self, purpose: str, num: int) -> Float[Tensor, "N L"]:
         """Standard normals by (evaluation seed, purpose, latent size), on the CPU."""

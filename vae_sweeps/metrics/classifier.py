@@ -74,14 +74,15 @@ def _train(dataset: Dataset) -> dict[str, Any]:
     began = time.monotonic()
     log.info("%s: training the classifier whose features FID compares; once, then it is cached", dataset.name)
     assert dataset.labels is not None
-    images, labels = for_evaluation(dataset, "train").cpu(), dataset.labels["train"].cpu()
+    images, labels = for_evaluation(dataset, "train"), dataset.labels["train"].cpu()
     module = _untrained(dataset)
     optim = torch.optim.Adam(module.parameters(), lr=_PEAK_LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optim, _PEAK_LR, total_steps=_STEPS)
     with _one_thread():
         for step in range(_STEPS):
             batch = torch.randint(len(labels), (_BATCH_SIZE,), generator=generator("classifier", step))
-            logits = module.head(module(in_unit_range(images[batch], dataset.pixel_range)))
+            x = images[batch.to(images.device)].cpu()
+            logits = module.head(module(in_unit_range(x, dataset.pixel_range)))
             optim.zero_grad()
             F.cross_entropy(logits, labels[batch]).backward()
             optim.step()
@@ -105,8 +106,8 @@ def _one_thread() -> Iterator[None]:
 @torch.inference_mode()
 def _accuracy(module: Classifier, dataset: Dataset) -> float:
     assert dataset.labels is not None
-    images, labels = for_evaluation(dataset, "test").cpu(), dataset.labels["test"].cpu()
+    images, labels = for_evaluation(dataset, "test"), dataset.labels["test"].cpu()
     num_right = 0
-    for x, y in zip(images.split(1000), labels.split(1000), strict=True):
-        num_right += int((module.head(module(in_unit_range(x, dataset.pixel_range))).argmax(1) == y).sum())
+    for x, y in zip(images.split(250), labels.split(250), strict=True):
+        num_right += int((module.head(module(in_unit_range(x.cpu(), dataset.pixel_range))).argmax(1) == y).sum())
     return num_right / len(labels)

@@ -1,7 +1,7 @@
 """ELBO terms and the importance-weighted bound of a whole split, for K models at once. Sums are float64."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,8 @@ from vae_sweeps.vae import VAE, Posterior
 
 # Noise is drawn for blocks of this many images, so that it does not depend on the batch size.
 IMAGES_PER_DRAW = 512
+# Numbers of images that a network is given at once: some tens of MB with what it makes of them.
+_NUMBERS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ def bits_per_dim(log_likelihood: float, num_pixels: int) -> float:
     return -log_likelihood / (num_pixels * math.log(2))
 
 
+def images_at_once(image_shape: Sequence[int], batch_size: int = IMAGES_PER_DRAW) -> int:
+    """How many images [C,H,W] go through a network at once: `batch_size`, or fewer where they are large."""
+    return max(1, min(batch_size, IMAGES_PER_DRAW, _NUMBERS_AT_ONCE // math.prod(image_shape)))
+
+
 def in_double(values: Tensor) -> Tensor:
     """Float64, on the CPU where the device has none."""
     return (values.cpu() if values.device.type == "mps" else values).double()
@@ -63,7 +70,7 @@ def split_noise(vae: VAE, num_images: int, like: Tensor, *key: str | int) -> Flo
 def _blocks(dataset: Dataset, split: str, batch_size: int, like: Tensor) -> Iterator[list[Tensor]]:
     """For every block of images that shares a draw of noise its batches x [B,C,H,W], on the model's scale."""
     for images in for_evaluation(dataset, split).split(IMAGES_PER_DRAW):
-        yield [to_model(dataset, batch, like.dtype) for batch in images.split(batch_size)]
+        yield [to_model(dataset, batch.to(like.device), like.dtype) for batch in images.split(batch_size)]
 
 
 @torch.inference_mode()
@@ -75,6 +82,7 @@ def evaluate_split(
     The noise is a function of (seed, split, image, latent size): the same weights give the same numbers in any pack.
     """
     was_training = vae.training
+    batch_size = images_at_once(dataset.image_shape, batch_size)
     vae.eval()
     like = vae.heads.weight.new_empty(0, dtype=dtype)
     sums: dict[str, Tensor] = {}
@@ -120,6 +128,7 @@ def importance_bound(
     few weights dominate. The noise is a function of (seed, split, image, sample, latent size).
     """
     was_training = vae.training
+    batch_size = images_at_once(dataset.image_shape, batch_size)
     vae.eval()
     like = vae.heads.weight.new_empty(0, dtype=dtype)
     bound = torch.zeros(vae.num_models, dtype=torch.float64)

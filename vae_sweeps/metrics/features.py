@@ -59,8 +59,8 @@ class Standardised(nn.Module):
     @torch.inference_mode()
     def fit(self, dataset: Dataset) -> "Standardised":
         """Take mean and spread from the first 10,000 training images; a constant feature keeps a spread of 1."""
-        blocks = for_evaluation(dataset, "train")[:10_000].cpu().split(500)
-        found = torch.cat([self.module(in_unit_range(block, dataset.pixel_range)) for block in blocks]).double()
+        blocks = for_evaluation(dataset, "train")[:10_000].split(500)
+        found = torch.cat([self.module(in_unit_range(block.cpu(), dataset.pixel_range)) for block in blocks]).double()
         spread = found.std(0, correction=0)
         self.mean.copy_(found.mean(0))
         self.scale.copy_(torch.where(spread > 1e-6 * spread.max(), spread, 1.0))

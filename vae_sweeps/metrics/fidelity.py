@@ -18,6 +18,8 @@ from vae_sweeps.noise import generator
 _KID_SUBSET_SIZE, _KID_SUBSETS = 1000, 100
 
 SSIM_WINDOW = 11  # pixels that torchmetrics' Gaussian window spans
+# Numbers of images that SSIM is given at once, which makes some dozen copies of them.
+_NUMBERS_AT_ONCE = 1 << 19
 
 
 class _Given(nn.Module):
@@ -68,9 +70,10 @@ def peak_signal_to_noise(images: Float[Tensor, "N C H W"], others: Tensor) -> Fl
 
 def structural_similarity(images: Float[Tensor, "N C H W"], others: Tensor) -> Float[Tensor, " N"]:
     """SSIM (Wang et al. 2004) of each image in [0,1], Gaussian window of 11 pixels, so H, W >= 11."""
-    found = structural_similarity_index_measure(images, others, data_range=1.0, reduction="none")
-    assert isinstance(found, Tensor)
-    return found
+    num_at_once, found = max(1, _NUMBERS_AT_ONCE // images[0].numel()), []
+    for some, other in zip(images.split(num_at_once), others.split(num_at_once), strict=True):
+        found.append(structural_similarity_index_measure(some, other, data_range=1.0, reduction="none"))
+    return torch.cat(found)
 
 
 def fit_mixture(codes: Float[np.ndarray, "N L"], num_components: int, seed: int) -> GaussianMixture:

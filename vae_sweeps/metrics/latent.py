@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
@@ -71,9 +71,13 @@ def is_collapsed(num_active: int, squared_error: float, squared_error_of_mean: f
     return num_active == 0 or squared_error >= (1 - _EXPLAINS_NOTHING) * squared_error_of_mean
 
 
+def fitted_probe(codes: Float[np.ndarray, "N d"], labels: np.ndarray) -> Pipeline:
+    """Multinomial logistic regression on standardised codes (scikit-learn's defaults)."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(codes, labels)
+
+
 def linear_probe(
     codes: Float[np.ndarray, "N d"], labels: np.ndarray, test_codes: Float[np.ndarray, "M d"], test_labels: np.ndarray
 ) -> float:
-    """Test accuracy of multinomial logistic regression on standardised codes (scikit-learn's defaults)."""
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return float(probe.fit(codes, labels).score(test_codes, test_labels))
+    """Test accuracy of `fitted_probe`."""
+    return float(fitted_probe(codes, labels).score(test_codes, test_labels))

@@ -9,8 +9,8 @@ from torch import Tensor
 
 # Numbers of the training images that are held as float64 at once.
 _NUMBERS_AT_ONCE = 1 << 22
-# Pairs of images that are subtracted at once.
-_PAIRS_AT_ONCE = 1 << 12
+# Numbers of pairs of images that are subtracted at once.
+_PAIRED_AT_ONCE = 1 << 22
 # More than what float64 loses, relative to |a|^2 + |b|^2, in |a|^2 + |b|^2 - 2 ab.
 _ROUNDING = 1e-12
 
@@ -32,7 +32,7 @@ def nearest(
     squares = images.square().sum(1, keepdim=True)
     best = torch.full_like(images[:, 0], torch.inf)
     which = torch.zeros_like(best, dtype=torch.int64)
-    start = 0
+    start, num_pairs = 0, max(1, _PAIRED_AT_ONCE // images.shape[1])
     for block in others.split(max(1, _NUMBERS_AT_ONCE // images.shape[1])):
         x = to_pixels(block)
         sums = squares + x.square().sum(1)
@@ -40,7 +40,7 @@ def nearest(
         is_near = rough <= (rough + _ROUNDING * sums).min(1, keepdim=True).values + _ROUNDING * sums
         rows, candidates = is_near.nonzero(as_tuple=True)  # in order of rows, then candidates
         found = torch.full_like(rough, torch.inf)
-        for i, j in zip(rows.split(_PAIRS_AT_ONCE), candidates.split(_PAIRS_AT_ONCE), strict=True):
+        for i, j in zip(rows.split(num_pairs), candidates.split(num_pairs), strict=True):
             found[i, j] = (images[i] - x[j]).square().sum(1)
         distance, at = found.min(1)
         is_nearer = distance < best

@@ -1,0 +1,146 @@
+"""Speed of image files: decoding beside what Pillow alone does, and reading beside the training step.
+
+    python -m benchmarks.images
+
+Everything is measured in turn, round after round, on drawn faces of 178x218 pixels; figures are medians over the
+rounds, and ratios are taken round by round, since machines drift.
+"""
+
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as launch.py does
+
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from tests.drawn_faces import write_celeba
+from vae_sweeps.building import build_vae, new_start
+from vae_sweeps.composing import compose_point
+from vae_sweeps.data.celeba import celeba
+from vae_sweeps.data.dataset import Batches, Dataset
+from vae_sweeps.data.decoders import num_cores
+from vae_sweeps.training import train
+
+NUM_IMAGES, SIZE, CROP, BATCH_SIZE = 12_000, 64, 148, 128
+ROUNDS = 5
+SECONDS_PER_TURN = 2.0
+
+# Nothing but Pillow, on every n-th file from the first: prints the seconds that it took, without its start.
+PILLOW = f"""
+import sys, time
+from pathlib import Path
+import numpy as np
+from PIL import Image
+paths = sorted(Path(sys.argv[1]).iterdir())[int(sys.argv[2])::int(sys.argv[3])]
+began = time.perf_counter()
+for path in paths:
+    with Image.open(path) as image:
+        side, (width, height) = {CROP}, image.size
+        left, top = (width - side) // 2, (height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+        np.asarray(image.resize(({SIZE}, {SIZE}), Image.Resampling.BILINEAR))
+print(time.perf_counter() - began)
+"""
+
+
+def pillow_alone(images: Path) -> float:
+    """Seconds for all images with one process a core, the mean of their times without their start."""
+    arguments = [sys.executable, "-c", PILLOW, str(images)]
+    parts = [[*arguments, str(i), str(num_cores())] for i in range(num_cores())]
+    processes = [subprocess.Popen(part, stdout=subprocess.PIPE, text=True) for part in parts]
+    return statistics.mean(float(process.communicate()[0]) for process in processes)
+
+
+def load(faces: Path, cache: Path) -> Dataset:
+    return celeba(str(faces), "Smiling", CROP, SIZE, 3, "bilinear", [0, 1], 0, str(cache), False, "error")
+
+
+def decoding(faces: Path) -> float:
+    """Seconds until the array is finished: start of processes, writing, flushing and hashing included."""
+    with tempfile.TemporaryDirectory(dir=faces.parent) as cache:
+        began = time.perf_counter()
+        load(faces, Path(cache))
+        return time.perf_counter() - began
+
+
+def reading(dataset: Dataset) -> float:
+    """Images per second of batches that nobody trains on: the first epoch's of a new order."""
+    batches = Batches(dataset, BATCH_SIZE, torch.float32)
+    began, step = time.perf_counter(), 0
+    while time.perf_counter() - began < SECONDS_PER_TURN:
+        batches(step)
+        step += 1
+    return step * BATCH_SIZE / (time.perf_counter() - began)
+
+
+def training(dataset: Dataset, arguments: list[str], folder: Path) -> float:
+    """Images per second of one model's training loop."""
+    point = compose_point([f"batch_size={BATCH_SIZE}", "steps=1000000", "log_every_steps=1000000", *arguments])
+    marks: list[float] = []
+
+    def is_over() -> bool:
+        marks.append(time.perf_counter())
+        return marks[-1] - marks[0] > SECONDS_PER_TURN
+
+    start, vae = new_start(point, dataset.image_shape), build_vae([point], dataset.image_shape)
+    device = torch.device("cpu")
+    train(vae, [point], [folder], dataset, [start], device=device, checkpoint_every_s=1e9, should_stop=is_over)
+    return BATCH_SIZE * (len(marks) - 1) / (marks[-1] - marks[0])
+
+
+def main() -> None:
+    logging.disable()
+    console = Console(width=100)
+    with tempfile.TemporaryDirectory() as place:
+        faces, cache, runs = Path(place, "faces"), Path(place, "cache"), Path(place, "runs")
+        runs.mkdir()
+        write_celeba(faces, NUM_IMAGES)
+        images = faces / "img_align_celeba"
+        rounds = []
+        for _ in range(ROUNDS + 1):  # the first is not counted; Pillow before and after, since machines drift
+            before, ours, after = pillow_alone(images), decoding(faces), pillow_alone(images)
+            rounds.append(((before + after) / 2, ours))
+        del rounds[0]
+        table = Table(title=f"Decoding 178x218 to {SIZE}x{SIZE} on {num_cores()} cores", title_justify="left")
+        for column in ("", "images per second and core", "against Pillow alone"):
+            table.add_column(column, justify="left" if not column else "right")
+        for label, i in (("Pillow alone", 0), ("into the cache", 1)):
+            speed = statistics.median(NUM_IMAGES / num_cores() / both[i] for both in rounds)
+            ratio = statistics.median(both[0] / both[i] for both in rounds)
+            table.add_row(label, f"{speed:,.0f}", f"{ratio:.2f}")
+        console.print(table)
+
+        mapped = load(faces, cache).to(torch.device("cpu"))
+        resident = Dataset(mapped.name, {s: x.clone() for s, x in mapped.images.items()}, None, "")
+        table = Table(title=f"Reading batches of {BATCH_SIZE}", title_justify="left")
+        for column in ("", "images per second", "mapped against in memory", "reading against training"):
+            table.add_column(column, justify="left" if not column else "right")
+        networks = {
+            "mlp 12288-100-100-10": ["arch.hidden=[100,100]"],
+            "conv 32, 64": ["arch=conv"],
+        }
+        found: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(ROUNDS):
+            for label, arguments in networks.items():
+                speeds = [training(dataset, arguments, runs) for dataset in (mapped, resident)]
+                found.setdefault(label, []).append((speeds[0], speeds[1]))
+            found.setdefault("reading alone", []).append((reading(mapped), reading(resident)))
+        for label, pairs in found.items():
+            ratio = statistics.median(one / other for one, other in pairs)
+            alone = [a[0] / b[0] for a, b in zip(found["reading alone"], pairs, strict=True)]
+            speed = statistics.median(one for one, _ in pairs)
+            table.add_row(label, f"{speed:,.0f}", f"{ratio:.2f}", f"{statistics.median(alone):.1f}")
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()

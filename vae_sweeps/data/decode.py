@@ -1,0 +1,166 @@
+"""One image file to bytes, and the process that does it for many; imports nothing heavy."""
+
+import json
+import os
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+RESAMPLE = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_ORIENTATION = 0x0112  # EXIF's tag
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What is done to every image: EXIF orientation, crop, resize to `size` x `size`, then conversion.
+
+    `crop` is center (the square of the shorter side), none, or a centred square of so many pixels; `size` None keeps
+    the crop's own; `channels` is 1 (grey) or 3; `resample` is a key of `RESAMPLE`.
+    """
+
+    crop: int | str
+    size: int | None
+    channels: int
+    resample: str
+
+
+def shape_of(path: Path, transform: Transform) -> tuple[int, int, int]:
+    """(C, H, W) of what `decode` makes of the file, from its header. Raises as `decode` does."""
+    with Image.open(path) as image:
+        width, height = image.size
+        if _orientation(image) >= 5:  # these lie on their sides
+            width, height = height, width
+    left, top, right, bottom = _box((width, height), transform.crop)
+    if transform.size is not None:
+        return transform.channels, transform.size, transform.size
+    return transform.channels, bottom - top, right - left
+
+
+def decode(path: Path, transform: Transform) -> np.ndarray:
+    """The file's pixels, uint8 [C,H,W]; transparency is dropped, and 16 bits become 8.
+
+    Raises whatever Pillow raises for a file that is damaged or no image, and ValueError where the crop does not fit.
+    """
+    with Image.open(path) as opened:
+        image = opened if _orientation(opened) == 1 else ImageOps.exif_transpose(opened)
+        box = _box(image.size, transform.crop)
+        image = _converted(image, transform.channels)
+        if box != (0, 0, *image.size):
+            image = image.crop(box)
+        if transform.size is not None and image.size != (transform.size, transform.size):
+            image = image.resize((transform.size, transform.size), RESAMPLE[transform.resample])
+        pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's number from 1 (upright) to 8. Only PNG tells late that it has one; looking for it costs a twentieth."""
+    if image.format == "PNG" or "exif" in image.info or "xmp" in image.info:
+        return image.getexif().get(_ORIENTATION, 1)
+    return 1
+
+
+def _box(size: tuple[int, int], crop: int | str) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the crop of an image of `size` (width, height)."""
+    width, height = size
+    if crop == "none":
+        return 0, 0, width, height
+    side = min(size) if crop == "center" else int(crop)
+    if side > min(size):
+        raise ValueError(f"it has {width}x{height} pixels, data.crop={crop} wants more; crop less or data.crop=center")
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    return left, top, left + side, top + side
+
+
+def _converted(image: Image.Image, channels: int) -> Image.Image:
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's own conversion would clip
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    return image if image.mode == mode else image.convert(mode)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows of the array that are decoded together: files `names` in the folder `root`, from row `start` on."""
+
+    start: int
+    names: list[str]
+    root: str
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """Why a file gave no row of the array: damaged, or (`is_odd_size`) whole but not of the others' size."""
+
+    row: int
+    name: str
+    reason: str
+    is_odd_size: bool = False
+
+
+def decode_chunk(chunk: Chunk, transform: Transform, shape: tuple[int, int, int], file: int) -> list[Flaw]:
+    """Write the chunk's rows, uint8 of `shape`, to the open file and flush it; those that fail stay as they are.
+
+    Raises OSError where the file cannot be written.
+    """
+    rows, flaws = np.zeros((len(chunk.names), *shape), np.uint8), []
+    for i, name in enumerate(chunk.names):
+        try:
+            pixels = decode(Path(chunk.root, name), transform)
+        except Exception as error:  # a damaged file can fail in any way
+            flaws.append(Flaw(chunk.start + i, name, reason_of(error)))
+            continue
+        if pixels.shape == shape:
+            rows[i] = pixels
+        else:
+            size = "x".join(map(str, pixels.shape[:0:-1]))
+            flaws.append(Flaw(chunk.start + i, name, size, is_odd_size=True))
+    data, at = memoryview(rows.tobytes()), chunk.start * rows[0].nbytes
+    while data:
+        written = os.pwrite(file, data, at)
+        data, at = data[written:], at + written
+    os.fdatasync(file) if hasattr(os, "fdatasync") else os.fsync(file)
+    return flaws
+
+
+def reason_of(error: Exception) -> str:
+    """Why Pillow could not read a file, in one line that does not name the file."""
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "not an image, or damaged at its beginning"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def main() -> None:
+    """Answer each line of stdin, a chunk, with a line: its flaws, or why the array cannot be written. Ends with stdin.
+
+    The first line says what holds for all: the array's path and shape, and the transform.
+    """
+    warnings.simplefilter("ignore")  # Pillow's, of odd EXIF and large pictures: what cannot be read is an error
+    about: dict[str, Any] = json.loads(sys.stdin.readline())
+    transform, shape = Transform(**about["transform"]), tuple(about["shape"])
+    file = os.open(about["array"], os.O_WRONLY)
+    for line in sys.stdin:
+        answer: dict[str, Any]
+        try:
+            answer = {
+                "flaws": [asdict(flaw) for flaw in decode_chunk(Chunk(**json.loads(line)), transform, shape, file)]
+            }
+        except OSError as error:
+            answer = {"errno": error.errno, "strerror": error.strerror}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -79,7 +79,7 @@ def turn(points: list[Point], folders: list[Path], link: Link, draws: bool) -> f
 
 def main() -> None:
     logging.disable()
-    machine.prepare(torch.device("cpu"))
+    machine.prepare()
     server, console = start_server(), Console(width=100)
     # A checkpoint in each turn, so that rows are sent in it: every 5 s is twelve times as often as by default.
     points = [compose_point([f"seed={seed}", "checkpoint_every_s=5"]) for seed in range(NUM_POINTS)]
@@ -94,7 +94,8 @@ def main() -> None:
                 links[mode].begin({folder: {} for folder in folders[mode]})
             for number in range(ROUNDS + 1):
                 for mode in MODES:
-                    took = turn(points, folders[mode], links[mode], draws=mode != "none")
+                    with machine.memory_kept(torch.device("cpu")):
+                        took = turn(points, folders[mode], links[mode], draws=mode != "none")
                     if number:  # in the first one wandb starts and opens 64 runs
                         rounds[mode].append(took)
             for link in links.values():

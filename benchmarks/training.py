@@ -131,13 +131,14 @@ def time_pack(points: list[Point], dataset: Dataset, folder: Path) -> float:
 
 def main() -> None:
     logging.disable()
-    machine.prepare(torch.device("cpu"))
+    machine.prepare()
     dataset, console = digits(), Console(width=100)
     for name, hidden, latent, batch_size in NETWORKS:
         overrides = [f"arch.hidden={hidden}", f"latent={latent}", f"batch_size={batch_size}"]
         overrides += ["steps=1000000", "log_every_steps=1000000"]
         points = [compose_point([*overrides, f"seed={seed}"]) for seed in range(9)]
-        measure(name, points, dataset, console)
+        with machine.memory_kept(torch.device("cpu")):
+            measure(name, points, dataset, console)
 
 
 def measure(name: str, points: list[Point], dataset: Dataset, console: Console) -> None:

@@ -39,7 +39,7 @@ def evaluate(where: str, overrides: Sequence[str], output_dir: Path) -> bool:
         raise ValueError(f"{where}: has no finished runs to evaluate; launch it first")
 
     progress.start_logging()
-    machine.prepare(device)
+    machine.prepare()
     explicit = {key[1] for key in keys if len(key) > 1}
     left = [folder for folder in done if parts_left(results[folder] or {}, how, explicit)]
     log.info("%d of %d points finished, %d of them to evaluate on %s", len(done), len(folders), len(left), device)

@@ -64,7 +64,7 @@ class Job:
         device = machine.resolve_device(self.device)
         if device.type == "cuda" and self.devices > 1:
             device = torch.device("cuda", number)
-        machine.prepare(device)
+        machine.prepare()
         sweep_folder, how = Path(self.sweep_folder) if self.sweep_folder else None, Evaluation(**self.evaluation)
         with parallel.joined(number, self.devices, port, device):
             conditions = worker.Conditions(device, self.checkpoint_every_s, should_stop, how)

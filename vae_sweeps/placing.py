@@ -30,7 +30,7 @@ def here(plan: Plan, first: Point, launcher: LocalLauncher | None = None, sweep_
         packs = count(len(plan.packs), "pack")
         place = str(device) if first.devices == 1 else f"{first.devices} of {device.type}"
         log.info("%s to train in %s on %s%s", count(num_points, "point"), packs, place, side_by_side)
-    machine.prepare(device)
+    machine.prepare()
     with machine.stop_signals() as should_stop, linked(first.tracker, sweep_folder) as link:
         conditions = Conditions(device, first.checkpoint_every_s, should_stop, first.evaluation, link=link)
         if plan.packs and (first.devices > 1 or (workers > 1 and sweep_folder is not None)):

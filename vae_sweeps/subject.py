@@ -27,15 +27,16 @@ class Subject:
     def posterior(self, images: Tensor) -> tuple[Float[Tensor, "N L"], Float[Tensor, "N L"]]:
         """mu and sigma of stored images, float64 on the CPU."""
         found = []
-        for batch in images.split(self._batch_size):
+        for batch in self._batches(images):
             mu, sigma = self.model.encode(to_model(self.dataset, batch, self.model.dtype).to(self.device))
             found.append((mu.cpu().double(), sigma.cpu().double()))
         mus, sigmas = zip(*found, strict=True)
         return torch.cat(mus), torch.cat(sigmas)
 
-    @property
-    def _batch_size(self) -> int:
-        return images_at_once(self.dataset.image_shape, self.how.batch_size)
+    def _batches(self, tensor: Tensor) -> list[Tensor]:
+        """Parts of `tensor` [N,...] that go through the network at once; none is of two draws of noise."""
+        num_at_once = images_at_once(self.dataset.image_shape, self.how.batch_size)
+        return [batch for block in tensor.split(IMAGES_PER_DRAW) for batch in block.split(num_at_once)]
 
     def normals(self, purpose: str, num: int) -> Float[Tensor, "N L"]:
         """Standard normals by (evaluation seed, purpose, latent size), on the CPU."""
@@ -53,9 +54,9 @@ class Subject:
         return self.posterior(self.reference.fit_images)
 
     def means(self, z: Float[Tensor, "N L"]) -> Iterator[Float[Tensor, "B C H W"]]:
-        """The likelihood's means in [0,1], block by block, on the device."""
-        for block in z.to(self.device, self.model.dtype).split(IMAGES_PER_DRAW):
-            mean = torch.cat([self.model.decode(batch) for batch in block.split(self._batch_size)])
+        """The likelihood's means in [0,1], batch by batch, on the device."""
+        for batch in self._batches(z.to(self.device, self.model.dtype)):
+            mean = self.model.decode(batch)
             mean = mean.where(mean.isfinite(), torch.nan)  # clipping would make a white pixel of infinity
             yield in_unit_range(mean, self.model.pixel_range)
 
@@ -65,7 +66,10 @@ class Subject:
         Raises ValueError if any is not finite.
         """
         num_bad, num_seen = 0, 0
-        for block, mean in enumerate(self.means(z)):
+        draw = None
+        for mean in self.means(z):
+            if num_seen % IMAGES_PER_DRAW == 0:
+                draw = generator("evaluation", self.how.seed, purpose, "bits", num_seen // IMAGES_PER_DRAW)
             num_seen += len(mean)
             num_bad += int((~mean.flatten(1).isfinite().all(1)).sum())
             if num_bad:
@@ -73,7 +77,6 @@ class Subject:
             if self.dataset.binarize == "none":
                 yield mean
             else:
-                draw = generator("evaluation", self.how.seed, purpose, "bits", block)
                 yield (torch.rand(mean.shape, generator=draw).to(mean.device) < mean).to(mean.dtype)
         if num_bad:
             raise ValueError(f"{num_bad} of {num_seen} images of {purpose} are not finite")
@@ -104,9 +107,9 @@ class Subject:
     def reconstruction(self) -> dict[str, float]:
         """Means over test, at z = mu, of PSNR, SSIM (if images are large enough), |x - x_hat|^2 in pixels of [0,1]."""
         sums: dict[str, float] = {}
-        real = for_evaluation(self.dataset, "test").split(IMAGES_PER_DRAW)
-        for block, mean in zip(real, self.means(self.test[0]), strict=True):
-            x = in_unit_range(block, self.dataset.pixel_range).to(mean)
+        real = self._batches(for_evaluation(self.dataset, "test"))
+        for batch, mean in zip(real, self.means(self.test[0]), strict=True):
+            x = in_unit_range(batch, self.dataset.pixel_range).to(mean)
             found = {"psnr": fidelity.peak_signal_to_noise(mean, x)}
             found["squared_error"] = (x - mean).square().flatten(1).sum(1)
             if min(x.shape[2:]) >= fidelity.SSIM_WINDOW:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import torch
 
-from vae_sweeps import checkpoint, claims, code, evaluation, loading, objective, parallel, progress, store
+from vae_sweeps import checkpoint, claims, code, evaluation, loading, machine, objective, parallel, progress, store
 from vae_sweeps.building import build_features, build_vae, load_dataset, new_start, num_params
 from vae_sweeps.checkpoint import Checkpoint
 from vae_sweeps.config import read_point
@@ -184,7 +184,7 @@ def _resume_and_train(points: Sequence[Point], folders: Sequence[Path], conditio
             for folder, point in zip(folders, points, strict=True)
         }
     )
-    with progress.shown(label) as show:
+    with progress.shown(label) as show, machine.memory_kept(conditions.device):
 
         def report(news: Progress) -> None:
             show(news)
@@ -225,16 +225,17 @@ def follow(conditions: Conditions) -> None:
             points = [read_point(folder / store.CONFIG) for folder in folders]
             dataset = conditions.reference(points[0]).dataset
             starts = _starts(points, [checkpoint.available(folder) for folder in folders], step, dataset)
-            train(
-                build_vae(points, dataset.image_shape),
-                points,
-                folders,
-                dataset,
-                starts,
-                device=conditions.device,
-                checkpoint_every_s=float("inf"),
-                should_stop=conditions.should_stop,
-            )
+            with machine.memory_kept(conditions.device):
+                train(
+                    build_vae(points, dataset.image_shape),
+                    points,
+                    folders,
+                    dataset,
+                    starts,
+                    device=conditions.device,
+                    checkpoint_every_s=float("inf"),
+                    should_stop=conditions.should_stop,
+                )
         except Exception as error:
             _give_up(folders, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
 

@@ -19,7 +19,7 @@ _KID_SUBSET_SIZE, _KID_SUBSETS = 1000, 100
 
 SSIM_WINDOW = 11  # pixels that torchmetrics' Gaussian window spans
 # Numbers of images that SSIM is given at once, which makes some dozen copies of them.
-_NUMBERS_AT_ONCE = 1 << 19
+_NUMBERS_AT_ONCE = 1 << 17
 
 
 class _Given(nn.Module):

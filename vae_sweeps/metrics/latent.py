@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 # Entries of the N x N table of log densities that are held at once, and pairs that are subtracted at once.
-_TABLE_AT_ONCE, _PAIRS_AT_ONCE = 4_000_000, 1 << 14
+_TABLE_AT_ONCE, _PAIRS_AT_ONCE = 2_000_000, 1 << 14
 # Squared distance, in sigmas, from which on a posterior adds nothing to the sum at a point that another one covers.
 _FAR = 1e4
 

@@ -69,8 +69,8 @@ def _is_share(share: float) -> bool:
 
 
 @dataclass
-class ImageFolder:
-    """Keys of a folder of image files; where they are decoded to, and where training reads them, changes no number."""
+class _ImageFiles:
+    """Keys of image files; where they are decoded to, and where training reads them, changes no number."""
 
     _target_: str = _free("a function that returns a Dataset")
     root: str | None = _free("a folder", numbers=False)
@@ -78,31 +78,22 @@ class ImageFolder:
     size: int | None = _or_null(1)
     channels: int = key("1 (grey) or 3 (colour)", lambda v: v in (1, 3))
     resample: str = _one_of("nearest", "box", "bilinear", "bicubic", "lanczos")
-    val_share: float = key("a number between 0 and 1", _is_share)
-    test_share: float = key("a number between 0 and 1", _is_share)
     pixel_range: list[float] = key("[0,1] or [-1,1]", lambda v: list(v) in ([0, 1], [-1, 1]))
     seed: int = _at_least(0, "a whole number")
     cache: str | None = _free("a folder, or null", numbers=False)
     resident: bool | str = key("auto, true or false", lambda v: v in (True, False, "auto"), numbers=False)
     on_bad_file: str = _one_of("error", "skip", numbers=False)
+
+
+@dataclass
+class ImageFolder(_ImageFiles):
+    val_share: float = key("a number between 0 and 1", _is_share)
+    test_share: float = key("a number between 0 and 1", _is_share)
 
 
 @dataclass
-class Celeba:
-    """Keys of CelebA, whose splits are its own."""
-
-    _target_: str = _free("a function that returns a Dataset")
-    root: str | None = _free("a folder", numbers=False)
+class Celeba(_ImageFiles):
     label: str | None = _free("an attribute of list_attr_celeba, or null")
-    crop: int | str = key("center, none, or a whole number >= 1 (the side of a centred square)", _is_crop)
-    size: int | None = _or_null(1)
-    channels: int = key("1 (grey) or 3 (colour)", lambda v: v in (1, 3))
-    resample: str = _one_of("nearest", "box", "bilinear", "bicubic", "lanczos")
-    pixel_range: list[float] = key("[0,1] or [-1,1]", lambda v: list(v) in ([0, 1], [-1, 1]))
-    seed: int = _at_least(0, "a whole number")
-    cache: str | None = _free("a folder, or null", numbers=False)
-    resident: bool | str = key("auto, true or false", lambda v: v in (True, False, "auto"), numbers=False)
-    on_bad_file: str = _one_of("error", "skip", numbers=False)
 
 
 @dataclass

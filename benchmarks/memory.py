@@ -1,0 +1,136 @@
+"""Memory of a run on many image files: the peak of each stage, without the page cache.
+
+    python -m benchmarks.memory [--num 200000] [--size 64]
+
+Writes JPEGs (under the folder for temporary files; 1 GB, and 2.5 GB of decoded images), decodes them, trains a few
+steps, and makes each part of the evaluation in turn. Counted is RssAnon of /proc, of this process and, while they
+decode, of its children, so this needs Linux.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as launch.py does
+
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from vae_sweeps import evaluation, machine
+from vae_sweeps.building import build_features, build_vae, load_dataset, new_start
+from vae_sweeps.composing import compose_point
+from vae_sweeps.loading import from_state
+from vae_sweeps.reference import Reference
+from vae_sweeps.training import train
+
+CPU = torch.device("cpu")
+NUM_STEPS, BATCH_SIZE = 50, 128
+
+
+def anonymous_mb() -> float:
+    """Of this process and its children."""
+    total = 0.0
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+        except OSError:  # it has ended
+            continue
+        if os.getpid() in (int(fields["Pid"]), int(fields["PPid"])) and "RssAnon" in fields:
+            total += int(fields["RssAnon"].split()[0]) / 1024
+    return total
+
+
+class Peak:
+    """The largest `anonymous_mb`, looked at every 20 ms, since it was last asked for."""
+
+    def __init__(self) -> None:
+        self._peak = 0.0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            self._peak = max(self._peak, anonymous_mb())
+            time.sleep(0.02)
+
+    def take(self) -> float:
+        found, self._peak = self._peak, anonymous_mb()
+        return max(found, self._peak)
+
+
+def write_images(folder: Path, num: int, size: int) -> None:
+    """Coloured noise of 8 x 8 blocks, in two classes."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+    for i in range(num):
+        blocks = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        blocks.resize((size, size)).save(folder / "ab"[i % 2] / f"{i}.jpg", quality=85)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Peak memory of a run on many image files, stage by stage.")
+    parser.add_argument("--num", type=int, default=200_000)
+    parser.add_argument("--size", type=int, default=64)
+    arguments = parser.parse_args()
+    logging.disable()
+    machine.prepare()
+    table = Table(title=f"{arguments.num:,} images of {arguments.size}x{arguments.size}", title_justify="left")
+    for column in ("stage", "peak MB", "seconds"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    peak = Peak()
+    table.add_row("imports", f"{anonymous_mb():.0f}", "")
+
+    def stage(name: str, work: Callable[[], Any]) -> Any:
+        peak.take()
+        began = time.perf_counter()
+        found = work()
+        table.add_row(name, f"{peak.take():.0f}", f"{time.perf_counter() - began:.0f}")
+        return found
+
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["XDG_CACHE_HOME"] = place
+        files, folder = Path(place, "files"), Path(place, "run")
+        (folder / "pictures").mkdir(parents=True)
+        write_images(files, arguments.num, arguments.size)
+        data = ["data=image_folder", f"data.root={files}", f"data.size={arguments.size}"]
+        small = ["arch.hidden=[100,100]", "likelihood=gaussian", f"batch_size={BATCH_SIZE}"]
+        point = compose_point([*data, *small, "evaluation=fast"])
+        dataset = stage("decoding, processes included", lambda: load_dataset(point.data))
+        start, vae = new_start(point, dataset.image_shape), build_vae([point], dataset.image_shape)
+        steps = iter(range(NUM_STEPS))
+
+        def training() -> None:
+            with machine.memory_kept(CPU):
+                train(
+                    vae,
+                    [point],
+                    [folder],
+                    dataset,
+                    [start],
+                    device=CPU,
+                    checkpoint_every_s=1e9,
+                    should_stop=lambda: next(steps, None) is None,
+                )
+
+        stage(f"{NUM_STEPS} steps of {BATCH_SIZE}", training)
+        reference = Reference(dataset, point.evaluation, build_features(point.evaluation.features, dataset), CPU)
+        model = from_state(point, vae.state_dict(), dataset.image_shape)
+        for part in evaluation.settings(point.evaluation):
+            found = stage(f"evaluation: {part}", partial(evaluation.evaluate, model, reference, folder, [part]))
+            assert not found["missing"], found["missing"]
+    Console(width=80).print(table)
+
+
+if __name__ == "__main__":
+    main()

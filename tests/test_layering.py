@@ -13,7 +13,7 @@ LAYERS = [
     {"vae", "checkpoint"},
     {"objective"},
     {"metrics"},
-    {"training", "rows", "pictures", "plots"},
+    {"training", "rows", "pictures", "figures", "latent_map", "plot_style"},
     {"tracker"},
     {"building", "loading", "progress", "machine", "table", "composing"},
     {"reference", "subject", "evaluation", "recording"},

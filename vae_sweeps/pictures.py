@@ -1,4 +1,4 @@
-"""Pictures of one finished run and of one sweep, as PNG. Curves are drawn in `vae_sweeps.plots`."""
+"""Pictures of one finished run and of one sweep, as PNG. Curves are drawn in `vae_sweeps.figures`."""
 
 import io
 import math

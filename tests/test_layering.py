@@ -17,7 +17,7 @@ LAYERS = [
     {"tracker"},
     {"building", "loading", "progress", "machine", "table", "composing"},
     {"reference", "subject", "evaluation", "recording"},
-    {"worker", "summary", "states", "planning"},
+    {"worker", "summary", "states", "planning", "marks", "plots", "analysis"},
     {"jobs"},
     {"submission"},
     {"placing"},

@@ -37,13 +37,13 @@ class Results:
     them; of the same runs they are equal to the last digit.
     """
 
-    def __call__(self, where: str | Path = "outputs") -> pd.DataFrame:
+    def __call__(self, where: str | Path = "outputs", output_dir: str | Path = "outputs") -> pd.DataFrame:
         """One row a point: config columns, status, metrics in nats per image, time; NaN where there is no number yet.
 
-        `where` is a sweep's name (of ./outputs), a sweep's folder, a run's folder, or an output folder with all its
-        runs. Raises ValueError, naming the sweeps that there are, if it is none of these.
+        `where` is the name of a sweep in `output_dir`, a sweep's folder, a run's folder, or an output folder with all
+        its runs. Raises ValueError, naming the sweeps that there are, if it is none of these.
         """
-        folders, swept = find_runs(where)
+        folders, swept = find_runs(where, output_dir)
         return make_table(folders, swept)
 
     def from_wandb(self, path: str, group: str | None = None) -> pd.DataFrame:

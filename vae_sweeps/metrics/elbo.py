@@ -45,6 +45,16 @@ def bits_per_dim(log_likelihood: float, num_pixels: int) -> float:
     return -log_likelihood / (num_pixels * math.log(2))
 
 
+def gaussian_log_px(squared_error: float, sigma: float, num_pixels: int) -> float:
+    """The Gaussian likelihood's log p(x|z) in nats of a squared error that is summed over the pixels."""
+    return -squared_error / (2 * sigma**2) - num_pixels / 2 * math.log(2 * math.pi * sigma**2)
+
+
+def gaussian_squared_error(log_px: float, sigma: float, num_pixels: int) -> float:
+    """The squared error, summed over the pixels, that a Gaussian log p(x|z) in nats stands for."""
+    return -2 * sigma**2 * (log_px + num_pixels / 2 * math.log(2 * math.pi * sigma**2))
+
+
 def images_at_once(image_shape: Sequence[int], batch_size: int = IMAGES_PER_DRAW) -> int:
     """How many images [C,H,W] go through a network at once: `batch_size`, or fewer where they are large."""
     return max(1, min(batch_size, IMAGES_PER_DRAW, _NUMBERS_AT_ONCE // math.prod(image_shape)))

@@ -16,6 +16,7 @@ LAYERS = [
     {"training", "rows", "pictures", "figures", "latent_map", "plot_style"},
     {"tracker"},
     {"building", "loading", "progress", "machine", "table", "composing"},
+    {"seeds"},
     {"reference", "subject", "evaluation", "recording"},
     {"worker", "summary", "states", "planning", "marks", "plots", "analysis"},
     {"jobs"},

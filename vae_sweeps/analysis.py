@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from vae_sweeps.metrics.elbo import gaussian_log_px, gaussian_squared_error
+
 
 def require(table: pd.DataFrame, command: str, varies: Sequence[str] = (), columns: Sequence[str] = ()) -> pd.DataFrame:
     """The finished rows of `table`, which has numbers in `columns` and several values of each of `varies`.
@@ -19,11 +21,27 @@ def require(table: pd.DataFrame, command: str, varies: Sequence[str] = (), colum
         f"numbers in {name}{'...' if name.endswith('/') else ''}" for name in columns if not _is_in(name, there)
     ]
     if missing:
-        raise ValueError(
-            f"this sweep of {len(table)} points has no {', no '.join(missing)}; make one that does: {command}"
-        )
+        raise ValueError(f"this sweep of {len(table)} points lacks {', '.join(missing)}; one that has them: {command}")
     return done
 
 
 def _is_in(column: str, there: Sequence[str]) -> bool:
     return any(name.startswith(column) if column.endswith("/") else name == column for name in there)
+
+
+def with_gaussian_columns(table: pd.DataFrame, num_pixels: int) -> pd.DataFrame:
+    """Finished points with a Gaussian likelihood, and what of them does not depend on the sigma that they were given.
+
+    `train/level` is beta sigma^2, which alone decides where training leads; `{split}/squared_error` is summed over the
+    pixels; `{split}/best_sigma` is the sigma that it asks for, the root of its mean over the pixels (Rybkin et al.
+    2021, eq. 8), and `{split}/best_elbo` the ELBO that the same networks have with it.
+    """
+    sigma = table["sigma"].to_numpy(float)
+    added = {"train/level": table["beta_nats"].to_numpy(float) * sigma**2}
+    for split in ("train", "val", "test"):
+        squared_error = gaussian_squared_error(table[f"{split}/log_px"].to_numpy(float), sigma, num_pixels)
+        best_sigma = (squared_error / num_pixels) ** 0.5
+        best_elbo = gaussian_log_px(squared_error, best_sigma, num_pixels) - table[f"{split}/kl"].to_numpy(float)
+        names = ("squared_error", "best_sigma", "best_elbo")
+        added |= {f"{split}/{name}": v for name, v in zip(names, (squared_error, best_sigma, best_elbo), strict=True)}
+    return table.assign(**added)

@@ -13,10 +13,11 @@ from vae_sweeps.plot_style import COLOURS, INK, SCALE, style
 from vae_sweeps.seeds import SE, over
 from vae_sweeps.table import config_columns
 
+MARK = "_mark"  # what `draw` calls its artists
 DISTORTION = "distortion"  # -log p(x|z) of a split
 _MARKERS = "osD^vPX*<>"
-_LOG_COLUMNS = {"beta", "beta_nats", "latent", "likelihood.sigma", "sigma", "optim.lr"}
-_FEW_TICKS = 9  # so many values of an axis are all labelled
+_LOG_COLUMNS = {"beta", "beta_nats", "latent", "likelihood.sigma", "sigma", "optim.lr", "train/level"}
+_LEAST_GAP = 0.09  # between two labels, of what an axis spans
 _WIDE = 30.0  # scores that span more than this factor are on a log axis
 _SAMPLES = {"prior": "prior samples", "mixture": "mixture samples", "reconstruction": "reconstructions"}
 _LABELS = {
@@ -30,6 +31,9 @@ _LABELS = {
     "elbo": "ELBO (nats per image)",
     "log_px": "log p(x|z) (nats per image)",
     DISTORTION: "distortion −log p(x|z) (nats per image)",
+    "squared_error": "squared error (sum over pixels)",
+    "best_sigma": "best σ for the error",
+    "best_elbo": "ELBO with the best σ (nats per image)",
     "kl": "rate KL (nats per image)",
     "iwae": "bound of log p(x) (nats per image)",
     "mi": "I(x; z) (nats per image)",
@@ -38,6 +42,7 @@ _LABELS = {
     "active_units": "active units",
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
+    "train/level": "βσ²",
     "probe/accuracy": "accuracy of a linear probe on μ",
     "probe/pixels": "accuracy of a linear probe on pixels",
     "time_s": "time (s)",
@@ -117,9 +122,9 @@ def marker(k: int) -> str:
 
 
 def draw(axes: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
-    """The rows as marks, with bars of one standard error where there are several seeds."""
+    """The rows as marks, with bars of one standard error where there are several seeds; in no legend by itself."""
     bars: dict[str, Any] = {f"{a}err": rows[f"{name}{SE}"] for a, name in (("x", x), ("y", y)) if f"{name}{SE}" in rows}
-    axes.errorbar(rows[x], rows[y], **bars, markersize=6, linewidth=1.3, elinewidth=1.2, capsize=2, **look)
+    axes.errorbar(rows[x], rows[y], **bars, label=MARK, linewidth=1.3, elinewidth=1.2, capsize=2, **look)
 
 
 def dress(axes: Axes, x: str, y: str, frame: pd.DataFrame) -> None:
@@ -131,8 +136,8 @@ def dress(axes: Axes, x: str, y: str, frame: pd.DataFrame) -> None:
         values = ordered(frame[x])
         positive = [value for value in values if value > 0]
         if positive and len(positive) < len(values):
-            # Linear from 0 to the smallest other value, which is as wide as a decade.
-            axes.set_xscale("symlog", linthresh=positive[0])
+            # Linear from 0 to the smallest other value, which matplotlib makes linscale / (1 - 1/10) decades wide: one.
+            axes.set_xscale("symlog", linthresh=positive[0], linscale=0.9)
             axes.set_xlim(left=-0.3 * positive[0])
         elif positive:
             axes.set_xscale("log")
@@ -142,10 +147,13 @@ def dress(axes: Axes, x: str, y: str, frame: pd.DataFrame) -> None:
 
 
 def ticks(axes: Axes, way: Literal["x", "y"], values: Sequence[float]) -> None:
-    """A label at each of a few `values`, and no other; many keep the scale's own."""
-    if len(values) > _FEW_TICKS:
-        return
+    """A label at each of the ordered `values`, and no other; not where it would touch the one before it."""
     axis = {"x": axes.xaxis, "y": axes.yaxis}[way]
-    axis.set_major_locator(FixedLocator(list(values)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    places = axis.get_transform().transform(np.asarray(values, float))
+    kept = [0]
+    for k in range(1, len(values)):
+        if places[k] - places[kept[-1]] >= _LEAST_GAP * (places[-1] - places[0]) > 0:
+            kept.append(k)
+    axis.set_major_locator(FixedLocator([values[k] for k in kept]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axis.set_minor_locator(NullLocator())

@@ -112,7 +112,7 @@ def samples(model: Drawable, eps: Tensor, num_columns: int = 8) -> Image.Image:
 
 @torch.no_grad()
 def traversed(model: Drawable, dims: Sequence[int], num: int = 10, extent: float = 2.0) -> Tensor:
-    """The decoder's means [N,C,H,W] where z[dims[0]] (down) and z[dims[1]] (across) go from -extent to extent, others 0.
+    """Means [N,C,H,W] where z[dims[0]] (down) and z[dims[1]] (across) go from -extent to extent, others 0.
 
     With one dim, or the same one twice, N = `num`, else num * num, row by row.
     """

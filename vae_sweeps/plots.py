@@ -32,19 +32,23 @@ from vae_sweeps.seeds import SE
 
 _MANY_DIGITS = 100  # from here on a cell of a heat map has no decimals
 _NUM_ISO_LINES = 7
-_WIDE_RATE = 30.0  # rates that span more than this factor are on a log axis
+_WIDE_RATE = 100.0  # rates that span more than this factor are on a log axis
 
 
 def against(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str | None = None) -> Axes:
     """Column `y` over column `x`, a line for each value of `by`; betas, sigmas and latent sizes on a log axis."""
     frame = marks(table, _with(x, by), [y])
-    lines = groups(frame, by)
-    for k, ((value, rows), colour) in enumerate(zip(lines, colours([value for value, _ in lines]), strict=True)):
-        name = "_all" if by is None else text(value)
-        draw(axes, rows.sort_values(x, kind="stable"), x, y, color=colour, marker=marker(k), label=name)
+    values = [value for value, _ in groups(frame, by)]
+    looks = [
+        {"color": colour, "marker": marker(k), "markersize": max(8 - k, 5)}  # smaller ones lie on top: all are seen
+        for k, colour in enumerate(colours(values))
+    ]
+    for (_, rows), look in zip(groups(frame, by), looks, strict=True):
+        draw(axes, rows.sort_values(x, kind="stable"), x, y, **look)
     dress(axes, x, y, frame)
     if by is not None:
-        axes.legend(title=label(by), frameon=False)
+        shown = [Line2D([], [], label=text(value), **look) for value, look in zip(values, looks, strict=True)]
+        axes.legend(handles=shown, title=label(by), frameon=False, fontsize=9)
     return axes
 
 
@@ -53,11 +57,10 @@ def active_units(axes: Axes, table: pd.DataFrame, by: str | None = "beta") -> Ax
     against(axes, table, "latent", "test/active_units", by)
     sizes = ordered(table["latent"])
     ends = [sizes[0], sizes[-1]]
-    axes.plot(ends, ends, "--", color=FAINT_INK, linewidth=1, zorder=1, label="all latents")
+    axes.plot(ends, ends, "--", color=FAINT_INK, linewidth=1, zorder=1, label="_diagonal")
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)  # 0 is collapse, and is to be seen
     ticks(axes, "y", sorted({0, 1, *sizes}))
     axes.set_ylim(-0.3, 1.3 * sizes[-1])
-    axes.legend(title=by and label(by), frameon=False)
     return axes
 
 
@@ -135,7 +138,7 @@ def _plane(axes: Axes, frame: pd.DataFrame, x: str, y: str, by: str | None) -> N
         rows = rows.sort_values("beta", kind="stable")
         axes.plot(rows[x], rows[y], color=EDGE, linewidth=1, zorder=2, label="_joined")
         for beta, one in rows.groupby("beta"):
-            draw(axes, one, x, y, color=colour_of[beta], marker=marker(k), linestyle="", zorder=3, label="_mark")
+            draw(axes, one, x, y, color=colour_of[beta], marker=marker(k), markersize=6, linestyle="", zorder=3)
         if by is not None:
             name = f"{label(by)} = {text(value)}"
             shown.append(Line2D([], [], linestyle="", marker=marker(k), color=FAINT_INK, label=name))

@@ -6,10 +6,10 @@ E|x - x_hat|^2 / (2 sigma^2) + beta KL has, at the water level theta = beta sigm
     rate = sum_i 1/2 ln(lambda_i / theta)    squared error = k theta + sum_(i > k) lambda_i
 
 Here lambda_1 >= lambda_2 >= ... are the eigenvalues of the data's covariance, and the sum is over the k <= L first of
-them that are above theta. It is the rate-distortion function of a Gaussian source (Cover & Thomas 2006, th. 10.3.3), cut
-off at L components, and contains probabilistic PCA, where theta is the mean of the other eigenvalues (Tipping & Bishop
-1999; Lucas et al. 2019). The data need not be Gaussian: given W, the best q(z|x) is Gaussian, and what it costs on
-average depends on the covariance alone.
+them that are above theta. It is the rate-distortion function of a Gaussian source (Cover & Thomas 2006, th. 10.3.3),
+cut off at L components, and contains probabilistic PCA, where theta is the mean of the other eigenvalues (Tipping &
+Bishop 1999; Lucas et al. 2019). The data need not be Gaussian: given W, the best q(z|x) is Gaussian, and what it costs
+on average depends on the covariance alone.
 """
 
 from typing import NamedTuple

@@ -108,6 +108,6 @@ def test_without_kl_the_error_is_pcas_and_the_rate_the_largest(data, in_folders)
     sigma = 0.3
     points = [replace(make_point(*TRAINING, f"likelihood.sigma={sigma}"), beta=beta) for beta in (0.0, 0.5)]
     _, log_px, kl = trained_terms(points, data, in_folders(2))
-    error = gaussian_squared_error(log_px[0].item(), sigma, len(EIGENVALUES))
+    error = gaussian_squared_error(log_px[0].item(), sigma, len(EIGENVALUES)).item()
     assert error == pytest.approx(EIGENVALUES[NUM_LATENTS:].sum().item(), rel=0.02)
     assert kl[0] > kl[1]

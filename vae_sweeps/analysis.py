@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from vae_sweeps.metrics.elbo import gaussian_log_px, gaussian_squared_error
@@ -13,10 +14,10 @@ def require(table: pd.DataFrame, command: str, varies: Sequence[str] = (), colum
     A column that ends in / stands for all that begin with it. Raises ValueError, with the `command` that makes such a
     sweep, if something is not there.
     """
-    done = table[table["status"] == "done"].reset_index(drop=True)
+    done = table.loc[table["status"] == "done"].reset_index(drop=True)
     missing = [] if len(done) else ["finished points"]
-    missing += [f"several values of {key}" for key in varies if key not in done or done[key].nunique() < 2]
-    there = [name for name in map(str, done.columns) if done[name].notna().any()]
+    missing += [f"several values of {key}" for key in varies if key not in done or len(set(done[key].dropna())) < 2]
+    there = [name for name in map(str, done.columns) if len(done[name].dropna())]
     missing += [
         f"numbers in {name}{'...' if name.endswith('/') else ''}" for name in columns if not _is_in(name, there)
     ]
@@ -36,12 +37,12 @@ def with_gaussian_columns(table: pd.DataFrame, num_pixels: int) -> pd.DataFrame:
     pixels; `{split}/best_sigma` is the sigma that it asks for, the root of its mean over the pixels (Rybkin et al.
     2021, eq. 8), and `{split}/best_elbo` the ELBO that the same networks have with it.
     """
-    sigma = table["sigma"].to_numpy(float)
-    added = {"train/level": table["beta_nats"].to_numpy(float) * sigma**2}
+    sigma = np.asarray(table["sigma"], float)
+    added = {"train/level": np.asarray(table["beta_nats"], float) * sigma**2}
     for split in ("train", "val", "test"):
-        squared_error = gaussian_squared_error(table[f"{split}/log_px"].to_numpy(float), sigma, num_pixels)
-        best_sigma = (squared_error / num_pixels) ** 0.5
-        best_elbo = gaussian_log_px(squared_error, best_sigma, num_pixels) - table[f"{split}/kl"].to_numpy(float)
+        squared_error = gaussian_squared_error(np.asarray(table[f"{split}/log_px"], float), sigma, num_pixels)
+        best_sigma = np.sqrt(squared_error / num_pixels)
+        best_elbo = gaussian_log_px(squared_error, best_sigma, num_pixels) - np.asarray(table[f"{split}/kl"], float)
         names = ("squared_error", "best_sigma", "best_elbo")
         added |= {f"{split}/{name}": v for name, v in zip(names, (squared_error, best_sigma, best_elbo), strict=True)}
     return table.assign(**added)

@@ -1,6 +1,6 @@
 """From a sweep's table to marks on axes: which rows are one mark, in which colour, and what the axes say of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -79,15 +79,15 @@ def marks(table: pd.DataFrame, keys: Sequence[str], columns: Sequence[str]) -> p
         if name not in table:
             raise ValueError(f"{name}: is no column of this table")
     frame = over(table) if "run" in table else table
-    frame = frame[frame["n"] > 0].dropna(subset=[*keys, *columns])
+    frame = frame.loc[frame["n"] > 0].dropna(subset=[*keys, *columns])
     if frame.empty:
         raise ValueError(f"{', '.join(columns)}: no finished point of this table has these numbers")
-    repeated = frame[frame.duplicated(keys, keep=False)]
+    repeated = frame.loc[frame.duplicated(list(keys), keep=False)]
     if len(repeated):
         others = [
             name for name in config_columns(frame) if name not in keys and repeated[name].nunique(dropna=False) > 1
         ]
-        at = ", ".join(f"{key}={text(repeated[key].iloc[0])}" for key in keys)
+        at = ", ".join(f"{key}={text(repeated.iloc[0][key])}" for key in keys)
         raise ValueError(
             f"{', '.join(others)}: several values at {at}; choose one, or average over them (vae_sweeps.seeds.over)"
         )
@@ -96,10 +96,10 @@ def marks(table: pd.DataFrame, keys: Sequence[str], columns: Sequence[str]) -> p
 
 def groups(frame: pd.DataFrame, by: str | None) -> list[tuple[Any, pd.DataFrame]]:
     """The rows of each value of `by`, in order; without it all rows, of the value None."""
-    return [(None, frame)] if by is None else [(value, frame[frame[by] == value]) for value in ordered(frame[by])]
+    return [(None, frame)] if by is None else [(value, frame.loc[frame[by] == value]) for value in ordered(frame[by])]
 
 
-def ordered(values: pd.Series) -> list[Any]:
+def ordered(values: Iterable[Any]) -> list[Any]:
     """Each value once: numbers by size, then words."""
     return sorted(set(values), key=lambda value: (isinstance(value, str), value))
 
@@ -142,7 +142,8 @@ def dress(axes: Axes, x: str, y: str, frame: pd.DataFrame) -> None:
         elif positive:
             axes.set_xscale("log")
         ticks(axes, "x", values)
-    if y.startswith("fid/") and frame[y].max() > _WIDE * frame[y].min():
+    scores = np.asarray(frame[y], float)
+    if y.startswith("fid/") and scores.max() > _WIDE * scores.min():
         axes.set_yscale("log")
 
 

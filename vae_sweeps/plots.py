@@ -5,6 +5,7 @@ error. Each function takes the axes first and returns them. Columns of the confi
 averaged over: what no axis says must not decide where a mark stands (ValueError).
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -69,14 +70,15 @@ def heat_map(axes: Axes, table: pd.DataFrame, metric: str, down: str = "beta", a
     frame = marks(table, [down, across], [metric])
     rows, columns = ordered(table[down]), ordered(table[across])
     values = frame.pivot(index=down, columns=across, values=metric).reindex(index=rows, columns=columns)
-    cells = np.ma.masked_invalid(values.to_numpy(float))
-    image = axes.imshow(cells, cmap="cividis", aspect="auto")
-    for place in np.ndindex(cells.shape):
-        value, (i, j) = cells[place], place
+    cells = values.to_numpy(float)
+    image = axes.imshow(np.ma.masked_invalid(cells), cmap="cividis", aspect="auto")
+    middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
+    for i, j in np.ndindex(cells.shape):
+        value = float(cells[i, j])
         words, ink = "–", INK
-        if value is not np.ma.masked:
+        if math.isfinite(value):
             words = text(round(value, 2) if abs(value) < _MANY_DIGITS else round(value))
-            ink = "white" if image.norm(value) < 0.5 else INK
+            ink = "white" if value < middle else INK
         axes.text(j, i, words, ha="center", va="center", color=ink, fontsize=9)
     axes.set_xticks(range(len(columns)), [text(value) for value in columns])
     axes.set_yticks(range(len(rows)), [text(value) for value in rows])
@@ -99,7 +101,8 @@ def rate_distortion(
     frame = _with_distortion(marks(table, _with("beta", by), [rate, f"{split}/log_px"]), split)
     _plane(axes, frame, rate, DISTORTION, by)
     axes.set_ylabel(f"{split} {label(DISTORTION)}", color=INK)
-    if frame[rate].max() > _WIDE_RATE * max(frame[rate].min(), 1):
+    rates = np.asarray(frame[rate], float)
+    if rates.max() > _WIDE_RATE * max(rates.min(), 1.0):
         axes.set_xscale("symlog", linthresh=1, linscale=0.5)
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     _iso_elbo_lines(axes)
@@ -116,7 +119,9 @@ def score_against_distortion(
     column, floor = score_column(table, score, samples), score_column(table, score, "floor")
     frame = _with_distortion(marks(table, _with("beta", by), ["test/log_px", column]), "test")
     _plane(axes, frame, DISTORTION, column, by)
-    axes.axhline(frame[floor].mean(), color=FAINT_INK, linewidth=1, linestyle="--", zorder=1, label="_floor")
+    axes.axhline(
+        np.asarray(frame[floor], float).mean(), color=FAINT_INK, linewidth=1, linestyle="--", zorder=1, label="_floor"
+    )
     axes.set_xlabel(f"test {label(DISTORTION)}", color=INK)
     return axes
 

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,8 +18,6 @@ from vae_sweeps.vae import VAE, Posterior
 IMAGES_PER_DRAW = 512
 # Numbers of images that a network is given at once: some tens of MB with what it makes of them.
 _NUMBERS_AT_ONCE = 1 << 20
-
-Numbers = TypeVar("Numbers", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,16 @@ def bits_per_dim(log_likelihood: float, num_pixels: int) -> float:
     return -log_likelihood / (num_pixels * math.log(2))
 
 
-def gaussian_log_px(squared_error: Numbers, sigma: Numbers, num_pixels: int) -> Numbers:
+def gaussian_log_px(squared_error: npt.ArrayLike, sigma: npt.ArrayLike, num_pixels: int) -> np.ndarray:
     """The Gaussian likelihood's log p(x|z) in nats of a squared error that is summed over the pixels."""
-    return -squared_error / (2 * sigma**2) - num_pixels / 2 * np.log(2 * math.pi * sigma**2)
+    variance = np.square(sigma)
+    return -np.asarray(squared_error) / (2 * variance) - num_pixels / 2 * np.log(2 * math.pi * variance)
 
 
-def gaussian_squared_error(log_px: Numbers, sigma: Numbers, num_pixels: int) -> Numbers:
+def gaussian_squared_error(log_px: npt.ArrayLike, sigma: npt.ArrayLike, num_pixels: int) -> np.ndarray:
     """The squared error, summed over the pixels, that a Gaussian log p(x|z) in nats stands for."""
-    return -2 * sigma**2 * (log_px + num_pixels / 2 * np.log(2 * math.pi * sigma**2))
+    variance = np.square(sigma)
+    return -2 * variance * (np.asarray(log_px) + num_pixels / 2 * np.log(2 * math.pi * variance))
 
 
 def images_at_once(image_shape: Sequence[int], batch_size: int = IMAGES_PER_DRAW) -> int:

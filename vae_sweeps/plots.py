@@ -68,7 +68,7 @@ def active_units(axes: Axes, table: pd.DataFrame, by: str | None = "beta") -> Ax
 def heat_map(axes: Axes, table: pd.DataFrame, metric: str, down: str = "beta", across: str = "latent") -> Axes:
     """`metric` as the colour and the number of a cell for each pair of values; a pair without one has a dash."""
     frame = marks(table, [down, across], [metric])
-    rows, columns = ordered(table[down]), ordered(table[across])
+    rows, columns = ordered(table[down].dropna()), ordered(table[across].dropna())
     values = frame.pivot(index=down, columns=across, values=metric).reindex(index=rows, columns=columns)
     cells = values.to_numpy(float)
     image = axes.imshow(np.ma.masked_invalid(cells), cmap="cividis", aspect="auto")
@@ -119,9 +119,8 @@ def score_against_distortion(
     column, floor = score_column(table, score, samples), score_column(table, score, "floor")
     frame = _with_distortion(marks(table, _with("beta", by), ["test/log_px", column]), "test")
     _plane(axes, frame, DISTORTION, column, by)
-    axes.axhline(
-        np.asarray(frame[floor], float).mean(), color=FAINT_INK, linewidth=1, linestyle="--", zorder=1, label="_floor"
-    )
+    at = np.asarray(frame[floor], float).mean()
+    axes.axhline(at, color=FAINT_INK, linewidth=1, linestyle="--", zorder=1, label="_floor")
     axes.set_xlabel(f"test {label(DISTORTION)}", color=INK)
     return axes
 

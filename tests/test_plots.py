@@ -151,9 +151,10 @@ def test_cells_of_a_heat_map_are_the_means_and_missing_ones_dashes(axes: Axes) -
     assert scale.get_ylabel() == "test ELBO (nats per image)"
 
 
-@pytest.mark.parametrize("largest", [40.0, 4000.0])
-def test_lines_of_equal_elbo_are_that_on_any_scale(axes: Axes, largest: float) -> None:
-    table = TABLE.assign(**{"test/kl": TABLE["test/kl"] * largest / 40})
+@pytest.mark.parametrize(("factor", "shift"), [(1.0, 0.0), (100.0, 0.0), (0.01, 5000.0)])
+def test_lines_of_equal_elbo_are_that_on_any_scale(axes: Axes, factor: float, shift: float) -> None:
+    kl, log_px = TABLE["test/kl"] * factor, TABLE["test/log_px"] * min(factor, 1) - shift
+    table = TABLE.assign(**{"test/kl": kl, "test/log_px": log_px})
     plots.rate_distortion(axes, table, by="latent")
     lines = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_label() == "_elbo"]
     assert len(lines) >= 4

@@ -13,6 +13,7 @@ from vae_sweeps import checkpoint, objective, store
 from vae_sweeps.building import build_vae, load_dataset
 from vae_sweeps.config import read_point
 from vae_sweeps.data.dataset import Dataset, for_evaluation, to_model
+from vae_sweeps.metrics.elbo import images_at_once
 from vae_sweeps.metrics.fidelity import fit_mixture
 from vae_sweeps.noise import generator
 from vae_sweeps.schema import Point
@@ -75,7 +76,8 @@ class Model:
 
         As evaluations fit it, to at most 10,000 images (Ghosh et al. 2020, sec. 4).
         """
-        mu, _ = self.encode(self.images("train")[:_NUM_FIT_IMAGES])
+        blocks = self.images("train")[:_NUM_FIT_IMAGES].split(images_at_once(self.image_shape))
+        mu = torch.cat([self.encode(x)[0] for x in blocks])
         mixture = fit_mixture(mu.double().numpy(), num_components, seed)
         return self.decode(torch.from_numpy(mixture.sample(n)[0]))
 

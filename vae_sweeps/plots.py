@@ -156,7 +156,8 @@ def _iso_elbo_lines(axes: Axes) -> None:
     diagonal = axes.transData.inverted().transform(axes.transAxes.transform(np.linspace((0, 0), (1, 1), 400)))
     rates = diagonal[:, 0]
     crossed = diagonal[:: len(rates) // (_NUM_ISO_LINES + 1)][1:-1].sum(1)  # as far from each other on any scale
-    for elbo in sorted({-float(f"{total:.2g}") for total in crossed}, reverse=True):
+    num_decimals = -math.floor(math.log10(np.diff(crossed).min()))  # so few that neighbours stay apart
+    for elbo in (-round(total, num_decimals) for total in crossed.tolist()):
         distortions = -elbo - rates
         inside = np.flatnonzero((distortions > low) & (distortions < high))
         if not len(inside):

@@ -33,7 +33,7 @@ LATENTS = ["-m", "sweep=latents", "arch.hidden=[32]", "beta=0,1", "latent=2,5", 
 LATENTS += ["evaluation/features=random", "evaluation.num_images=200", "evaluation.max_fit_images=500"]
 LATENTS += ["evaluation.iwae_samples=5"]
 SIGMAS = [*TINY, "sweep=sigmas", "likelihood=gaussian", "likelihood.sigma=0.2,0.4,learned,optimal", "beta=0.25,1,4"]
-SIGMAS += ["epochs=4", "evaluation=none", "tracker=none"]
+SIGMAS += ["epochs=8", "evaluation=none", "tracker=none"]
 LINEAR = ["-m", "sweep=linear", "likelihood=gaussian", "likelihood.sigma=0.2", "arch.hidden=[],[32]", "latent=5"]
 LINEAR += ["beta=0.3,3,30", "epochs=8", "optim.lr=0.01", "evaluation=none", "tracker=none"]
 

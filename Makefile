@@ -24,10 +24,12 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/nbstripout --verify analysis/*.ipynb
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/nbstripout analysis/*.ipynb
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.training
@@ -42,7 +44,7 @@ clean:
 
 .venv/dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) --editable ".[test,dev,bench]"
+	$(PIP) --editable ".[test,dev,bench,notebooks]"
 	# For tests of Inception only, apart and without torchvision, which would bring a torch of its own.
 	$(PIP) --no-deps --upgrade --target .venv/inception torch-fidelity tqdm
 	touch .venv/core $@

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vae_sweeps import pictures, plots
+from vae_sweeps import figures, pictures, plot_style
 from vae_sweeps.schema import Pictures
 
 UNIT = (0.0, 1.0)
@@ -212,7 +212,7 @@ def test_a_failed_picture_leaves_the_old_file_and_nothing_else(tmp_path: Path) -
     path = tmp_path / "curves.nonsense"
     path.write_bytes(b"old")
     with pytest.raises(ValueError, match="nonsense"):
-        plots.save(plots.learning_curves([], "title"), path)
+        plot_style.save(figures.learning_curves([], "title"), path)
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 

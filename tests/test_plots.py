@@ -1,236 +1,209 @@
-from pathlib import Path
+"""Plots of a table show the table's numbers, on the scales and with the words that belong to them."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
-from matplotlib.collections import PathCollection
-from matplotlib.colors import to_hex
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle, StepPatch
-from PIL import Image
+from matplotlib.image import AxesImage
 
 from vae_sweeps import plots
+from vae_sweeps.marks import label, score_column
+from vae_sweeps.seeds import over
+
+BETAS, LATENTS, SEEDS = (0.0, 0.01, 1.0), (2, 10, 100), (0, 1, 2)
 
 
-def rows_of_a_run(num: int) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = []
-    for i in range(1, num + 1):
-        start = 1e4 if i == 1 else 0.0
-        rows.append({"step": i, "train/elbo": -100.0 - start, "train/log_px": -80.0 - start, "train/kl": 20.0 + i / 10})
-        if i % 10 == 0:
-            rows.append({"step": i, "val/elbo": -105.0, "val/log_px": -82.0, "val/kl": 23.0})
-    return rows
+def make_table() -> pd.DataFrame:
+    """Random numbers for every beta, latent size and seed, in an order that is not theirs."""
+    points = list(product(BETAS, LATENTS, SEEDS))
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame(draw.permutation(np.array(points)), columns=["beta", "latent", "seed"])
+    table[["latent", "seed"]] = table[["latent", "seed"]].astype(int)
+    table["run"], table["run_id"], table["status"] = [str(k) for k in range(len(points))], "", "done"
+    table["data"], table["arch"], table["likelihood"] = "mnist5k", "mlp", "bernoulli"
+    for metric in ("kl", "log_px", "elbo"):
+        table[f"test/{metric}"] = draw.uniform(1, 40, len(points)) * (1 if metric == "kl" else -1)
+    table["test/active_units"] = np.minimum(table["latent"], 7).astype(float)
+    for samples in ("prior", "mixture", "floor"):
+        table[f"fid/random/{samples}"] = draw.uniform(1, 9, len(points)) if samples != "floor" else 0.5
+    return table
 
 
-def test_curves_show_each_value_and_the_first_step_does_not_set_the_limits(tmp_path: Path) -> None:
-    figure = plots.learning_curves(rows_of_a_run(100), "beta=1 latent=10")
-    elbo, error, kl = figure.axes
-    assert [len(np.asarray(line.get_xdata())) for line in elbo.lines] == [100, 10]
-    assert np.asarray(error.lines[1].get_ydata()).tolist() == [82.0] * 10  # -log p(x|z)
-    assert all("nats" in axes.get_title(loc="left") for axes in figure.axes)
-    assert elbo.get_ylim()[0] > -110
-    assert error.get_ylim()[1] < 90
-    assert kl.get_yscale() == "linear"
-    plots.save(figure, tmp_path / "curves.png")
-    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
-    with Image.open(tmp_path / "curves.png") as picture:
-        picture.load()
-        assert picture.width == 900
+TABLE = make_table()
 
 
-def test_a_collapsing_kl_is_drawn_on_a_log_scale_that_ends() -> None:
-    rows = [{"step": i, "train/kl": max(30 * 0.8**i - 1e-9, 0.0)} for i in range(200)]
-    _, _, kl = plots.learning_curves(rows, "beta=100").axes
-    assert kl.get_yscale() == "log"
-    assert 1e-4 < kl.get_ylim()[0] < 1e-3
+@pytest.fixture
+def axes() -> Iterator[Axes]:
+    """Axes on which everything can be drawn in the end."""
+    figure = Figure(layout="constrained")
+    axes = figure.add_subplot()
+    yield axes
+    figure.draw_without_rendering()
 
 
-def test_curves_stop_where_values_are_not_finite(tmp_path: Path) -> None:
-    rows = rows_of_a_run(20)
-    rows += [{"step": 21, "train/elbo": float("nan"), "train/log_px": float("-inf"), "train/kl": float("inf")}]
-    elbo, error, kl = plots.learning_curves(rows, "diverged").axes
-    assert [np.asarray(axes.lines[0].get_xdata())[-1] for axes in (elbo, error, kl)] == [20, 20, 20]
-    assert elbo.get_xlim()[1] > 21
+def marks_of(axes: Axes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each group of marks its points [N,2] and their bars' half lengths [N] along y."""
+    found = []
+    for drawn in axes.containers:
+        assert isinstance(drawn, ErrorbarContainer)
+        line, _, bars = drawn
+        points = np.column_stack([np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)])
+        segments = np.array(bars[-1].get_segments())
+        found.append((points, np.ptp(segments[:, :, 1], axis=1) / 2))
+    return found
 
 
-@pytest.mark.parametrize("rows", [[], rows_of_a_run(1), [{"step": 0, "val/elbo": 0.0}], [{"step": 3, "val/kl": None}]])
-def test_curves_of_next_to_nothing_can_be_drawn(tmp_path: Path, rows: list[dict[str, float]]) -> None:
-    figure = plots.learning_curves(rows, "one row")
-    for axes in figure.axes:
-        assert all(line.get_marker() == "o" for line in axes.lines)
-        assert np.isfinite(axes.get_ylim()).all()
-    plots.save(figure, tmp_path / "curves.png")
+def means_of(*columns: str, by: Sequence[str] = ("latent", "beta")) -> np.ndarray:
+    """The means [N,C] of each of the N groups, in order."""
+    return TABLE.pivot_table(index=list(by), values=list(columns))[list(columns)].to_numpy()
 
 
-def dots(figure: Figure) -> tuple[np.ndarray, list[str]]:
-    """The dots [N,2] of a map and their colours [N], in the order in which they are drawn."""
-    (drawn,) = (item for item in figure.axes[0].collections if isinstance(item, PathCollection))
-    return np.asarray(drawn.get_offsets()), [to_hex(colour) for colour in np.asarray(drawn.get_facecolor())]
-
-
-def gaussian(num: int, num_latents: int, seed: int = 0) -> np.ndarray:
-    """Posterior means [N,L] of a different variance in each latent."""
-    scales = np.linspace(2.0, 0.5, num_latents)
-    return (np.random.default_rng(seed).standard_normal((num, num_latents)) * scales).astype(np.float32)
-
-
-@pytest.mark.parametrize("num_classes", [1, 3, 10])
-def test_a_map_shows_two_latents_as_they_are_and_the_legend_names_their_colours(num_classes: int) -> None:
-    mu = gaussian(400, 2)
-    labels = np.arange(400) * num_classes // 400 + 5  # sorted: drawn in order, the last class would lie on top
-    figure = plots.latent_map(mu, labels, "title")
-    axes = figure.axes[0]
-    points, colours = dots(figure)
+def test_marks_are_the_means_over_seeds_with_bars_of_one_standard_error(axes: Axes) -> None:
+    assert plots.against(axes, TABLE, "beta", "test/kl", by="latent") is axes
+    groups = marks_of(axes)
+    assert len(groups) == len(LATENTS)
+    for latent, (points, bars) in zip(LATENTS, groups, strict=True):
+        kl = [np.asarray(TABLE.loc[(TABLE["latent"] == latent) & (TABLE["beta"] == beta), "test/kl"]) for beta in BETAS]
+        assert points[:, 0].tolist() == list(BETAS)
+        assert points[:, 1] == pytest.approx([np.mean(values) for values in kl])
+        assert bars == pytest.approx([np.std(values, ddof=1) / np.sqrt(len(SEEDS)) for values in kl])
     legend = axes.get_legend()
     assert legend is not None
-    names = [text.get_text() for text in legend.get_texts()]
-    marks = [to_hex(mark.get_color()) for mark in legend.get_lines()]
-    assert names == [str(5 + k) for k in range(num_classes)]
-    assert len(set(marks)) == num_classes
-    class_of = dict(zip(marks, names, strict=True))
-    drawn = {(x, y, class_of[colour]) for (x, y), colour in zip(points.tolist(), colours, strict=True)}
-    assert drawn == {(x, y, str(label)) for (x, y), label in zip(mu.tolist(), labels, strict=True)}
-    if num_classes > 1:
-        assert set(colours[:100]) == set(colours[-100:]) == set(marks)
-    again, _ = dots(plots.latent_map(mu, labels, "title"))
-    assert (again == points).all()
-    figure.draw_without_rendering()
-    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+    assert [words.get_text() for words in legend.get_texts()] == ["2", "10", "100"]
+    assert legend.get_title().get_text() == "latent size L"
 
 
-def test_many_classes_have_a_scale_in_place_of_a_legend() -> None:
-    figure = plots.latent_map(gaussian(400, 2), np.arange(400) % 47, "title")
-    axes, scale = figure.axes
-    assert axes.get_legend() is None
-    assert scale.get_ylim() == (0, 46)
-    assert len(set(dots(figure)[1])) == 47
+def test_axes_say_what_they_show_in_its_units(axes: Axes) -> None:
+    plots.against(axes, TABLE, "beta", "test/elbo", by="latent")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("β", "test ELBO (nats per image)")
+    assert label("fid/classifier/prior") == "FID of prior samples (classifier features)"
+    assert label("something/else") == "something/else"
 
 
-def test_distances_in_a_map_are_true_and_nothing_is_cut_without_need() -> None:
-    mu = gaussian(1000, 2) * [5.0, 0.1]
-    figure = plots.latent_map(mu, None, "title")
-    (axes,) = figure.axes
-    figure.draw_without_rendering()
-    (x0, y0), (x1, y1), (x2, y2) = axes.transData.transform([(0, 0), (1, 0), (0, 1)])
-    assert (x1 - x0, y1 - y0) == pytest.approx((y2 - y0, x2 - x0))
-    low, high = np.array([axes.get_xlim(), axes.get_ylim()]).T
-    num_outside = ((mu < low) | (mu > high)).any(axis=1).sum()
-    assert num_outside == 0
-    assert "outside" not in axes.get_title(loc="left")
-    assert high[0] - low[0] < 1.2 * np.ptp(mu[:, 0])
+def test_betas_are_on_a_log_axis_with_zero_on_its_left(axes: Axes) -> None:
+    plots.against(axes, TABLE, "beta", "test/kl", by="latent")
+    zero, smallest, largest = axes.transData.transform([(beta, 1) for beta in BETAS])[:, 0]
+    left, right = axes.transAxes.transform([(0, 0), (1, 0)])[:, 0]
+    assert left < zero < smallest < largest < right
+    assert smallest - zero == pytest.approx((largest - smallest) / 2)  # one decade, where 0.01 to 1 are two
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "0.01", "1"]
 
 
-@pytest.mark.parametrize("num", [100, 5000])
-@pytest.mark.parametrize("num_latents", [1, 2])
-def test_outliers_do_not_squash_a_map_and_are_counted(num: int, num_latents: int) -> None:
-    mu = gaussian(num, num_latents)
-    width = np.ptp(mu, axis=0).max()
-    mu[num // 2] = -1e4
-    axes = plots.latent_map(mu, None, "title").axes[0]
-    low, high = axes.get_xlim()
-    assert low < np.percentile(mu[:, 0], 1.5) < np.percentile(mu[:, 0], 98.5) < high
-    assert high - low < 1.5 * width
-    assert "1 outside" in axes.get_title(loc="left")
+def test_positive_betas_have_an_ordinary_log_axis(axes: Axes) -> None:
+    plots.against(axes, TABLE.loc[TABLE["beta"] > 0], "beta", "test/kl", by="latent")
+    assert axes.get_xscale() == "log"
 
 
-@pytest.mark.parametrize("shift", [0.0, 1e3])
-def test_a_map_of_many_latents_shows_the_first_principal_components(shift: float) -> None:
-    mu = gaussian(300, 7) @ np.linalg.qr(gaussian(7, 7, seed=1))[0] + shift
-    figure = plots.latent_map(mu, None, "title")
-    centred = mu.astype(float) - mu.astype(float).mean(axis=0)
-    _, singular, directions = np.linalg.svd(centred, full_matrices=False)
-    shares = singular**2 / (singular**2).sum()
-    (axes,) = figure.axes
-    for label, share in zip((axes.get_xlabel(), axes.get_ylabel()), shares, strict=False):
-        assert f"{100 * share:.1f}%" in label
-    drawn, _ = dots(figure)
-    expected = centred @ directions[:2].T
-    for i in range(2):  # a component's sign is free
-        assert np.sort(np.abs(drawn[:, i])) == pytest.approx(np.sort(np.abs(expected[:, i])), abs=1e-3)
+@pytest.mark.parametrize("change", ["unfinished", "nan"])
+def test_points_without_numbers_are_left_out(axes: Axes, change: str) -> None:
+    table = TABLE.copy()
+    table.loc[table["beta"] == 0, "status" if change == "unfinished" else "test/kl"] = (
+        "running" if change == "unfinished" else np.nan
+    )
+    plots.against(axes, table, "beta", "test/kl", by="latent")
+    assert [points[:, 0].tolist() for points, _ in marks_of(axes)] == [list(BETAS[1:])] * len(LATENTS)
 
 
-def test_the_histograms_of_a_single_latent_stand_where_its_means_are() -> None:
-    labels = np.arange(300) % 3
-    mu = 4.0 * labels[:, None] + 0.1 * gaussian(300, 1)
-    (axes,) = plots.latent_map(mu, labels, "title").axes
-    rows = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
-    assert len(rows) == 3
-    for k, row in enumerate(rows):
-        heights, edges, baseline = row.get_data()
-        filled = np.flatnonzero(heights > baseline)
-        values = mu[labels == k]
-        bin_width = edges[1] - edges[0]
-        assert edges[filled[0]] <= values.min() < edges[filled[0]] + bin_width
-        assert edges[filled[-1]] <= values.max() <= edges[filled[-1]] + bin_width
-        assert (np.min(heights), np.max(heights)) == pytest.approx((k, k + 0.9))
+def test_what_no_axis_shows_must_not_decide_where_a_mark_stands(axes: Axes) -> None:
+    with pytest.raises(ValueError, match=r"^latent: several values at beta=[01.]*; choose one"):
+        plots.against(axes, TABLE, "beta", "test/kl")
+    plots.against(axes, over(TABLE, ["seed", "latent"]), "beta", "test/kl")
+    ((points, _),) = marks_of(axes)
+    assert points[:, 1] == pytest.approx(means_of("test/kl", by=["beta"])[:, 0])
 
 
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("num_latents", [1, 2, 10])
-@pytest.mark.parametrize(("num", "value"), [(0, 0.1), (1, 0.1), (2, 0.1), (50, 0.1), (50, float("nan"))])
-def test_a_map_of_a_collapsed_or_broken_model_can_be_drawn(
-    tmp_path: Path, num: int, value: float, num_latents: int
-) -> None:
-    mu = np.full((num, num_latents), value, np.float32)
-    figure = plots.latent_map(mu, np.arange(num) % 10, "title")
-    plots.save(figure, tmp_path / "map.png")
-    axes = figure.axes[0]
-    assert np.isfinite([axes.get_xlim(), axes.get_ylim()]).all()
-    assert ("not finite" in axes.get_title(loc="left")) == (num > 0 and not np.isfinite(value))
+@pytest.mark.parametrize("column", ["test/iwae", "test/kl"])
+def test_a_table_without_the_numbers_is_refused(axes: Axes, column: str) -> None:
+    with pytest.raises(ValueError, match=f"^{column}: (is no column|no finished point)"):
+        plots.against(axes, TABLE.assign(status="running"), "beta", column, by="latent")
 
 
-def test_rows_that_are_not_finite_are_left_out_with_their_labels() -> None:
-    mu, labels = gaussian(100, 2), np.arange(100) % 2
-    mu[0, 1], mu[1, 0], mu[3] = np.nan, np.inf, np.nan
-    figure = plots.latent_map(mu, labels, "title")
-    finite = np.isfinite(mu).all(axis=1)
-    points, colours = dots(figure)
-    assert sorted(points.tolist()) == sorted(mu[finite].tolist())
-    by_class = {tuple(points[np.array(colours) == colour].mean(axis=0).round(4)) for colour in set(colours)}
-    assert by_class == {tuple(mu[finite & (labels == k)].astype(float).mean(axis=0).round(4)) for k in (0, 1)}
-    assert "3 not finite" in figure.axes[0].get_title(loc="left")
-
-
-def bars(figure: Figure) -> list[float]:
-    return [patch.get_height() for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
-
-
-@pytest.mark.parametrize("num_latents", [1, 2, 10, 128, 512])
-def test_bars_are_the_latents_kl_sorted(tmp_path: Path, num_latents: int) -> None:
-    kl = np.random.default_rng(0).uniform(0.5, 4.0, num_latents).astype(np.float32)
-    kl[: num_latents // 2] = 0.009
-    figure = plots.kl_bars(kl, "title")
-    (axes,) = figure.axes
-    assert bars(figure) == sorted(kl.tolist(), reverse=True)
-    num_used = num_latents - num_latents // 2
-    assert f"{num_used} of {num_latents} latents" in axes.get_title(loc="left")
-    assert f"{kl.astype(float).sum():.4g} in total" in axes.get_title(loc="left")
-    plots.save(figure, tmp_path / "kl.png")
-    ticks = [label.get_text() for label in axes.get_xticklabels()]
-    if num_latents <= 10:
-        assert [kl[int(tick)] for tick in ticks] == sorted(kl, reverse=True)
-
-
-@pytest.mark.parametrize(("smallest", "scale"), [(0.05, "linear"), (0.02, "log"), (1e-9, "log"), (0.0, "linear")])
-def test_bars_are_on_a_log_scale_only_where_they_span_much(smallest: float, scale: str) -> None:
-    (axes,) = plots.kl_bars(np.array([smallest, 4.0, 3.0]), "title").axes
+def test_no_mark_is_above_the_diagonal_of_active_units(axes: Axes) -> None:
+    plots.active_units(axes, TABLE)
+    (diagonal,) = (line for line in axes.lines if line.get_label() == "_diagonal")
+    assert np.asarray(diagonal.get_xydata()).tolist() == [[2, 2], [100, 100]]
+    for points, _ in marks_of(axes):
+        assert points.tolist() == [[2, 2], [10, 7], [100, 7]]
     low, high = axes.get_ylim()
-    assert axes.get_yscale() == scale
-    assert high > 4.0
-    assert low == 0.0 if scale == "linear" else 5e-4 < low < max(smallest, 1e-3)
+    assert low < 0 < 100 < high
 
 
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(
-    ("kl", "drawn"),
-    [
-        ([0.0, 0.0], [0.0, 0.0]),
-        ([-1e-9, 2e-4, 0.0], [2e-4, 0.0, -1e-9]),
-        ([1.0, float("nan"), 2.0, float("inf")], [2.0, 1.0]),
-        ([float("nan")], []),
-    ],
-)
-def test_bars_of_a_collapsed_or_broken_model_can_be_drawn(tmp_path: Path, kl: list[float], drawn: list[float]) -> None:
-    figure = plots.kl_bars(np.array(kl), "title")
-    plots.save(figure, tmp_path / "kl.png")
-    assert bars(figure) == drawn
-    assert ("not finite" in figure.axes[0].get_title(loc="left")) == (len(drawn) < len(kl))
+def test_cells_of_a_heat_map_are_the_means_and_missing_ones_dashes(axes: Axes) -> None:
+    table = TABLE.loc[(TABLE["beta"] > 0) | (TABLE["latent"] < 100)]
+    plots.heat_map(axes, table, "test/elbo")
+    (image,) = (item for item in axes.get_children() if isinstance(item, AxesImage))
+    cells = np.ma.asarray(image.get_array())
+    means = table.pivot_table(index="beta", columns="latent", values="test/elbo")
+    assert cells.filled(np.nan) == pytest.approx(means.to_numpy(), nan_ok=True)
+    assert np.ma.getmaskarray(cells).sum() == 1
+    words = {tuple(map(round, text.get_position())): text.get_text() for text in axes.texts}
+    assert words[2, 0] == "–"
+    assert float(words[1, 2].replace("−", "-")) == pytest.approx(means.loc[1.0, 10], abs=0.005)
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0", "0.01", "1"]
+    (_, scale) = axes.figure.axes
+    assert scale.get_ylabel() == "test ELBO (nats per image)"
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1.0, 0.0), (100.0, 0.0), (0.01, 5000.0)])
+def test_lines_of_equal_elbo_are_that_on_any_scale(axes: Axes, factor: float, shift: float) -> None:
+    kl, log_px = TABLE["test/kl"] * factor, TABLE["test/log_px"] * min(factor, 1) - shift
+    table = TABLE.assign(**{"test/kl": kl, "test/log_px": log_px})
+    plots.rate_distortion(axes, table, by="latent")
+    lines = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_label() == "_elbo"]
+    assert len(lines) >= 4
+    elbos = [-line.sum(axis=1) for line in lines]
+    for elbo in elbos:
+        assert elbo == pytest.approx(elbo[0])
+    words = [float(text.get_text().removeprefix("ELBO ").replace("−", "-")) for text in axes.texts]
+    assert words == pytest.approx([elbo[0] for elbo in elbos])
+
+
+def test_the_plane_has_each_mean_in_the_colour_of_its_beta(axes: Axes) -> None:
+    plots.rate_distortion(axes, TABLE, by="latent")
+    means = means_of("test/kl", "test/log_px") * [1, -1]
+    drawn = [points[0].tolist() for points, _ in marks_of(axes)]
+    assert np.array(drawn) == pytest.approx(means)
+    legend = axes.get_legend()
+    assert legend is not None
+    handles = [handle.get_color() for handle in legend.get_lines()]
+    colours = [to_rgba(drawn[0].get_color()) for drawn in axes.containers]
+    assert colours == [to_rgba(colour) for colour in handles[: len(BETAS)]] * len(LATENTS)
+    assert [text.get_text() for text in legend.get_texts()][:4] == ["β = 0", "β = 0.01", "β = 1", "latent size L = 2"]
+    assert "nats" in axes.get_xlabel()
+    assert "nats" in axes.get_ylabel()
+
+
+def test_fid_stands_over_the_reconstruction_error_with_its_floor(axes: Axes) -> None:
+    plots.score_against_distortion(axes, TABLE, by="latent", samples="mixture")
+    means = means_of("test/log_px", "fid/random/mixture") * [-1, 1]
+    assert np.array([points[0] for points, _ in marks_of(axes)]) == pytest.approx(means)
+    (floor,) = (line for line in axes.lines if line.get_label() == "_floor")
+    assert set(np.asarray(floor.get_ydata())) == {0.5}
+    assert axes.get_ylabel() == "FID of mixture samples (random features)"
+
+
+def test_a_score_of_no_or_several_features_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^kid of prior: not there; .*evaluation\.kid=true"):
+        score_column(TABLE, "kid", "prior")
+    two = TABLE.assign(**{"fid/classifier/prior": 1.0})
+    with pytest.raises(ValueError, match=r"^fid of prior: fid/random/prior, fid/classifier/prior; keep"):
+        score_column(two, "fid", "prior")
+
+
+def test_colours_of_numbers_go_from_dark_to_light_and_words_have_their_own(axes: Axes) -> None:
+    plots.against(axes, TABLE, "latent", "test/kl", by="beta")
+    brightness = [np.dot(to_rgba(drawn[0].get_color())[:3], (0.299, 0.587, 0.114)) for drawn in axes.containers]
+    assert brightness == sorted(brightness)
+    named = TABLE.assign(
+        **{"likelihood.sigma": [{0.0: 0.1, 0.01: "learned", 1.0: "optimal"}[beta] for beta in TABLE["beta"]]}
+    )
+    other = Figure().add_subplot()
+    plots.against(other, over(named, ["seed", "beta"]), "latent", "test/kl", by="likelihood.sigma")
+    assert len({drawn[0].get_color() for drawn in other.containers}) == 3

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import make_dataset, make_point
-from vae_sweeps import checkpoint, objective, pictures, plots, store
+from vae_sweeps import checkpoint, figures, objective, pictures, plot_style, store
 from vae_sweeps.building import build_vae, new_start
 from vae_sweeps.checkpoint import Checkpoint
 from vae_sweeps.points import pack_key
@@ -54,8 +54,8 @@ def train_pack(
 @pytest.fixture(autouse=True)
 def _no_curves(monkeypatch) -> None:
     """Matplotlib takes as long as all the rest."""
-    monkeypatch.setattr(plots, "learning_curves", lambda rows, title: None)
-    monkeypatch.setattr(plots, "save", lambda figure, path: None)
+    monkeypatch.setattr(figures, "learning_curves", lambda rows, title: None)
+    monkeypatch.setattr(plot_style, "save", lambda figure, path: None)
 
 
 def test_bits_per_dim_are_the_elbos(in_folders) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_sweeps import pictures, plots
+from vae_sweeps import figures, pictures, plot_style
 from vae_sweeps.data.dataset import SPLITS, for_evaluation, in_unit_range
+from vae_sweeps.latent_map import latent_map
 from vae_sweeps.loading import Model
 from vae_sweeps.metrics import fidelity, latent
 from vae_sweeps.metrics.elbo import bits_per_dim, evaluate_split, importance_bound, in_double
@@ -88,8 +89,8 @@ def _latent_space(subject: Subject, folder: Path) -> Findings:
         labels = dataset.labels["test"].cpu().numpy()
         metrics["probe/accuracy"] = reference.probe(subject.fit[0], mu)
         metrics["probe/pixels"] = reference.probe_on_pixels
-    plots.save(plots.latent_map(mu.numpy(), labels, folder.name), folder / "pictures" / "latent_map.png")
-    plots.save(plots.kl_bars(kl.numpy(), folder.name), folder / "pictures" / "kl_bars.png")
+    plot_style.save(latent_map(mu.numpy(), labels, folder.name), folder / "pictures" / "latent_map.png")
+    plot_style.save(figures.kl_bars(kl.numpy(), folder.name), folder / "pictures" / "kl_bars.png")
     return Findings(metrics, details={"kl_per_latent": kl.tolist()})
 
 

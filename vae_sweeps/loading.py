@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from vae_sweeps import checkpoint, objective
+from vae_sweeps import checkpoint, objective, store
 from vae_sweeps.building import build_vae, load_dataset
 from vae_sweeps.config import read_point
-from vae_sweeps.data.dataset import for_evaluation, to_model
+from vae_sweeps.data.dataset import Dataset, for_evaluation, to_model
+from vae_sweeps.metrics.elbo import images_at_once
+from vae_sweeps.metrics.fidelity import fit_mixture
 from vae_sweeps.noise import generator
 from vae_sweeps.schema import Point
 from vae_sweeps.training import DTYPES
 from vae_sweeps.vae import VAE
+
+_NUM_FIT_IMAGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,31 @@ class Model:
         """The likelihood's mean at `n` draws from the prior."""
         return self.decode(self._normals(n, seed))
 
+    def sample_mixture(self, n: int, num_components: int = 10, seed: int = 0) -> Float[Tensor, "n C H W"]:
+        """The likelihood's mean at `n` draws from a Gaussian mixture on the means of q(z|x) of the training images.
+
+        As evaluations fit it, to at most 10,000 images (Ghosh et al. 2020, sec. 4).
+        """
+        blocks = self.images("train")[:_NUM_FIT_IMAGES].split(images_at_once(self.image_shape))
+        mu = torch.cat([self.encode(x)[0] for x in blocks])
+        mixture = fit_mixture(mu.double().numpy(), num_components, seed)
+        return self.decode(torch.from_numpy(mixture.sample(n)[0]))
+
     def images(self, split: str) -> Float[Tensor, "N C H W"]:
         """The images of train, val or test as evaluations see them. Raises ValueError if the data cannot be had."""
+        dataset = self._dataset(split)
+        return to_model(dataset, for_evaluation(dataset, split), self.dtype)
+
+    def labels(self, split: str) -> Int[Tensor, " N"] | None:
+        """The classes of `images(split)`, None where the data have none. Raises ValueError like `images`."""
+        labels = self._dataset(split).labels
+        return None if labels is None else labels[split]
+
+    def _dataset(self, split: str) -> Dataset:
         dataset = load_dataset(self.point.data)
         if split not in dataset.images:
             raise ValueError(f"split={split}: must be one of {', '.join(dataset.images)}")
-        return to_model(dataset, for_evaluation(dataset, split), self.dtype)
+        return dataset
 
     def _normals(self, n: int, seed: int) -> Float[Tensor, "n L"]:
         return torch.randn(n, self.latent, generator=generator("model", seed), dtype=self.dtype)
@@ -88,15 +111,16 @@ def from_state(point: Point, state: Mapping[str, Any], image_shape: tuple[int, i
     return Model(point, vae.eval().requires_grad_(False), image_shape)
 
 
-def load(run: str | Path) -> Model:
-    """The model of a run folder, with the weights of its newest whole checkpoint.
+def load(run: str | Path, output_dir: str | Path = "outputs") -> Model:
+    """The model of a run's folder, or of a run's name in `output_dir`, with the weights of its newest whole checkpoint.
 
-    Raises ValueError if the folder is no run or has no checkpoint.
+    Raises ValueError if there is no such run or it has no checkpoint.
     """
-    folder = Path(run)
-    if not (folder / "config.yaml").exists():
+    folders = (Path(run), store.runs_folder(output_dir) / run)
+    folder = next((folder for folder in folders if (folder / store.CONFIG).exists()), None)
+    if folder is None:
         raise ValueError(f"run={run}: no run folder (it has no config.yaml); `vae-sweeps results` lists them")
-    point = read_point(folder / "config.yaml")
+    point = read_point(folder / store.CONFIG)
     checkpoints = checkpoint.available(folder)
     if not checkpoints:
         raise ValueError(f"run={run}: it has no checkpoint yet; launch it first")

@@ -1,4 +1,4 @@
-"""Pictures of one finished run and of one sweep, as PNG. Curves are drawn in `vae_sweeps.plots`."""
+"""Pictures of one finished run and of one sweep, as PNG. Curves are drawn in `vae_sweeps.figures`."""
 
 import io
 import math
@@ -111,10 +111,10 @@ def samples(model: Drawable, eps: Tensor, num_columns: int = 8) -> Image.Image:
 
 
 @torch.no_grad()
-def traversal(model: Drawable, dims: Sequence[int], num: int = 10, extent: float = 2.0) -> Image.Image:
-    """The decoder's means where z[dims[0]] (down) and z[dims[1]] (across) go from -extent to extent, others 0.
+def traversed(model: Drawable, dims: Sequence[int], num: int = 10, extent: float = 2.0) -> Tensor:
+    """Means [N,C,H,W] where z[dims[0]] (down) and z[dims[1]] (across) go from -extent to extent, others 0.
 
-    With one dim, or the same one twice, a single row of `num`.
+    With one dim, or the same one twice, N = `num`, else num * num, row by row.
     """
     down, across = dims[0], dims[-1]
     steps = torch.linspace(-extent, extent, num)
@@ -122,7 +122,12 @@ def traversal(model: Drawable, dims: Sequence[int], num: int = 10, extent: float
     if down != across:
         z[..., down] = steps[:, None]
     z[..., across] = steps
-    return grid(model.decode(z.flatten(0, 1)), num, model.pixel_range)
+    return model.decode(z.flatten(0, 1))
+
+
+def traversal(model: Drawable, dims: Sequence[int], num: int = 10, extent: float = 2.0) -> Image.Image:
+    """The images of `traversed`, `num` across."""
+    return grid(traversed(model, dims, num, extent), num, model.pixel_range)
 
 
 @torch.no_grad()

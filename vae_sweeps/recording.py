@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vae_sweeps import code, evaluation, loading, objective, pictures, plots, store
+from vae_sweeps import code, evaluation, figures, loading, objective, pictures, plot_style, store
 from vae_sweeps.building import num_params
 from vae_sweeps.checkpoint import Checkpoint
 from vae_sweeps.data.dataset import Dataset, for_evaluation, steps_per_epoch, to_model
@@ -47,8 +47,8 @@ def record(
             if result["status"] == "done":
                 with _dispensable(folder, set()):
                     _draw(model, dataset, folder / "pictures")
-                    curves = plots.learning_curves(store.read_rows(folder), title=folder.name)
-                    plots.save(curves, folder / "pictures" / "curves.png")
+                    curves = figures.learning_curves(store.read_rows(folder), title=folder.name)
+                    plot_style.save(curves, folder / "pictures" / "curves.png")
         if result["status"] == "diverged":
             log.warning("%s diverged at step %d", folder.name, outcome.step)
         store.write_result(folder, result)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -43,6 +45,18 @@ class ImportanceBound:
 def bits_per_dim(log_likelihood: float, num_pixels: int) -> float:
     """Nats per image as bits for each of its `num_pixels` numbers; of a density for the Gaussian likelihood."""
     return -log_likelihood / (num_pixels * math.log(2))
+
+
+def gaussian_log_px(squared_error: npt.ArrayLike, sigma: npt.ArrayLike, num_pixels: int) -> np.ndarray:
+    """The Gaussian likelihood's log p(x|z) in nats of a squared error that is summed over the pixels."""
+    variance = np.square(sigma)
+    return -np.asarray(squared_error) / (2 * variance) - num_pixels / 2 * np.log(2 * math.pi * variance)
+
+
+def gaussian_squared_error(log_px: npt.ArrayLike, sigma: npt.ArrayLike, num_pixels: int) -> np.ndarray:
+    """The squared error, summed over the pixels, that a Gaussian log p(x|z) in nats stands for."""
+    variance = np.square(sigma)
+    return -2 * variance * (np.asarray(log_px) + num_pixels / 2 * np.log(2 * math.pi * variance))
 
 
 def images_at_once(image_shape: Sequence[int], batch_size: int = IMAGES_PER_DRAW) -> int:

@@ -109,7 +109,7 @@ def test_moving_and_stretching_a_metric() -> None:
 
 
 def test_the_standard_error_is_the_spread_of_means() -> None:
-    """Over 400 groups of 4 draws from N(0, 1), se^2 has the mean 1/4 (to 4 %), the variance of their means 1/4 (to 7 %)."""
+    """Of 400 groups of 4 draws from N(0, 1), se^2 has the mean 1/4 (to 4 %), and their means the variance 1/4 (7 %)."""
     draws = np.random.default_rng(0).normal(size=(400, 4))
     one = table_of(point("beta=1", "seed=0", test_elbo=0.0))
     points = one.loc[one.index.repeat(draws.size)].assign(

@@ -17,12 +17,14 @@ LAYERS = [
     {"tracker"},
     {"building", "loading", "progress", "machine", "table", "cells", "composing"},
     {"seeds"},
+    {"columns"},
+    {"printing"},
     {"reference", "subject", "evaluation", "recording"},
     {"worker", "summary", "states", "planning"},
     {"jobs"},
     {"submission"},
     {"placing"},
-    {"errors", "launching", "evaluating", "cli"},
+    {"errors", "launching", "evaluating", "commands", "cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MAY_KNOW = {

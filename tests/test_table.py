@@ -14,7 +14,7 @@ import pytest
 import vae_sweeps
 from tests.conftest import make_point
 from tests.wandb_server import WandbServer
-from vae_sweeps import store, summary, table
+from vae_sweeps import printing, progress, store, table
 from vae_sweeps.config import to_container
 from vae_sweeps.tracker import view
 
@@ -284,7 +284,7 @@ def test_no_runs() -> None:
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_missing_numbers_are_printed_and_written(output_dir: Path, tmp_path: Path, ending: str, capsys) -> None:
     found = vae_sweeps.results(output_dir / "sweeps" / "grid")
-    summary.show(found, SWEPT)
+    printing.show(found, SWEPT, out=progress.console)
     path = tmp_path / f"table.{ending}"
     table.to_file(found, path)
     if ending == "csv":

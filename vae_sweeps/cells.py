@@ -28,9 +28,9 @@ def cell(name: str, value: Any, decimals: int | None = None) -> str:
     if (isinstance(value, float) and name in ("beta", "beta_nats", "latent")) or "." in name:
         return f"{value:g}" if isinstance(value, float) else str(value)
     if isinstance(value, float):
-        if value.is_integer() and name in _COUNTS:
-            return f"{value:.0f}"
-        return f"{value:,.{_DECIMALS.get(name, 2) if decimals is None else decimals}f}"
+        if decimals is None:
+            decimals = 0 if value.is_integer() and name in _COUNTS else _DECIMALS.get(name, 2)
+        return f"{value:,.{decimals}f}"
     return str(value)
 
 

@@ -55,7 +55,7 @@ def shown(frame: pd.DataFrame) -> list[str]:
 
 def the_same(frame: pd.DataFrame) -> list[str]:
     """The config columns that have one value for all rows."""
-    return [name for name in config_columns(frame) if not _varies(frame, name)]
+    return [name for name in config_columns(frame) if len(frame) and not _varies(frame, name)]
 
 
 def by_interest(frame: pd.DataFrame, swept: Sequence[str] = ()) -> list[str]:

@@ -75,8 +75,11 @@ def test_of_one_point_everything_is_shown() -> None:
     assert {"data", "arch", "step"} <= set(order)
 
 
-def test_beta_in_nats_is_shown_where_it_says_something() -> None:
+def test_beta_in_nats_and_sigma_are_shown_where_they_say_something() -> None:
     frame = table_of(*GRID)
-    assert "beta_nats" not in columns.by_interest(frame.assign(beta_nats=frame["beta"]))[:4]
+    assert "beta_nats" not in columns.by_interest(frame.assign(beta_nats=[*frame["beta"][:5], np.nan]))
     assert "beta_nats" in columns.by_interest(frame.assign(beta_nats=frame["beta"] / 784))[:5]
-    assert "beta_nats" not in columns.by_interest(frame.assign(beta_nats=np.nan))
+    gaussian = table_of(*(point("likelihood=gaussian", f"likelihood.sigma={s}") for s in (1, 0.5)))
+    assert "sigma" not in columns.by_interest(gaussian.assign(sigma=[1.0, 0.5]))
+    learned = table_of(*(point("likelihood=gaussian", f"likelihood.sigma={s}") for s in (1, "learned")))
+    assert "sigma" in columns.by_interest(learned.assign(sigma=[1.0, 0.31]))

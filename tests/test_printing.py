@@ -117,6 +117,11 @@ def test_digits_of_a_column(name: str, values: list, expected: list[str]) -> Non
     assert cells.cells(name, values) == expected
 
 
+def test_what_does_not_depend_on_the_seed_has_no_error() -> None:
+    assert cells.means("num_params", [1000.0, 1200.0], [0.0, 0.0]) == ["1,000", "1,200"]
+    assert cells.means("beta_nats", [0.01, 1.0], [0.0, 0.0]) == ["0.01", "1"]
+
+
 def test_a_mean_of_fewer_points_says_so() -> None:
     frame = seeds.over(
         table_of(*(point(f"seed={s}", test_elbo=-1.0 * s, test_iwae=None if s else -3.0) for s in range(3)))

@@ -57,6 +57,8 @@ def means(name: str, values: Iterable[float], errors: Iterable[float]) -> list[s
     decimals mean something."""
     values, errors = list(values), list(errors)
     known = sorted(se for se in errors if se > 0)
+    if not known and "/" not in name:
+        return cells(name, values)  # what the config decides, as the number of parameters
     middle = known[len(known) // 2] if known else 0.0
     decimals = min(_MOST_DECIMALS, max(0, 1 - math.floor(math.log10(middle)))) if middle else decimals_of(name, values)
     texts = [NOTHING if is_missing(v) else f"{v:,.{decimals}f}" for v in values]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from vae_sweeps.config import did_you_mean
@@ -11,7 +12,7 @@ from vae_sweeps.table import config_columns
 # What is asked first of a sweep, after the config's columns; a name stands also for all behind it, as fid for fid/...
 _ASKED = ["test/elbo", "test/iwae", "test/log_px", "test/kl", "beta_nats", "sigma", "fid", "test/active_units"]
 _ASKED += ["probe/accuracy", "test/psnr", "kid", "test", "probe", "neighbour", "time_s", "val", "train"]
-_ALWAYS_AS = {"beta_nats": "beta", "sigma": "likelihood.sigma"}  # says nothing new where it is the same
+_MOSTLY_AS = {"beta_nats": "beta", "sigma": "likelihood.sigma"}  # says nothing new where it is the same
 
 
 def chosen(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -72,8 +73,8 @@ def by_interest(frame: pd.DataFrame, swept: Sequence[str] = ()) -> list[str]:
     if "status" in frame and set(frame["status"]) != {"done"}:
         ends.append("status")
     leading = [name for name in (*swept, "beta", "latent") if name in config]
+    varying = [name for name in varying if not _repeats(frame, name)]
     asked = [name for first in _ASKED for name in varying if name == first or name.startswith(f"{first}/")]
-    asked = [name for name in asked if not _repeats(frame, name)]
     order = [*leading, *ends, *asked[:2], *config, *asked, *varying]
     return [name for name in dict.fromkeys(order) if name in shown(frame)]
 
@@ -83,5 +84,7 @@ def _varies(frame: pd.DataFrame, name: str) -> bool:
 
 
 def _repeats(frame: pd.DataFrame, name: str) -> bool:
-    source = _ALWAYS_AS.get(name)
-    return source in frame and frame[name].astype(object).equals(frame[source].astype(object))
+    if (source := _MOSTLY_AS.get(name)) not in frame:
+        return False
+    both = frame.loc[frame[name].notna(), [name, source]].apply(pd.to_numeric, errors="coerce")
+    return np.allclose(both[name], both[source])

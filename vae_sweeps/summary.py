@@ -37,7 +37,8 @@ def tell(folders: Sequence[Path], swept: Sequence[str], sweep_folder: Path | Non
     if sweep_folder is None:
         log.info("run: %s", folders[0] if len(folders) == 1 else f"{runs} ({len(folders)} runs)")
         return
-    log.info("table and mosaic: %s", ", ".join(map(str, write(sweep_folder))))
+    mosaic_of = "" if means is None else " of the lowest seed"
+    log.info("table and mosaic%s: %s", mosaic_of, ", ".join(map(str, write(sweep_folder))))
     log.info("pictures of each point: %s", runs / "<run>" / "pictures")
 
 

@@ -30,15 +30,15 @@ def tell(folders: Sequence[Path], swept: Sequence[str], sweep_folder: Path | Non
         printing.show(frame, swept, out=console)
     else:
         printing.show(means, swept, out=console, over=["seed"])
-        log.info("each point for itself: vae-sweeps results %s", sweep_folder or folders[0].parent.parent)
+        where = sweep_folder or folders[0].parent.parent
+        log.info("each point for itself: vae-sweeps results %s (a mosaic is of the lowest seed)", where)
     for reason, runs in table.reasons(folders).items():
         log.info("missing of %s: %s", runs[0] if len(runs) == 1 else f"{len(runs)} points", reason)
     runs = folders[0].parent
     if sweep_folder is None:
         log.info("run: %s", folders[0] if len(folders) == 1 else f"{runs} ({len(folders)} runs)")
         return
-    mosaic_of = "" if means is None else " of the lowest seed"
-    log.info("table and mosaic%s: %s", mosaic_of, ", ".join(map(str, write(sweep_folder))))
+    log.info("table and mosaic: %s", ", ".join(map(str, write(sweep_folder))))
     log.info("pictures of each point: %s", runs / "<run>" / "pictures")
 
 

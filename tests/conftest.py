@@ -16,8 +16,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from vae_sweeps import launching
-from vae_sweeps.cli import app
+from vae_sweeps import cli, launching
 from vae_sweeps.composing import compose_point
 from vae_sweeps.data.dataset import Dataset, fingerprint
 from vae_sweeps.schema import Point
@@ -171,6 +170,6 @@ def ended_command(capsys: pytest.CaptureFixture[str], *arguments: object) -> End
     """`vae-sweeps ...` in this process."""
     logging.getLogger("vae_sweeps").handlers.clear()  # they write to what was stdout when they were made
     with pytest.raises(SystemExit) as ended:
-        app([str(argument) for argument in arguments])
+        cli.main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
     return Ended(int(ended.value.code or 0), out, err)

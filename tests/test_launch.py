@@ -56,6 +56,24 @@ def test_a_grid_ends_in_table_and_pictures(swept) -> None:
         assert not (folder / "claim.json").exists()
 
 
+@pytest.mark.slow
+def test_several_seeds_end_in_their_means(tmp_path) -> None:
+    finished = launch("-m", "beta=0,1", "seed=0,1,2", *SMALL, f"output_dir={tmp_path}")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    (sweep,) = store.sweeps_folder(tmp_path).iterdir()
+    table = vae_sweeps.results(sweep)
+    lines = finished.stdout.splitlines()
+    first = lines.index("2 rows, mean ± standard error over seed; data=mnist5k arch=mlp likelihood=bernoulli latent=10")
+    rule = next(k for k in range(first, len(lines)) if lines[k].startswith("──"))
+    for line, beta in zip(lines[rule + 1 : rule + 3], (0, 1), strict=True):
+        elbo = table.loc[table["beta"] == beta, "test/elbo"].to_numpy()
+        name, n, mean, _, se = line.split()[:5]
+        assert (name, n) == (str(beta), "3")
+        assert abs(float(mean) - elbo.mean()) <= 10.0 ** -len(mean.partition(".")[2])
+        assert abs(float(se) - elbo.std(ddof=1) / 3**0.5) <= 10.0 ** -len(se.partition(".")[2])
+    assert f"each point for itself: vae-sweeps results {sweep} (a mosaic is of the lowest seed)" in lines
+
+
 def test_the_same_command_again_trains_nothing(swept) -> None:
     output_dir, _ = swept
     before = rows_by_run(output_dir)

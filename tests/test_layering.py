@@ -15,14 +15,16 @@ LAYERS = [
     {"metrics"},
     {"training", "rows", "pictures", "figures", "latent_map", "plot_style"},
     {"tracker"},
-    {"building", "loading", "progress", "machine", "table", "composing"},
+    {"building", "loading", "progress", "machine", "table", "cells", "composing"},
     {"seeds"},
+    {"columns"},
+    {"printing"},
     {"reference", "subject", "evaluation", "recording"},
     {"worker", "summary", "states", "planning", "marks", "plots", "analysis"},
     {"jobs"},
     {"submission"},
     {"placing"},
-    {"errors", "launching", "evaluating", "cli"},
+    {"errors", "launching", "evaluating", "commands", "cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MAY_KNOW = {

@@ -1,6 +1,6 @@
 """Several points as one row: by hand, and what must hold whatever the numbers are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,14 @@ from vae_sweeps import seeds, table
 from vae_sweeps.config import to_container
 
 
-def point(*overrides: str, status: str = "done", **metrics: float | bool | None) -> table.Record:
-    """A point with these metrics (`test_elbo` is test/elbo); each has a run id of its own."""
-    named = {name.replace("_", "/", 1): value for name, value in metrics.items()}
+def point(
+    *overrides: str, status: str = "done", metrics: Mapping[str, float] | None = None, **more: float | bool | None
+) -> table.Record:
+    """A point with these metrics (`test_elbo` is test/elbo); its run is named by all that is given here."""
+    named = {name.replace("_", "/", 1): value for name, value in {**(metrics or {}), **more}.items()}
     content = to_container(make_point("data=mnist5k", *overrides))
     about = {"status": status, "step": 7, "num_params": 1000, "metrics": named}
-    name = "-".join(["run", *overrides, status, *map(str, metrics.values())])
+    name = "-".join(["run", *overrides, status, *map(str, named.values())])
     result = about if status in ("done", "diverged") else None
     return table.Record(name, table._flat(content), status, result)
 

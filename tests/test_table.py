@@ -14,7 +14,7 @@ import pytest
 import vae_sweeps
 from tests.conftest import make_point
 from tests.wandb_server import WandbServer
-from vae_sweeps import store, summary, table
+from vae_sweeps import printing, progress, store, table
 from vae_sweeps.config import to_container
 from vae_sweeps.tracker import view
 
@@ -272,6 +272,27 @@ def test_equal_numbers_do_not_vary() -> None:
     assert "likelihood.sigma" not in found
 
 
+def test_keys_that_only_some_points_have_are_columns_where_they_vary() -> None:
+    points = ["arch=conv arch.kernel=3", "arch=conv arch.kernel=4", "arch=mlp", "arch=mlp"]
+    records = [
+        table.Record(f"run-{k}", table._flat(to_container(make_point("data=mnist5k", *words.split()))), "pending", None)
+        for k, words in enumerate(points)
+    ]
+    found = table.table_of(records)
+    assert found["arch.kernel"].to_list() == [3, 4, pd.NA, pd.NA]
+    assert str(found["arch.kernel"].dtype) == "Int64"
+    assert not {"arch.hidden", "arch.channels", "arch._target_"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("targets", "column"),
+    [(("one.mlp", "one.conv"), False), (("one.mlp", "other.mlp"), True)],
+)
+def test_targets_are_columns_where_their_names_do_not_tell_them_apart(targets: tuple[str, str], column: bool) -> None:
+    found = table.table_of([record({"arch._target_": target}) for target in targets])
+    assert ("arch._target_" in found) == column
+
+
 def test_groups_within_groups_are_columns() -> None:
     found = table._flat({"seed": 1, "arch": {"a": {"b": 1, "c": {}}}, "data": {"root": "/"}, "beta_nats": 3})
     assert found == {"seed": 1, "arch.a.b": 1, "arch.a.c": {}}
@@ -284,7 +305,7 @@ def test_no_runs() -> None:
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_missing_numbers_are_printed_and_written(output_dir: Path, tmp_path: Path, ending: str, capsys) -> None:
     found = vae_sweeps.results(output_dir / "sweeps" / "grid")
-    summary.show(found, SWEPT)
+    printing.show(found, SWEPT, out=progress.console)
     path = tmp_path / f"table.{ending}"
     table.to_file(found, path)
     if ending == "csv":

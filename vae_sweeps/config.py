@@ -1,6 +1,7 @@
 """Between a composed config and a `Point`: every value is checked, and a mistake is one line."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, asdict, fields, is_dataclass
@@ -179,12 +180,15 @@ def describe(full_key: str) -> str | None:
 def did_you_mean(name: str, known: list[str]) -> str:
     """`name`'s nearest neighbours among `known` and the whole list, for the end of an error line."""
     public = sorted({k for k in known if not k.rpartition(".")[2].startswith("_")})
-    own = name.rpartition(".")[2]
+
+    def own(full: str) -> str:
+        return re.split(r"[./]", full)[-1]
 
     def closeness_to(known_own: str) -> float:
-        return 1.0 if known_own.startswith(own) else difflib.SequenceMatcher(None, own, known_own).ratio()
+        is_start = known_own.startswith(own(name))
+        return 1.0 if is_start else difflib.SequenceMatcher(None, own(name), known_own).ratio()
 
-    closeness = {k: closeness_to(k.rpartition(".")[2]) for k in public}
+    closeness = {k: closeness_to(own(k)) for k in public}
     best = max(0.6, *closeness.values()) if closeness else 1.0
     near = " or ".join(k for k in public if closeness[k] == best)
     return (f"did you mean {near}? " if near else "") + f"known: {', '.join(public) or 'none'}"

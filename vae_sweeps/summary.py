@@ -4,25 +4,16 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from vae_sweeps import loading, pictures, table
+from vae_sweeps import loading, pictures, printing, seeds, table
 from vae_sweeps.noise import generator
 from vae_sweeps.progress import console
 
 log = logging.getLogger(__name__)
-
-# What a narrow terminal shows first; the rest follows where there is room.
-_FIRST = ["status", "test/elbo", "test/iwae", "test/log_px", "test/kl", "test/active_units", "fid", "time_s"]
-_DIGITS = {"test/bits_per_dim": 4, "time_s": 1, "images_per_s": 0, "sigma": 4}
-_DIGITS |= {"probe/accuracy": 4, "probe/pixels": 4, "test/ssim": 4, "neighbour/ratio": 3}
-_NEVER = {"run"}
 
 
 def value(result: Mapping[str, Any] | None) -> float:
@@ -33,8 +24,14 @@ def value(result: Mapping[str, Any] | None) -> float:
 
 
 def tell(folders: Sequence[Path], swept: Sequence[str], sweep_folder: Path | None) -> None:
-    """Print the table of `folders`; for a sweep, also write its table and mosaic."""
-    show(table.make_table(folders, swept), swept)
+    """Print the table of `folders`, of several seeds their means; for a sweep, also write its table and mosaic."""
+    frame = table.make_table(folders, swept)
+    if (means := _over_seeds(frame)) is None:
+        printing.show(frame, swept, out=console)
+    else:
+        printing.show(means, swept, out=console, over=["seed"])
+        where = sweep_folder or folders[0].parent.parent
+        log.info("each point for itself: vae-sweeps results %s (a mosaic is of the lowest seed)", where)
     for reason, runs in table.reasons(folders).items():
         log.info("missing of %s: %s", runs[0] if len(runs) == 1 else f"{len(runs)} points", reason)
     runs = folders[0].parent
@@ -43,6 +40,18 @@ def tell(folders: Sequence[Path], swept: Sequence[str], sweep_folder: Path | Non
         return
     log.info("table and mosaic: %s", ", ".join(map(str, write(sweep_folder))))
     log.info("pictures of each point: %s", runs / "<run>" / "pictures")
+
+
+def _over_seeds(frame: pd.DataFrame) -> pd.DataFrame | None:
+    """Means over the seeds, if several points differ in them alone."""
+    if len(set(frame["seed"])) < 2:
+        return None
+    try:
+        means = seeds.over(frame)
+    except ValueError as error:  # points of two data sets of one name
+        log.info("no means over seeds: %s", error)
+        return None
+    return means if len(means) < len(frame) else None
 
 
 def write(sweep_folder: Path) -> list[Path]:
@@ -54,46 +63,6 @@ def write(sweep_folder: Path) -> list[Path]:
         return [sweep_folder / "results.parquet"]
     pictures.save(picture, sweep_folder / "mosaic.png")
     return [sweep_folder / "results.parquet", sweep_folder / "mosaic.png"]
-
-
-def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console) -> None:
-    """Print the table: as many columns as the terminal has room for, the most asked-for ones first."""
-    names = [name for name in map(str, frame.columns) if name not in _NEVER and frame[name].notna().to_numpy().any()]
-    same = {name for name in ("seed", "data", "arch", "likelihood") if len(set(frame[name])) < 2}
-    names = [name for name in names if name not in same]
-    config = [name for name in names if name in ("beta", "latent", *swept)]
-    first = [name for asked in _FIRST for name in names if name == asked or name.startswith(f"{asked}/")]
-    order = list(dict.fromkeys([*config, *first, *names]))
-    cells = {name: [_cell(name, v) for v in frame[name]] for name in order}
-    widths = {name: max(map(len, [*name.split("/"), *cells[name]]), default=0) for name in order}
-    room, kept = out.width if out.is_terminal else sum(widths.values()) + 2 * len(widths), []
-    for name in order:
-        if widths[name] + 2 <= room:
-            kept.append(name)
-            room -= widths[name] + 2
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in kept:
-        side: Literal["left", "right"] = "left" if any(isinstance(v, str) for v in frame[name]) else "right"
-        shown.add_column(name.replace("/", "\n"), justify=side, no_wrap=True, vertical="bottom")
-    for row in zip(*(cells[name] for name in kept), strict=True):
-        shown.add_row(*row)
-    out.print(shown)
-    hidden = len(order) - len(kept)
-    more = f" {hidden} more columns: widen the terminal, or --csv FILE." if hidden else ""
-    out.print(f"[dim]elbo, log_px and kl: nats per image, averaged over the split, the ELBO at beta = 1.{more}[/dim]")
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if (isinstance(value, float) and name in ("beta", "beta_nats", "latent")) or "." in name:
-        return f"{value:g}" if isinstance(value, float) else str(value)
-    if isinstance(value, float):
-        is_count = value.is_integer() and name in ("num_params", "test/active_units", "step")
-        return f"{value:.0f}" if is_count else f"{value:,.{_DIGITS.get(name, 2)}f}"
-    return str(value)
 
 
 def mosaic(folders: Sequence[Path], swept: Sequence[str]) -> Any:
@@ -108,9 +77,9 @@ def mosaic(folders: Sequence[Path], swept: Sequence[str]) -> Any:
     latents = sorted(set(frame["latent"]))
     cells: dict[tuple[int, int], Any] = {}
     for row, latent, run, status in zip(rows, frame["latent"], frame["run"], frame["status"], strict=True):
-        cell = row_order.index(row), latents.index(latent)
-        if cell not in cells:
-            cells[cell] = _samples(runs[run]) if status == "done" else str(status)
+        place = row_order.index(row), latents.index(latent)
+        if place not in cells:
+            cells[place] = _samples(runs[run]) if status == "done" else str(status)
     labels = [" ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in row) for row in row_order]
     return pictures.mosaic(
         cells, labels, [str(n) for n in latents], row_name=" ".join([*others, "beta"]), column_name="latent"

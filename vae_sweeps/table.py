@@ -104,7 +104,7 @@ def table_of(records: Sequence[Record], swept: Sequence[str] = ()) -> pd.DataFra
     known = {key for record in records for key in record.config}  # an architecture's own keys are not in all of them
     values = {key: {_in_words(record.config[key]) for record in records if key in record.config} for key in known}
     varying = sorted(key for key in known if len(values[key]) > 1)
-    varying = [key for key in varying if not key.endswith("._target_")]  # the columns data, arch, likelihood say it
+    varying = [key for key in varying if not _is_named(key, values[key])]
     keys = dict.fromkeys(["beta", "latent", *swept, *varying])
     config = [key for key in keys if key in known and key not in _LEADING]
     ambiguous = _ambiguous_features(record.result for record in records)
@@ -115,6 +115,12 @@ def table_of(records: Sequence[Record], swept: Sequence[str] = ()) -> pd.DataFra
         make = _config_column if name in config or name == "seed" else _column
         columns[name] = make(name, [row.get(name) for row in rows])
     return pd.DataFrame(columns)
+
+
+def _is_named(key: str, targets: set[str]) -> bool:
+    """Whether the columns data, arch and likelihood tell these targets apart."""
+    names = {short_name(target) for target in targets}
+    return key in ("data._target_", "arch._target_", "likelihood._target_") and len(names) == len(targets)
 
 
 def config_columns(table: pd.DataFrame) -> list[str]:

@@ -51,6 +51,17 @@ def test_curves_stop_where_values_are_not_finite(tmp_path: Path) -> None:
     assert elbo.get_xlim()[1] > 21
 
 
+def test_on_logarithmic_axes_all_rows_are_seen() -> None:
+    rows = [{"step": 2**i, "train/elbo": -600.0 / 2**i, "train/log_px": 5.0 - i} for i in range(11)]
+    elbo, error, kl = figures.learning_curves(rows, "powers of two", is_log=True).axes
+    assert np.asarray(elbo.lines[0].get_ydata()).tolist() == [600.0 / 2**i for i in range(11)]
+    assert (elbo.get_xscale(), elbo.get_yscale()) == ("log", "log")
+    assert elbo.get_ylim()[1] > 600
+    assert elbo.get_xlim()[0] < 1 < 1024 < elbo.get_xlim()[1]
+    assert error.get_yscale() == "linear"  # a density above 1: -log p(x|z) is negative
+    assert not kl.lines
+
+
 @pytest.mark.parametrize("rows", [[], rows_of_a_run(1), [{"step": 0, "val/elbo": 0.0}], [{"step": 3, "val/kl": None}]])
 def test_curves_of_next_to_nothing_can_be_drawn(tmp_path: Path, rows: list[dict[str, float]]) -> None:
     figure = figures.learning_curves(rows, "one row")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from vae_sweeps.plot_style import BLUE, COLOURS, INK, VERMILION, new_figure, say, style
 
@@ -22,11 +22,12 @@ _FEW_BARS = 6
 _MANY_BARS = 20  # more labels would touch
 
 
-def learning_curves(rows: pd.DataFrame | Sequence[Mapping[str, Any]], title: str) -> Figure:
+def learning_curves(rows: pd.DataFrame | Sequence[Mapping[str, Any]], title: str, *, is_log: bool = False) -> Figure:
     """ELBO, and its terms -log p(x|z) and KL, by step, in nats per image; 900 px wide.
 
     `rows` are those of metrics.jsonl: `step` and some of {train,val}/{elbo,log_px,kl}. What is missing or not
-    finite is left out. The y-limits are those of the curves after the first tenth of the steps.
+    finite is left out. The y-limits are those of the curves after the first tenth of the steps. With `is_log`, for
+    rows at powers of two, it is -ELBO, axes are logarithmic where values are above 0, and limits are those of all rows.
     """
     frame = pd.DataFrame(rows)
     figure = new_figure(9.0, 4.2, title)
@@ -35,7 +36,10 @@ def learning_curves(rows: pd.DataFrame | Sequence[Mapping[str, Any]], title: str
     error = figure.add_subplot(places[0, 1], sharex=elbo)
     kl = figure.add_subplot(places[1, 1], sharex=elbo)
 
-    _draw(elbo, _curves(frame, "elbo"), "ELBO (nats per image)")
+    if is_log:
+        _draw(elbo, _curves(frame, "elbo", sign=-1.0), "−ELBO (nats per image)")
+    else:
+        _draw(elbo, _curves(frame, "elbo"), "ELBO (nats per image)")
     _draw(error, _curves(frame, "log_px", sign=-1.0), "−log p(x|z) (nats per image)")
     _draw(kl, _curves(frame, "kl"), "KL (nats per image)", may_be_log=True)
     error.tick_params(labelbottom=False)
@@ -46,9 +50,25 @@ def learning_curves(rows: pd.DataFrame | Sequence[Mapping[str, Any]], title: str
     elbo.set_xlim(0, max(1.02 * last_step, 1))
     elbo.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     elbo.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if is_log:
+        _set_log(figure.axes)
     if elbo.lines:
         elbo.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0)
     return figure
+
+
+def _set_log(all_axes: Sequence[Axes]) -> None:
+    """Two logarithmic axes with all values inside, wherever these are above 0."""
+    for axes in all_axes:
+        values = np.concatenate([np.asarray(line.get_data()) for line in axes.lines] or [np.zeros((2, 0))], axis=1)
+        if values.size and values.min() > 0:
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log")
+            axes.autoscale()
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.4g}"))
+            axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _curves(frame: pd.DataFrame, name: str, sign: float = 1.0) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -47,7 +47,8 @@ def record(
             if result["status"] == "done":
                 with _dispensable(folder, set()):
                     _draw(model, dataset, folder / "pictures")
-                    curves = figures.learning_curves(store.read_rows(folder), title=folder.name)
+                    is_log = point.log_steps == "powers_of_two"
+                    curves = figures.learning_curves(store.read_rows(folder), title=folder.name, is_log=is_log)
                     plot_style.save(curves, folder / "pictures" / "curves.png")
         if result["status"] == "diverged":
             log.warning("%s diverged at step %d", folder.name, outcome.step)

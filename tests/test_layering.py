@@ -15,7 +15,7 @@ LAYERS = [
     {"metrics"},
     {"training", "rows", "pictures", "plots"},
     {"tracker"},
-    {"building", "loading", "progress", "machine", "table", "composing"},
+    {"building", "loading", "progress", "machine", "table", "cells", "composing"},
     {"reference", "subject", "evaluation", "recording"},
     {"worker", "summary", "states", "planning"},
     {"jobs"},

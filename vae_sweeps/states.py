@@ -37,9 +37,12 @@ def find(where: str, output_dir: str | Path) -> Path:
     return folder
 
 
-def of_sweeps(sweep_folders: Sequence[Path]) -> list[list[PointState]]:
-    """The states of each sweep's points; asks squeue once and sacct once, if any point has not ended."""
-    tasks = [slurm.tasks_of_runs(folder) for folder in sweep_folders]
+def of_sweeps(sweep_folders: Sequence[Path], *, may_ask_slurm: bool = True) -> list[list[PointState]]:
+    """The states of each sweep's points; asks squeue once and sacct once, if any point has not ended.
+
+    Unless it `may_ask_slurm`, they are what the folders alone say. Raises ValueError where squeue does not answer.
+    """
+    tasks = [slurm.tasks_of_runs(folder) if may_ask_slurm else {} for folder in sweep_folders]
     runs = [store.runs_of_sweep(folder) for folder in sweep_folders]
     open_tasks = {
         own[run.name]

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from vae_sweeps import loading, pictures, table
+from vae_sweeps.cells import cell
 from vae_sweeps.noise import generator
 from vae_sweeps.progress import console
 
@@ -20,8 +20,6 @@ log = logging.getLogger(__name__)
 
 # What a narrow terminal shows first; the rest follows where there is room.
 _FIRST = ["status", "test/elbo", "test/iwae", "test/log_px", "test/kl", "test/active_units", "fid", "time_s"]
-_DIGITS = {"test/bits_per_dim": 4, "time_s": 1, "images_per_s": 0, "sigma": 4}
-_DIGITS |= {"probe/accuracy": 4, "probe/pixels": 4, "test/ssim": 4, "neighbour/ratio": 3}
 _NEVER = {"run"}
 
 
@@ -64,7 +62,7 @@ def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console)
     config = [name for name in names if name in ("beta", "latent", *swept)]
     first = [name for asked in _FIRST for name in names if name == asked or name.startswith(f"{asked}/")]
     order = list(dict.fromkeys([*config, *first, *names]))
-    cells = {name: [_cell(name, v) for v in frame[name]] for name in order}
+    cells = {name: [cell(name, v) for v in frame[name]] for name in order}
     widths = {name: max(map(len, [*name.split("/"), *cells[name]]), default=0) for name in order}
     room, kept = out.width if out.is_terminal else sum(widths.values()) + 2 * len(widths), []
     for name in order:
@@ -83,19 +81,6 @@ def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console)
     out.print(f"[dim]elbo, log_px and kl: nats per image, averaged over the split, the ELBO at beta = 1.{more}[/dim]")
 
 
-def _cell(name: str, value: Any) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if (isinstance(value, float) and name in ("beta", "beta_nats", "latent")) or "." in name:
-        return f"{value:g}" if isinstance(value, float) else str(value)
-    if isinstance(value, float):
-        is_count = value.is_integer() and name in ("num_params", "test/active_units", "step")
-        return f"{value:.0f}" if is_count else f"{value:,.{_DIGITS.get(name, 2)}f}"
-    return str(value)
-
-
 def mosaic(folders: Sequence[Path], swept: Sequence[str]) -> Any:
     """Samples of every point, of the lowest seed; beta, behind what else was swept, down and latent across."""
     frame = table.make_table(folders, swept).sort_values("seed", kind="stable")
@@ -108,9 +93,9 @@ def mosaic(folders: Sequence[Path], swept: Sequence[str]) -> Any:
     latents = sorted(set(frame["latent"]))
     cells: dict[tuple[int, int], Any] = {}
     for row, latent, run, status in zip(rows, frame["latent"], frame["run"], frame["status"], strict=True):
-        cell = row_order.index(row), latents.index(latent)
-        if cell not in cells:
-            cells[cell] = _samples(runs[run]) if status == "done" else str(status)
+        place = row_order.index(row), latents.index(latent)
+        if place not in cells:
+            cells[place] = _samples(runs[run]) if status == "done" else str(status)
     labels = [" ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in row) for row in row_order]
     return pictures.mosaic(
         cells, labels, [str(n) for n in latents], row_name=" ".join([*others, "beta"]), column_name="latent"

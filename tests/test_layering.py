@@ -16,6 +16,7 @@ LAYERS = [
     {"training", "rows", "pictures", "plots"},
     {"tracker"},
     {"building", "loading", "progress", "machine", "table", "cells", "composing"},
+    {"seeds"},
     {"reference", "subject", "evaluation", "recording"},
     {"worker", "summary", "states", "planning"},
     {"jobs"},

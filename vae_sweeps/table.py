@@ -28,6 +28,8 @@ _COST = ["step", "time_s", "images_per_s", "git_commit"]
 # Every other metric, and every other cost but the commit, is a float64, also where it is missing.
 _DTYPES = {"step": "Int64", "num_params": "Int64", "test/collapsed": "boolean"}
 _TEXTS = {"run", "run_id", "status", "data", "arch", "likelihood", "git_commit"}
+# No config columns: these, those with a / in their names, and the counts of seeds.over.
+_OF_THE_RUN = {"run", "run_id", "status", *_TRAILING, *_COST, "n", "num_missing"}
 
 
 class Results:
@@ -99,11 +101,12 @@ def read_record(folder: Path) -> Record:
 def table_of(records: Sequence[Record], swept: Sequence[str] = ()) -> pd.DataFrame:
     """The table of `records`, in their order; each column's dtype depends on the schema or its values, not on what is
     missing, nor on whether a whole number was written as 1 or as 1.0."""
-    shared = set.intersection(*(set(record.config) for record in records)) if records else set()
-    varying = sorted(key for key in shared if len({_in_words(record.config[key]) for record in records}) > 1)
+    known = {key for record in records for key in record.config}  # an architecture's own keys are not in all of them
+    values = {key: {_in_words(record.config[key]) for record in records if key in record.config} for key in known}
+    varying = sorted(key for key in known if len(values[key]) > 1)
     varying = [key for key in varying if not key.endswith("._target_")]  # the columns data, arch, likelihood say it
     keys = dict.fromkeys(["beta", "latent", *swept, *varying])
-    config = [key for key in keys if key in shared and key not in _LEADING]
+    config = [key for key in keys if key in known and key not in _LEADING]
     ambiguous = _ambiguous_features(record.result for record in records)
     rows = [_row(record, config, ambiguous) for record in records]
     scores = _in_order({column for row in rows for column in row if column.split("/")[0] in _SCORES})
@@ -112,6 +115,11 @@ def table_of(records: Sequence[Record], swept: Sequence[str] = ()) -> pd.DataFra
         make = _config_column if name in config or name == "seed" else _column
         columns[name] = make(name, [row.get(name) for row in rows])
     return pd.DataFrame(columns)
+
+
+def config_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that say what the points are; the others say which run it is, how it ended and what came out."""
+    return [name for name in map(str, table.columns) if name not in _OF_THE_RUN and "/" not in name]
 
 
 def _column(name: str, values: Sequence[Any]) -> pd.Series:
@@ -127,7 +135,7 @@ def _config_column(key: str, values: Sequence[Any]) -> pd.Series:
     """A column of the config: by its schema; of a key that has none, or may be a number or a word, by its values."""
     dtype, present = _dtypes().get(key), [v for v in values if v is not None]
     if dtype in ("int64", "Int64") and all(isinstance(v, int) and abs(v) < 2**63 for v in present):
-        return pd.Series(values, dtype=dtype)
+        return pd.Series(values, dtype=dtype if len(present) == len(values) else "Int64")
     if all(map(_is_number, present)) and (present or dtype is not None):
         return pd.Series([None if v is None else float(v) for v in values], dtype="float64")
     if present and all(isinstance(v, bool) for v in present):
@@ -189,7 +197,7 @@ def _row(record: Record, columns: Sequence[str], ambiguous: set[str]) -> dict[st
         "status": record.status,
         "seed": config["seed"],
         **{group: short_name(str(config[f"{group}._target_"])) for group in ("data", "arch", "likelihood")},
-        **{key: _in_words(config[key]) if isinstance(config[key], list | dict) else config[key] for key in columns},
+        **{key: _in_words(v) if isinstance(v := config.get(key), list | dict) else v for key in columns},
     }
     if result is not None:
         row |= {key: result.get(key) for key in ("beta_nats", "sigma", "num_params", *_COST)}

@@ -18,7 +18,7 @@ LAYERS = [
     {"building", "loading", "progress", "machine", "table", "cells", "composing"},
     {"seeds"},
     {"reference", "subject", "evaluation", "recording"},
-    {"worker", "summary", "states", "planning"},
+    {"worker", "summary", "states", "planning", "report"},
     {"jobs"},
     {"submission"},
     {"placing"},

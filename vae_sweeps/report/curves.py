@@ -1,0 +1,176 @@
+"""Curves: of points that differ in their seed alone as mean and band, and of one point."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vae_sweeps.cells import cell
+from vae_sweeps.report import drawing
+from vae_sweeps.report.contents import Contents, Run, label
+from vae_sweeps.report.drawing import Figure, View, literal
+
+_METRICS = [f"{split}/{name}" for name in ("elbo", "log_px", "kl") for split in ("val", "train")]
+_NUM_PLACES, _FEWEST, _MOST = 12_000, 20, 200  # of all curves of one metric; of one curve
+_START = 0.1  # the part of the steps that does not decide the y-limits
+# Of one point: two splits in three panels, the ELBO beside its two terms.
+_SPLITS = {"train": drawing.COLOUR_OF_ONE, "val": "#e8743b"}
+_PANELS = {"elbo": "", "log_px": "2", "kl": "3"}
+_USED_NATS = 0.01
+
+
+def learning_curves(contents: Contents) -> Figure | None:
+    """A view for each metric of each split; None before there is any row."""
+    groups = {
+        first: frames
+        for first, members in contents.groups.items()
+        if (frames := [pd.DataFrame(rows) for run in members if (rows := contents.runs[run].rows)])
+    }
+    configs = {row["run"]: row for row in contents.means.to_dict("records")}
+    key = drawing.colour_key(contents.group_keys)
+    colours = drawing.colours(drawing.choices(key, contents.means[key])) if key else {}
+    num_kept = max(_FEWEST, min(_MOST, _NUM_PLACES // max(len(groups), 1)))
+    views = []
+    for metric in _METRICS:
+        data, limits = [], []
+        for run, frames in groups.items():
+            curve = _mean_and_se(frames, metric)
+            if curve.empty:
+                continue
+            row = configs[run]
+            colour = colours[cell(key, row[key])] if key else drawing.COLOUR_OF_ONE
+            name = label(row, contents.group_keys or ["beta", "latent"])
+            several = f" ({len(frames)} seeds)" if len(frames) > 1 else ""
+            limits.append(_settled(curve))
+            data += _line_and_band(_thinned(curve, num_kept), literal(name + several), colour, run)
+        if data:
+            is_listed = len(limits) <= drawing.MAX_NAMED
+            for trace in data:
+                trace["showlegend"] = is_listed and trace["mode"] != "none"
+            views.append(View(metric, data, _layout(metric, pd.concat(limits))))
+    if not views:
+        return None
+    caption = "The y-axis is that of the curves after the first tenth of the steps; double-click for all."
+    if "seed" in contents.keys:
+        caption += " Of several seeds: their mean, and a band of one standard error on each side."
+    return Figure("curves", "Learning curves", caption, views, 480)
+
+
+def _mean_and_se(frames: Sequence[pd.DataFrame], metric: str) -> pd.DataFrame:
+    """Columns mean and se by step, of the runs that have a value there."""
+    values = [frame.set_index("step")[metric].astype("float64").dropna() for frame in frames if metric in frame]
+    if not values:
+        return pd.DataFrame({"mean": [], "se": []})
+    by_step = pd.concat(values).groupby(level=0)
+    return pd.DataFrame({"mean": by_step.mean(), "se": by_step.sem(ddof=1) if len(values) > 1 else np.nan})
+
+
+def _settled(curve: pd.DataFrame) -> pd.DataFrame:
+    return curve[curve.index >= _START * curve.index[-1]]
+
+
+def _thinned(curve: pd.DataFrame, num: int) -> pd.DataFrame:
+    """At most `num` rows, evenly, the last among them."""
+    if len(curve) <= num:
+        return curve
+    return curve.iloc[np.unique(np.linspace(0, len(curve) - 1, num).round().astype(int))]
+
+
+def _line_and_band(curve: pd.DataFrame, name: str, colour: str, run: str) -> list[dict[str, Any]]:
+    steps = curve.index.tolist()
+    line = {
+        "type": "scatter",
+        "mode": "lines+markers" if len(curve) < 3 else "lines",
+        "name": name,
+        "legendgroup": run,
+        "x": steps,
+        "y": drawing.rounded(curve["mean"]),
+        "line": {"color": colour, "width": 1.6},
+        "customdata": [run] * len(curve),
+        "hovertemplate": f"{name}<br>step %{{x:,}}: %{{y:,.2f}}<extra></extra>",
+    }
+    banded = curve.dropna()
+    if banded.empty:
+        return [line]
+    low, high = banded["mean"] - banded["se"], banded["mean"] + banded["se"]
+    band = {
+        "type": "scatter",
+        "mode": "none",
+        "legendgroup": run,
+        "x": [*banded.index.tolist(), *reversed(banded.index.tolist())],
+        "y": drawing.rounded([*high, *reversed(list(low))]),
+        "fill": "toself",
+        "fillcolor": f"{colour}33",
+        "hoverinfo": "skip",
+    }
+    return [band, line]
+
+
+def _layout(metric: str, settled: pd.DataFrame) -> dict[str, Any]:
+    low, high = settled["mean"].min(), settled["mean"].max()
+    margin = 0.06 * (high - low) or 0.5
+    return {
+        "xaxis": {"title": {"text": "step"}},
+        "yaxis": {"title": {"text": literal(drawing.titled(metric))}, "range": [low - margin, high + margin]},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    }
+
+
+def of_point(run: Run, num_kept: int = 60) -> list[dict[str, Any]]:
+    """The traces of one point in the panels of `POINT_LAYOUT`; none before its first row."""
+    frame = [pd.DataFrame(run.rows)]
+    traces = []
+    for name, panel in _PANELS.items():
+        for split, colour in _SPLITS.items():
+            curve = _thinned(_mean_and_se(frame, f"{split}/{name}"), num_kept)
+            if curve.empty:
+                continue
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines" if len(curve) > 2 else "lines+markers",
+                    "name": split,
+                    "legendgroup": split,
+                    "showlegend": name == "elbo",
+                    "x": curve.index.tolist(),
+                    "y": drawing.rounded(curve["mean"]),
+                    "xaxis": f"x{panel}",
+                    "yaxis": f"y{panel}",
+                    "line": {"color": colour, "width": 1.6, "dash": "solid" if split == "train" else "dash"},
+                }
+            )
+    return traces
+
+
+POINT_LAYOUT = {
+    "grid": {"rows": 3, "columns": 1, "pattern": "independent", "ygap": 0.3},
+    **{f"yaxis{panel}": {"title": {"text": name}} for name, panel in _PANELS.items()},
+    "xaxis3": {"title": {"text": "step"}},
+    "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+}
+
+
+def kl_bars(run: Run) -> list[dict[str, Any]]:
+    """The trace of the KL of each latent, largest first; none before the point is done."""
+    kl = run.result.get("kl_per_latent") or []
+    order = sorted((i for i, nats in enumerate(kl) if nats is not None), key=lambda i: -kl[i])
+    if not order:
+        return []
+    used = [drawing.COLOUR_OF_ONE if kl[i] > _USED_NATS else drawing.INK for i in order]
+    bars = {
+        "type": "bar",
+        "x": list(range(1, len(order) + 1)),
+        "y": drawing.rounded(kl[i] for i in order),
+        "customdata": order,
+        "hovertemplate": "latent %{customdata}: %{y:.3f} nats<extra></extra>",
+        "marker": {"color": used},
+    }
+    return [bars]
+
+
+KL_LAYOUT = {
+    "xaxis": {"title": {"text": "latents, largest KL first"}},
+    "yaxis": {"title": {"text": "KL (nats per image)"}},
+    "bargap": 0.1,
+}

@@ -145,6 +145,31 @@ def dashboard(
     typer.echo(f"workspace: {workspace}\nreport: {report}")
 
 
+@app.command()
+def report(
+    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP...", help="Sweeps' names or folders.")],
+    html: Annotated[Path | None, typer.Option(help="Write it there; else into the sweep's folder.")] = None,
+    output_dir: OutputDir = Path("outputs"),
+) -> None:
+    """Write report.html, one page with all there is of a sweep so far: table, figures, pictures.
+
+    Several sweeps are told together, by default in the output folder.
+    """
+    from vae_sweeps import states
+    from vae_sweeps.report import page
+
+    try:
+        folders = [states.find(sweep, output_dir) for sweep in dict.fromkeys(sweeps)]
+    except ValueError as error:
+        _refuse(str(error))
+    place = html or (folders[0] if len(folders) == 1 else output_dir) / page.NAME
+    try:
+        page.write(folders, place)
+    except OSError as error:
+        _refuse(f"--html={place}: cannot be written ({error.strerror}); must be a file in a folder that exists")
+    typer.echo(place)
+
+
 Sweep = Annotated[str, typer.Argument(help="A sweep's name or folder.")]
 
 

@@ -1,4 +1,4 @@
-"""How a launch ends: the sweep's table on screen and on disk, and its mosaic of samples."""
+"""How a launch ends: the sweep's table on screen and on disk, its mosaic of samples and its report."""
 
 import logging
 import math
@@ -15,6 +15,7 @@ from vae_sweeps import loading, pictures, table
 from vae_sweeps.cells import cell
 from vae_sweeps.noise import generator
 from vae_sweeps.progress import console
+from vae_sweeps.report import page
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def value(result: Mapping[str, Any] | None) -> float:
 
 
 def tell(folders: Sequence[Path], swept: Sequence[str], sweep_folder: Path | None) -> None:
-    """Print the table of `folders`; for a sweep, also write its table and mosaic."""
+    """Print the table of `folders`; for a sweep, also write its table, mosaic and report."""
     show(table.make_table(folders, swept), swept)
     for reason, runs in table.reasons(folders).items():
         log.info("missing of %s: %s", runs[0] if len(runs) == 1 else f"{len(runs)} points", reason)
@@ -39,19 +40,20 @@ def tell(folders: Sequence[Path], swept: Sequence[str], sweep_folder: Path | Non
     if sweep_folder is None:
         log.info("run: %s", folders[0] if len(folders) == 1 else f"{runs} ({len(folders)} runs)")
         return
-    log.info("table and mosaic: %s", ", ".join(map(str, write(sweep_folder))))
+    log.info("table, mosaic and report: %s", ", ".join(map(str, write(sweep_folder))))
     log.info("pictures of each point: %s", runs / "<run>" / "pictures")
 
 
 def write(sweep_folder: Path) -> list[Path]:
-    """Write the sweep's table and mosaic as they now are; returns the files."""
+    """Write the sweep's table, mosaic and report as they now are; returns the files."""
     runs, swept = table.find_runs(sweep_folder)
     table.to_file(table.make_table(runs, swept), sweep_folder / "results.parquet")
+    files = [sweep_folder / "results.parquet"]
     picture = mosaic(runs, swept)
-    if picture is None:
-        return [sweep_folder / "results.parquet"]
-    pictures.save(picture, sweep_folder / "mosaic.png")
-    return [sweep_folder / "results.parquet", sweep_folder / "mosaic.png"]
+    if picture is not None:
+        pictures.save(picture, sweep_folder / "mosaic.png")
+        files.append(sweep_folder / "mosaic.png")
+    return [*files, page.write([sweep_folder], sweep_folder / page.NAME)]
 
 
 def show(frame: pd.DataFrame, swept: Sequence[str] = (), out: Console = console) -> None:

@@ -43,9 +43,7 @@ def facts(contents: Contents) -> list[Fact]:
         Fact("swept", [", ".join(contents.keys)] if contents.keys else []),
         Fact("data", _data(contents)),
         Fact("commit", _distinct(results, "git_commit"), is_code=True),
-        Fact(
-            "device", [_and(_distinct(results, key)) for key in ("device", "host", "torch") if _distinct(results, key)]
-        ),
+        Fact("machine", list(dict.fromkeys(_machine(result) for result in results if "host" in result))),
         Fact("time", _time(launches, results)),
         Fact("cost", _cost(results)),
     ]
@@ -56,8 +54,8 @@ def _distinct(results: Iterable[Mapping[str, Any]], key: str) -> list[str]:
     return list(dict.fromkeys(str(result[key]) for result in results if result.get(key) is not None))
 
 
-def _and(words: list[str]) -> str:
-    return ", ".join(words)
+def _machine(result: Mapping[str, Any]) -> str:
+    return f"{result['device']} on {result['host']}, torch {result['torch']}"
 
 
 def _data(contents: Contents) -> list[str]:
@@ -78,19 +76,21 @@ def _time(launches: list[dict[str, Any]], results: list[Mapping[str, Any]]) -> l
     ended = [result["finished_at"] for result in results if "finished_at" in result]
     if not began:
         return []
-    first = min(map(_moment, began))
+    first = min(map(moment_of, began))
     if not ended:
-        return [f"launched {_shown(first)}"]
-    last = max(map(_moment, ended))
+        return [f"launched {shown(first)}"]
+    last = max(map(moment_of, ended))
     again = f", launched {len(began)} times" if len(began) > 1 else ""
-    return [f"launched {_shown(first)}, last point finished {_shown(last)}{again}"]
+    return [f"launched {shown(first)}, last point finished {shown(last)}{again}"]
 
 
-def _moment(text: str) -> datetime:
+def moment_of(text: str) -> datetime:
+    """The time that `store.now` wrote."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
 
 
-def _shown(moment: datetime) -> str:
+def shown(moment: datetime) -> str:
+    """As people read it."""
     return moment.strftime("%Y-%m-%d %H:%M UTC%z").replace("UTC+0000", "UTC")
 
 

@@ -121,7 +121,7 @@ def _sweep(folder: Path) -> Sweep:
 
 
 def _varying(frame: pd.DataFrame) -> list[str]:
-    names = [name for name in table.config_columns(frame) if frame[name].nunique(dropna=False) > 1]
+    names = [name for name in table.config_columns(frame) if len(frame[name].drop_duplicates()) > 1]
     return [name for name in names if name not in _LAST] + [name for name in _LAST if name in names]
 
 

@@ -29,7 +29,7 @@ def learning_curves(contents: Contents) -> Figure | None:
     }
     configs = {row["run"]: row for row in contents.means.to_dict("records")}
     key = drawing.colour_key(contents.group_keys)
-    colours = drawing.colours(drawing.choices(key, contents.means[key])) if key else {}
+    colours = drawing.colours(drawing.choices(key, contents.means[key]) if key else [""])
     num_kept = max(_FEWEST, min(_MOST, _NUM_PLACES // max(len(groups), 1)))
     views = []
     for metric in _METRICS:
@@ -39,15 +39,14 @@ def learning_curves(contents: Contents) -> Figure | None:
             if curve.empty:
                 continue
             row = configs[run]
-            colour = colours[cell(key, row[key])] if key else drawing.COLOUR_OF_ONE
+            choice = cell(key, row[key]) if key else ""
             name = label(row, contents.group_keys or ["beta", "latent"])
             several = f" ({len(frames)} seeds)" if len(frames) > 1 else ""
             limits.append(_settled(curve))
-            data += _line_and_band(_thinned(curve, num_kept), literal(name + several), colour, run)
+            data += _line_and_band(_thinned(curve, num_kept), literal(name + several), choice, colours[choice], run)
         if data:
-            is_listed = len(limits) <= drawing.MAX_NAMED
-            for trace in data:
-                trace["showlegend"] = is_listed and trace["mode"] != "none"
+            if key:
+                _name_colours(data, key)
             views.append(View(metric, data, _layout(metric, pd.concat(limits))))
     if not views:
         return None
@@ -67,7 +66,7 @@ def _mean_and_se(frames: Sequence[pd.DataFrame], metric: str) -> pd.DataFrame:
 
 
 def _settled(curve: pd.DataFrame) -> pd.DataFrame:
-    return curve[curve.index >= _START * curve.index[-1]]
+    return curve.loc[curve.index >= _START * curve.index[-1]]
 
 
 def _thinned(curve: pd.DataFrame, num: int) -> pd.DataFrame:
@@ -77,13 +76,24 @@ def _thinned(curve: pd.DataFrame, num: int) -> pd.DataFrame:
     return curve.iloc[np.unique(np.linspace(0, len(curve) - 1, num).round().astype(int))]
 
 
-def _line_and_band(curve: pd.DataFrame, name: str, colour: str, run: str) -> list[dict[str, Any]]:
+def _name_colours(traces: Sequence[dict[str, Any]], key: str) -> None:
+    """Give the first line of each colour a place in the legend, which shows and hides them all."""
+    named: set[str] = set()
+    for trace in traces:
+        group = trace["legendgroup"]
+        if trace["mode"] != "none" and group not in named and len(named) < drawing.MAX_NAMED:
+            named.add(group)
+            trace |= {"showlegend": True, "name": literal(f"{key}={group}")}
+
+
+def _line_and_band(curve: pd.DataFrame, name: str, choice: str, colour: str, run: str) -> list[dict[str, Any]]:
+    """Traces in the legend's group `choice`."""
     steps = curve.index.tolist()
     line = {
         "type": "scatter",
         "mode": "lines+markers" if len(curve) < 3 else "lines",
-        "name": name,
-        "legendgroup": run,
+        "legendgroup": choice,
+        "showlegend": False,
         "x": steps,
         "y": drawing.rounded(curve["mean"]),
         "line": {"color": colour, "width": 1.6},
@@ -97,7 +107,8 @@ def _line_and_band(curve: pd.DataFrame, name: str, colour: str, run: str) -> lis
     band = {
         "type": "scatter",
         "mode": "none",
-        "legendgroup": run,
+        "legendgroup": choice,
+        "showlegend": False,
         "x": [*banded.index.tolist(), *reversed(banded.index.tolist())],
         "y": drawing.rounded([*high, *reversed(list(low))]),
         "fill": "toself",
@@ -160,17 +171,16 @@ def kl_bars(run: Run) -> list[dict[str, Any]]:
     used = [drawing.COLOUR_OF_ONE if kl[i] > _USED_NATS else drawing.INK for i in order]
     bars = {
         "type": "bar",
-        "x": list(range(1, len(order) + 1)),
+        "x": list(map(str, order)),
         "y": drawing.rounded(kl[i] for i in order),
-        "customdata": order,
-        "hovertemplate": "latent %{customdata}: %{y:.3f} nats<extra></extra>",
+        "hovertemplate": "latent %{x}: %{y:.3f} nats<extra></extra>",
         "marker": {"color": used},
     }
     return [bars]
 
 
 KL_LAYOUT = {
-    "xaxis": {"title": {"text": "latents, largest KL first"}},
+    "xaxis": {"title": {"text": "latent, largest KL first"}, "type": "category"},
     "yaxis": {"title": {"text": "KL (nats per image)"}},
     "bargap": 0.1,
 }

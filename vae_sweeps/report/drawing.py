@@ -83,9 +83,9 @@ def floats(frame: pd.DataFrame, column: str) -> np.ndarray:
     return frame[column].astype("float64").to_numpy()
 
 
-def rounded(values: Iterable[float]) -> list[float | None]:
-    """Plain numbers of six digits; None for what is not finite."""
-    return [float(f"{v:.6g}") if math.isfinite(v) else None for v in values]
+def rounded(values: Iterable[float], digits: int = 6) -> list[float | None]:
+    """Plain numbers of so many significant digits; None for what is not finite."""
+    return [float(f"{v:.{digits}g}") if math.isfinite(v) else None for v in values]
 
 
 def has(frame: pd.DataFrame, column: str) -> bool:

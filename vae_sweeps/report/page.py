@@ -12,7 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from vae_sweeps import store
-from vae_sweeps.cells import cell, is_missing
+from vae_sweeps.cells import is_missing
 from vae_sweeps.report import about, contents, curves, drawing, embedding, heat, parallel, places, planes
 from vae_sweeps.report.contents import Contents, Run
 from vae_sweeps.report.embedding import Pictures
@@ -24,18 +24,8 @@ NAME = "report.html"
 _MAX_BYTES = 14_000_000
 _LEAST_PICTURES_BYTES = 1_000_000
 # The columns that are shown at first, behind those of the config that vary.
-_FIRST = (
-    "status",
-    "n",
-    "test/elbo",
-    "test/iwae",
-    "test/log_px",
-    "test/kl",
-    "test/active_units",
-    "probe/accuracy",
-    "time_s",
-)
-_SHOWN = (*_FIRST, "fid/")
+_SHOWN = ("status", "n", "test/elbo", "test/iwae", "test/log_px", "test/kl", "test/active_units", "probe/accuracy")
+_SHOWN = (*_SHOWN, "fid/", "time_s")
 _NEVER = ("run", "num_missing")
 
 
@@ -65,10 +55,11 @@ def render(told: Contents) -> str:
         "plotly": Markup(get_plotlyjs()),
         "sources": {name: _source(environment, name) for name in ("style.css", "figures.js", "table.js", "points.js")},
     }
-    folders = [run.folder for run in told.runs.values()]
-    empty = template.render(**words, points=_points(told, [Pictures()] * len(folders)))
-    room = max(_MAX_BYTES - len(empty.encode()), _LEAST_PICTURES_BYTES)
-    return template.render(**words, points=_points(told, embedding.embed(folders, room)))
+    points = _points(told)
+    without = template.render(**words, points=_with_pictures(points, [Pictures()] * len(points)))
+    room = max(_MAX_BYTES - len(without.encode()), _LEAST_PICTURES_BYTES)
+    pictures = embedding.embed([run.folder for run in told.runs.values()], room)
+    return template.render(**words, points=_with_pictures(points, pictures))
 
 
 def _source(environment: jinja2.Environment, name: str) -> Markup:
@@ -92,7 +83,7 @@ def _words(told: Contents) -> dict[str, Any]:
         tables["means over seeds"] = _table(told.means, told.group_keys)
     return {
         "title": ", ".join(sweep.name for sweep in told.sweeps),
-        "made_at": store.now(),
+        "made_at": about.shown(about.moment_of(store.now())),
         "facts": about.facts(told),
         "missing": about.missing(told),
         "troubles": about.troubles(told),
@@ -111,7 +102,7 @@ def _words(told: Contents) -> dict[str, Any]:
 def _table(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
     """Columns with their texts, and numbers to sort by; those that are shown at first lead."""
     names = [name for name in map(str, frame.columns) if name not in _NEVER and not name.endswith("/se")]
-    names = [name for name in names if not frame[name].map(is_missing).all()]
+    names = [name for name in names if not all(map(is_missing, frame[name]))]
     first = [
         name for asked in _SHOWN for name in names if name == asked or (asked[-1] == "/" and name.startswith(asked))
     ]
@@ -128,17 +119,18 @@ def _table(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
     return {"runs": [row["run"] for row in rows], "columns": columns}
 
 
-def _points(told: Contents, pictures: Sequence[Pictures]) -> list[dict[str, Any]]:
-    """What the page shows of each run when it is opened."""
+def _with_pictures(points: Sequence[dict[str, Any]], pictures: Sequence[Pictures]) -> list[dict[str, Any]]:
+    return [point | asdict(own) for point, own in zip(points, pictures, strict=True)]
+
+
+def _points(told: Contents) -> list[dict[str, Any]]:
+    """What the page shows of each run when it is opened, but its pictures."""
     seeds = dict(zip(told.table["run"], told.table["seed"], strict=True))
     others = {run: [other for other in group if other != run] for group in told.groups.values() for run in group}
-    return [
-        _point(name, run, own, {other: int(seeds[other]) for other in others[name]})
-        for (name, run), own in zip(told.runs.items(), pictures, strict=True)
-    ]
+    return [_point(name, run, {other: int(seeds[other]) for other in others[name]}) for name, run in told.runs.items()]
 
 
-def _point(name: str, run: Run, pictures: Pictures, seeds: Mapping[str, int]) -> dict[str, Any]:
+def _point(name: str, run: Run, seeds: Mapping[str, int]) -> dict[str, Any]:
     failure = run.folder / store.FAILURE
     return {
         "run": name,
@@ -149,5 +141,4 @@ def _point(name: str, run: Run, pictures: Pictures, seeds: Mapping[str, int]) ->
         "failure": failure.read_text()[-4000:] if failure.exists() else "",
         "curves": curves.of_point(run),
         "kl": curves.kl_bars(run),
-        **asdict(pictures),
     }

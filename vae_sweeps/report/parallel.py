@@ -11,7 +11,7 @@ from vae_sweeps.report.contents import Contents
 from vae_sweeps.report.drawing import Figure, View, literal
 
 _NUMBERS = ("test/log_px", "test/kl", "test/elbo", "test/iwae", "test/active_units", "probe/accuracy")
-_AXIS_PX = 90
+_AXIS_PX = 110
 
 
 def parallel(contents: Contents) -> Figure | None:
@@ -19,7 +19,7 @@ def parallel(contents: Contents) -> Figure | None:
     means, keys = contents.means, contents.group_keys
     kept = (name in _NUMBERS or name.endswith(("/prior", "/reconstruction")) for name in drawing.metrics(means))
     numbers = [name for name, is_kept in zip(drawing.metrics(means), kept, strict=True) if is_kept]
-    shown = means[np.isfinite(means[numbers].astype("float64")).all(axis=1)]
+    shown = means.loc[np.isfinite(means[numbers].astype("float64").to_numpy()).all(axis=1)]
     coloured = drawing.colour_key(keys)
     if len(shown) < 2 or coloured is None:
         return None
@@ -32,7 +32,7 @@ def parallel(contents: Contents) -> Figure | None:
     num_left_out = len(means) - len(shown)
     left_out = f" Left out for want of a number: {num_left_out}." if num_left_out else ""
     caption = f"Drag along an axis to keep some lines. Coloured by {coloured}.{left_out}"
-    layout = {"margin": {"l": 50, "r": 50, "t": 90, "b": 30}}
+    layout = {"margin": {"l": 60, "r": 90, "t": 90, "b": 30}}
     return Figure(
         "parallel",
         "All choices at once",
@@ -60,5 +60,5 @@ def _range(shown: pd.DataFrame, column: str) -> dict[str, Any]:
     return {
         "label": literal(column),
         "values": drawing.rounded(values),
-        "range": [values.min() - margin, values.max() + margin],
+        "range": drawing.rounded([values.min() - margin, values.max() + margin], digits=4),
     }

@@ -47,12 +47,12 @@ def rate_distortion(contents: Contents) -> Figure | None:
     decades = [math.log10(low / 1.4), math.log10(high * 1.4)]
     scales = {
         "linear rate": (np.linspace(0, 1.08 * high, _NUM_STEPS), {"range": [0, 1.08 * high]}),
-        "log rate": (np.logspace(*decades, _NUM_STEPS), {"type": "log", "range": decades}),
+        "log rate": (np.logspace(decades[0], decades[1], _NUM_STEPS), {"type": "log", "range": decades}),
     }
     if high > _WIDE * low:
         scales = dict(reversed(scales.items()))
     points, layout = _scatter(shown, contents.group_keys, _RATE, _DISTORTION)
-    elbos = -MaxNLocator(_NUM_ISO_LINES).tick_values((rate + distortion).min(), (rate + distortion).max())
+    elbos = _levels(-rate - distortion)
     views = [
         View(
             name,
@@ -62,7 +62,7 @@ def rate_distortion(contents: Contents) -> Figure | None:
         for name, (x, axis) in scales.items()
     ]
     caption = (
-        "Along a dotted line the ELBO (at beta = 1) is what stands at its end; further down and left is better. "
+        "Along a dotted line the ELBO (at beta = 1) is what stands at its upper end; further down and left is better. "
         "Thin lines join points that differ in beta alone."
     )
     return Figure("rate-distortion", "Rate and distortion", drawing.averaged(caption, contents.keys), views, 480)
@@ -87,14 +87,21 @@ def fid(contents: Contents) -> Figure | None:
     return Figure("fid", "FID and reconstruction error", drawing.averaged(caption, contents.keys), views)
 
 
+def _levels(elbo: np.ndarray) -> list[float]:
+    """Round values over all of them, and more where the better half is."""
+    coarse = MaxNLocator(_NUM_ISO_LINES).tick_values(elbo.min(), elbo.max())
+    fine = MaxNLocator(_NUM_ISO_LINES // 2).tick_values(float(np.median(elbo)), elbo.max())
+    return sorted({*map(float, coarse), *map(float, fine)})
+
+
 def _with_both(means: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
     if not (drawing.has(means, x.column) and drawing.has(means, y.column)):
         return means.iloc[:0]
-    return means[np.isfinite(x.values(means)) & np.isfinite(y.values(means))]
+    return means.loc[np.isfinite(x.values(means)) & np.isfinite(y.values(means))]
 
 
 def _iso_elbo(elbo: float, rate: np.ndarray, bottom: float, top: float) -> list[dict[str, Any]]:
-    """The line distortion = -elbo - rate inside the view, its ELBO at its lower end; nothing where it is outside."""
+    """The line distortion = -elbo - rate inside the view, its ELBO at its upper end; nothing where it is outside."""
     distortion = -elbo - rate
     inside = (distortion >= bottom) & (distortion <= top)
     if inside.sum() < 2:
@@ -104,8 +111,8 @@ def _iso_elbo(elbo: float, rate: np.ndarray, bottom: float, top: float) -> list[
         "mode": "lines+text",
         "x": drawing.rounded(rate[inside]),
         "y": drawing.rounded(distortion[inside]),
-        "text": [*[""] * (int(inside.sum()) - 1), f"{elbo:,.0f}"],
-        "textposition": "top left",
+        "text": [f"{elbo:,.0f}", *[""] * (int(inside.sum()) - 1)],
+        "textposition": "bottom right",
         "textfont": {"size": 10, "color": drawing.INK},
         "line": {"color": drawing.INK, "width": 1, "dash": "dot"},
         "hoverinfo": "skip",
@@ -124,7 +131,7 @@ def _scatter(shown: pd.DataFrame, keys: Sequence[str], x: Axis, y: Axis) -> tupl
     has_words = beside and len(shown) <= _MAX_WRITTEN
     traces = _joined(shown, beside, x, y) if coloured == "beta" else []
     for name in order:
-        rows = shown[[own == name for own in names]]
+        rows = shown.loc[[own == name for own in names]]
         records = rows.to_dict("records")
         traces.append(
             {
@@ -135,7 +142,7 @@ def _scatter(shown: pd.DataFrame, keys: Sequence[str], x: Axis, y: Axis) -> tupl
                 "y": drawing.rounded(y.values(rows)),
                 **{f"error_{way}": _error(rows, axis) for way, axis in (("x", x), ("y", y)) if _has_error(rows, axis)},
                 "text": [literal(" ".join(cell(key, row[key]) for key in beside)) for row in records],
-                "textposition": "top center",
+                "textposition": "top right",
                 "textfont": {"size": 10},
                 "marker": {"size": 9, "color": colours[name], "line": {"width": 0.5, "color": drawing.INK}},
                 "customdata": [row["run"] for row in records],

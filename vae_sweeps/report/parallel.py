@@ -21,7 +21,7 @@ def parallel(contents: Contents) -> Figure | None:
     numbers = [name for name, is_kept in zip(drawing.metrics(means), kept, strict=True) if is_kept]
     shown = means.loc[np.isfinite(means[numbers].astype("float64").to_numpy()).all(axis=1)]
     coloured = drawing.colour_key(keys)
-    if len(shown) < 2 or coloured is None:
+    if len(shown) < 2 or coloured is None or not numbers:
         return None
     trace = {
         "type": "parcoords",

@@ -13,6 +13,7 @@ from vae_sweeps.report.drawing import Figure, View, literal
 
 _METRICS = [f"{split}/{name}" for name in ("elbo", "log_px", "kl") for split in ("val", "train")]
 _NUM_PLACES, _FEWEST, _MOST = 12_000, 20, 200  # of all curves of one metric; of one curve
+_FEW = 2  # places that a line alone would hide
 _START = 0.1  # the part of the steps that does not decide the y-limits
 # Of one point: two splits in three panels, the ELBO beside its two terms.
 _SPLITS = {"train": drawing.COLOUR_OF_ONE, "val": "#e8743b"}
@@ -30,7 +31,7 @@ def learning_curves(contents: Contents) -> Figure | None:
     configs = {row["run"]: row for row in contents.means.to_dict("records")}
     key = drawing.colour_key(contents.group_keys)
     colours = drawing.colours(drawing.choices(key, contents.means[key]) if key else [""])
-    num_kept = max(_FEWEST, min(_MOST, _NUM_PLACES // max(len(groups), 1)))
+    num_kept = _room(len(groups))
     views = []
     for metric in _METRICS:
         data, limits = [], []
@@ -61,8 +62,10 @@ def _mean_and_se(frames: Sequence[pd.DataFrame], metric: str) -> pd.DataFrame:
     values = [frame.set_index("step")[metric].astype("float64").dropna() for frame in frames if metric in frame]
     if not values:
         return pd.DataFrame({"mean": [], "se": []})
+    if len(values) == 1:
+        return pd.DataFrame({"mean": values[0], "se": np.nan})
     by_step = pd.concat(values).groupby(level=0)
-    return pd.DataFrame({"mean": by_step.mean(), "se": by_step.sem(ddof=1) if len(values) > 1 else np.nan})
+    return pd.DataFrame({"mean": by_step.mean(), "se": by_step.sem(ddof=1)})
 
 
 def _settled(curve: pd.DataFrame) -> pd.DataFrame:
@@ -70,10 +73,17 @@ def _settled(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def _thinned(curve: pd.DataFrame, num: int) -> pd.DataFrame:
-    """At most `num` rows, evenly, the last among them."""
-    if len(curve) <= num:
-        return curve
-    return curve.iloc[np.unique(np.linspace(0, len(curve) - 1, num).round().astype(int))]
+    return curve.iloc[_kept(len(curve), num)]
+
+
+def _kept(num: int, num_kept: int) -> list[int]:
+    """At most `num_kept` of the places 0 ... num - 1, evenly, both ends among them."""
+    return np.unique(np.linspace(0, num - 1, min(num, num_kept)).round().astype(int)).tolist()
+
+
+def _room(num_curves: int) -> int:
+    """How many places each of so many curves may have."""
+    return max(_FEWEST, min(_MOST, _NUM_PLACES // max(num_curves, 1)))
 
 
 def _name_colours(traces: Sequence[dict[str, Any]], key: str) -> None:
@@ -91,7 +101,7 @@ def _line_and_band(curve: pd.DataFrame, name: str, choice: str, colour: str, run
     steps = curve.index.tolist()
     line = {
         "type": "scatter",
-        "mode": "lines+markers" if len(curve) < 3 else "lines",
+        "mode": "lines" if len(curve) > _FEW else "lines+markers",
         "legendgroup": choice,
         "showlegend": False,
         "x": steps,
@@ -128,24 +138,25 @@ def _layout(metric: str, settled: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def of_point(run: Run, num_kept: int = 60) -> list[dict[str, Any]]:
-    """The traces of one point in the panels of `POINT_LAYOUT`; none before its first row."""
-    frame = [pd.DataFrame(run.rows)]
+def of_point(run: Run, num_points: int) -> list[dict[str, Any]]:
+    """The traces of one of `num_points` points in the panels of `POINT_LAYOUT`; none before its first row."""
     traces = []
     for name, panel in _PANELS.items():
         for split, colour in _SPLITS.items():
-            curve = _thinned(_mean_and_se(frame, f"{split}/{name}"), num_kept)
-            if curve.empty:
+            metric = f"{split}/{name}"
+            curve = [(row["step"], row[metric]) for row in run.rows if row.get(metric) is not None]
+            if not curve:
                 continue
+            steps, values = zip(*(curve[i] for i in _kept(len(curve), _room(num_points))), strict=True)
             traces.append(
                 {
                     "type": "scatter",
-                    "mode": "lines" if len(curve) > 2 else "lines+markers",
+                    "mode": "lines" if len(curve) > _FEW else "lines+markers",
                     "name": split,
                     "legendgroup": split,
                     "showlegend": name == "elbo",
-                    "x": curve.index.tolist(),
-                    "y": drawing.rounded(curve["mean"]),
+                    "x": list(steps),
+                    "y": drawing.rounded(values),
                     "xaxis": f"x{panel}",
                     "yaxis": f"y{panel}",
                     "line": {"color": colour, "width": 1.6, "dash": "solid" if split == "train" else "dash"},

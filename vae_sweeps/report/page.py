@@ -127,10 +127,13 @@ def _points(told: Contents) -> list[dict[str, Any]]:
     """What the page shows of each run when it is opened, but its pictures."""
     seeds = dict(zip(told.table["run"], told.table["seed"], strict=True))
     others = {run: [other for other in group if other != run] for group in told.groups.values() for run in group}
-    return [_point(name, run, {other: int(seeds[other]) for other in others[name]}) for name, run in told.runs.items()]
+    return [
+        _point(name, run, {other: int(seeds[other]) for other in others[name]}, len(told.runs))
+        for name, run in told.runs.items()
+    ]
 
 
-def _point(name: str, run: Run, seeds: Mapping[str, int]) -> dict[str, Any]:
+def _point(name: str, run: Run, seeds: Mapping[str, int], num_points: int) -> dict[str, Any]:
     failure = run.folder / store.FAILURE
     return {
         "run": name,
@@ -139,6 +142,6 @@ def _point(name: str, run: Run, seeds: Mapping[str, int]) -> dict[str, Any]:
         "reason": run.state.reason,
         "seeds": [{"run": other, "seed": seed} for other, seed in seeds.items()],
         "failure": failure.read_text()[-4000:] if failure.exists() else "",
-        "curves": curves.of_point(run),
+        "curves": curves.of_point(run, num_points),
         "kl": curves.kl_bars(run),
     }

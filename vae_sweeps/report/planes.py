@@ -45,21 +45,21 @@ def rate_distortion(contents: Contents) -> Figure | None:
     margin = 0.08 * (distortion.max() - distortion.min()) or 1.0
     bottom, top = distortion.min() - margin, distortion.max() + margin
     decades = [math.log10(low / 1.4), math.log10(high * 1.4)]
+    coarse, fine = _levels(-rate - distortion)
     scales = {
-        "linear rate": (np.linspace(0, 1.08 * high, _NUM_STEPS), {"range": [0, 1.08 * high]}),
-        "log rate": (np.logspace(decades[0], decades[1], _NUM_STEPS), {"type": "log", "range": decades}),
+        "linear rate": (coarse, np.linspace(0, 1.08 * high, _NUM_STEPS), {"range": [0, 1.08 * high]}),
+        "log rate": (fine, np.logspace(decades[0], decades[1], _NUM_STEPS), {"type": "log", "range": decades}),
     }
     if high > _WIDE * low:
         scales = dict(reversed(scales.items()))
     points, layout = _scatter(shown, contents.group_keys, _RATE, _DISTORTION)
-    elbos = _levels(-rate - distortion)
     views = [
         View(
             name,
             [*(line for elbo in elbos for line in _iso_elbo(elbo, x, bottom, top)), *points],
             {**layout, "xaxis": {**layout["xaxis"], **axis}, "yaxis": {**layout["yaxis"], "range": [bottom, top]}},
         )
-        for name, (x, axis) in scales.items()
+        for name, (elbos, x, axis) in scales.items()
     ]
     caption = (
         "Along a dotted line the ELBO (at beta = 1) is what stands at its upper end; further down and left is better. "
@@ -87,11 +87,11 @@ def fid(contents: Contents) -> Figure | None:
     return Figure("fid", "FID and reconstruction error", drawing.averaged(caption, contents.keys), views)
 
 
-def _levels(elbo: np.ndarray) -> list[float]:
-    """Round values over all of them, and more where the better half is."""
-    coarse = MaxNLocator(_NUM_ISO_LINES).tick_values(elbo.min(), elbo.max())
-    fine = MaxNLocator(_NUM_ISO_LINES // 2).tick_values(float(np.median(elbo)), elbo.max())
-    return sorted({*map(float, coarse), *map(float, fine)})
+def _levels(elbo: np.ndarray) -> tuple[list[float], list[float]]:
+    """Round values over all of them; and the same with more where the better half is, which a log axis spreads."""
+    coarse = [float(v) for v in MaxNLocator(_NUM_ISO_LINES).tick_values(elbo.min(), elbo.max())]
+    better = [float(v) for v in MaxNLocator(_NUM_ISO_LINES // 2).tick_values(float(np.median(elbo)), elbo.max())]
+    return coarse, sorted({*coarse, *better})
 
 
 def _with_both(means: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
@@ -111,7 +111,7 @@ def _iso_elbo(elbo: float, rate: np.ndarray, bottom: float, top: float) -> list[
         "mode": "lines+text",
         "x": drawing.rounded(rate[inside]),
         "y": drawing.rounded(distortion[inside]),
-        "text": [f"{elbo:,.0f}", *[""] * (int(inside.sum()) - 1)],
+        "text": [f"\u00a0\u00a0{elbo:,.0f}", *[""] * (int(inside.sum()) - 1)],
         "textposition": "bottom right",
         "textfont": {"size": 10, "color": drawing.INK},
         "line": {"color": drawing.INK, "width": 1, "dash": "dot"},

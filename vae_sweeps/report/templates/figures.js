@@ -16,7 +16,7 @@ const figures = (() => {
       layout: {
         paper_bgcolor: "rgba(0,0,0,0)",
         plot_bgcolor: "rgba(0,0,0,0)",
-        font: { color: ink, size: 12, family: "system-ui, Roboto, DejaVu Sans, sans-serif" },
+        font: { color: ink, size: isPrinted ? 9 : 12, family: "system-ui, Roboto, DejaVu Sans, sans-serif" },
         hoverlabel: { bgcolor: raised, font: { color: ink }, align: "left" },
         margin: { l: 50, r: 14, t: 26, b: 44 },
         xaxis: axis,

@@ -9,8 +9,10 @@ const points = (() => {
   let cameFromHere = false;
 
   function showSamples(link) {
-    const { images, label } = read(link.dataset.samples);
-    if (images.samples) link.replaceChildren(element("img", { src: images.samples, alt: `samples of ${label}` }));
+    const { images, label, state } = read(link.dataset.samples);
+    if (!images.samples) return;
+    const words = state === "done" ? [] : [element("span", { textContent: state })];
+    link.replaceChildren(element("img", { src: images.samples, alt: `samples of ${label}` }), ...words);
   }
 
   const watcher = new IntersectionObserver(

@@ -107,7 +107,7 @@ def _line_and_band(curve: pd.DataFrame, name: str, choice: str, colour: str, run
         "x": steps,
         "y": drawing.rounded(curve["mean"]),
         "line": {"color": colour, "width": 1.6},
-        "customdata": [run] * len(curve),
+        "meta": run,
         "hovertemplate": f"{name}<br>step %{{x:,}}: %{{y:,.2f}}<extra></extra>",
     }
     banded = curve.dropna()

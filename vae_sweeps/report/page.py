@@ -1,6 +1,5 @@
 """The report as one HTML file."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,16 +16,17 @@ from vae_sweeps.report import about, contents, curves, drawing, embedding, heat,
 from vae_sweeps.report.contents import Contents, Run
 from vae_sweeps.report.embedding import Pictures
 
-log = logging.getLogger(__name__)
-
 NAME = "report.html"
 # What can be sent by mail; pictures take what the rest leaves of it.
 _MAX_BYTES = 14_000_000
 _LEAST_PICTURES_BYTES = 1_000_000
 # The columns that are shown at first, behind those of the config that vary.
-_SHOWN = ("status", "n", "test/elbo", "test/iwae", "test/log_px", "test/kl", "test/active_units", "probe/accuracy")
-_SHOWN = (*_SHOWN, "fid/", "time_s")
+_SHOWN = (
+    "status", "n", "test/elbo", "test/iwae", "test/log_px", "test/kl", "test/active_units", "probe/accuracy", "fid/",
+    "time_s",
+)  # fmt: skip
 _NEVER = ("run", "num_missing")
+_MAX_FAILURE_CHARACTERS = 4000  # the end of a traceback says most
 
 
 def write(sweep_folders: Sequence[Path], path: Path) -> Path:
@@ -141,7 +141,7 @@ def _point(name: str, run: Run, seeds: Mapping[str, int], num_points: int) -> di
         "state": run.state.state,
         "reason": run.state.reason,
         "seeds": [{"run": other, "seed": seed} for other, seed in seeds.items()],
-        "failure": failure.read_text()[-4000:] if failure.exists() else "",
+        "failure": failure.read_text()[-_MAX_FAILURE_CHARACTERS:] if failure.exists() else "",
         "curves": curves.of_point(run, num_points),
         "kl": curves.kl_bars(run),
     }

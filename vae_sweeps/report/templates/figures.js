@@ -33,7 +33,8 @@ const figures = (() => {
     Plotly.react(place, structuredClone(data), own, CONFIG);
     if (isNew) {
       place.on("plotly_click", ({ points: [point] }) => {
-        if (typeof point.customdata === "string") location.hash = toRun(point.customdata);
+        const run = point.customdata ?? point.data.meta; // of this place, or of the whole line
+        if (run) location.hash = toRun(run);
       });
     }
   }

@@ -38,6 +38,7 @@ def test_a_grid_ends_in_table_and_pictures(swept) -> None:
     (sweep,) = store.sweeps_folder(output_dir).iterdir()
     assert sweep.name.startswith("mnist5k-beta-latent-")
     assert (sweep / "mosaic.png").exists()
+    assert (sweep / "report.html").exists()
     table = vae_sweeps.results(sweep)
     assert list(zip(table["beta"], table["latent"], strict=True)) == [(0, 2), (0, 4), (1, 2), (1, 4)]
     assert set(table["status"]) == {"done"}

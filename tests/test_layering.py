@@ -20,7 +20,7 @@ LAYERS = [
     {"columns"},
     {"printing"},
     {"reference", "subject", "evaluation", "recording"},
-    {"worker", "summary", "states", "planning", "marks", "plots", "analysis"},
+    {"worker", "summary", "states", "planning", "report", "marks", "plots", "analysis"},
     {"jobs"},
     {"submission"},
     {"placing"},

@@ -34,6 +34,7 @@ _add(
     "results SWEEP --csv table.csv",
     "results | grep conv",
 )
+_add(results.report, "What came out", "report SWEEP", "report FIRST SECOND --html both.html")
 _add(
     results.evaluate,
     "What came out",

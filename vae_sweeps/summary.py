@@ -1,4 +1,4 @@
-"""How a launch ends: the sweep's table on screen and on disk, and its mosaic of samples."""
+"""How a launch ends: the sweep's table on screen and on disk, its mosaic of samples and its report."""
 
 import logging
 import math
@@ -12,6 +12,7 @@ import torch
 from vae_sweeps import loading, pictures, printing, seeds, table
 from vae_sweeps.noise import generator
 from vae_sweeps.progress import console
+from vae_sweeps.report import page
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def value(result: Mapping[str, Any] | None) -> float:
 
 
 def tell(folders: Sequence[Path], swept: Sequence[str], sweep_folder: Path | None) -> None:
-    """Print the table of `folders`, of several seeds their means; for a sweep, also write its table and mosaic."""
+    """Print the table of `folders`, of several seeds their means; of a sweep also write table, mosaic and report."""
     frame = table.make_table(folders, swept)
     if (means := _over_seeds(frame)) is None:
         printing.show(frame, swept, out=console)
@@ -38,7 +39,7 @@ def tell(folders: Sequence[Path], swept: Sequence[str], sweep_folder: Path | Non
     if sweep_folder is None:
         log.info("run: %s", folders[0] if len(folders) == 1 else f"{runs} ({len(folders)} runs)")
         return
-    log.info("table and mosaic: %s", ", ".join(map(str, write(sweep_folder))))
+    log.info("table, mosaic and report: %s", ", ".join(map(str, write(sweep_folder))))
     log.info("pictures of each point: %s", runs / "<run>" / "pictures")
 
 
@@ -55,14 +56,15 @@ def _over_seeds(frame: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def write(sweep_folder: Path) -> list[Path]:
-    """Write the sweep's table and mosaic as they now are; returns the files."""
+    """Write the sweep's table, mosaic and report as they now are; returns the files."""
     runs, swept = table.find_runs(sweep_folder)
     table.to_file(table.make_table(runs, swept), sweep_folder / "results.parquet")
+    files = [sweep_folder / "results.parquet"]
     picture = mosaic(runs, swept)
-    if picture is None:
-        return [sweep_folder / "results.parquet"]
-    pictures.save(picture, sweep_folder / "mosaic.png")
-    return [sweep_folder / "results.parquet", sweep_folder / "mosaic.png"]
+    if picture is not None:
+        pictures.save(picture, sweep_folder / "mosaic.png")
+        files.append(sweep_folder / "mosaic.png")
+    return [*files, page.write([sweep_folder], sweep_folder / page.NAME)]
 
 
 def mosaic(folders: Sequence[Path], swept: Sequence[str]) -> Any:

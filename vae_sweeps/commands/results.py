@@ -65,6 +65,31 @@ def results(
         typer.echo(printing.plain(frame))
 
 
+def report(
+    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP...", help="Sweeps' names or folders.")],
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it there; else into the sweep's folder.")
+    ] = None,
+    output_dir: OutputDir = OUTPUTS,
+) -> None:
+    """Write report.html: all there is of a sweep, on one page.
+
+    A table, figures and pictures, also of a sweep that still runs.
+    Several sweeps are told together, by default in the output folder.
+    """
+    from vae_sweeps import states
+    from vae_sweeps.report import page
+
+    with refusing():
+        folders = [states.find(sweep, output_dir) for sweep in dict.fromkeys(sweeps)]
+    place = html or (folders[0] if len(folders) == 1 else output_dir) / page.NAME
+    try:
+        page.write(folders, place)
+    except OSError as error:
+        refuse(f"--html={place}: cannot be written ({error.strerror}); must be a file in a folder that exists")
+    typer.echo(place)
+
+
 def evaluate(
     sweep: Runs,
     overrides: Annotated[

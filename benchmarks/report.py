@@ -1,0 +1,98 @@
+"""How long the report of 100 and of 1,000 points takes to make and to open, and how large it is.
+
+    python -m benchmarks.report
+
+One tiny run is trained and copied, each copy at another beta and latent size and with other numbers. Opening is
+measured in a headless Chromium: from the address to the first page of the table on the screen, and to the first figure.
+"""
+
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+from rich.console import Console
+from rich.table import Table
+
+from vae_sweeps import store
+from vae_sweeps.report import page
+
+TINY = ["epochs=20", "log_every_steps=10", "tracker=none", "beta=0.5", "latent=3", "seed=0"]
+NUM_LATENTS, ROUNDS = 10, 3
+SHOWN = """async () => {
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  return [document.querySelectorAll("#points-table tbody tr").length, performance.now()];
+}"""
+
+
+def train_one(output_dir: Path) -> Path:
+    """A run as it is made, with rows, pictures and the default evaluation."""
+    subprocess.run([sys.executable, "launch.py", *TINY, f"output_dir={output_dir}"], check=True, stdout=sys.stderr)
+    (run,) = store.runs_folder(output_dir).iterdir()
+    return run
+
+
+def make_sweep(run: Path, num: int) -> Path:
+    """`num` copies of `run` as a sweep beside it; pictures are links to the same files."""
+    output_dir, draw = run.parent.parent, random.Random(0)
+    config, result = (run / store.CONFIG).read_text(), store.read_result(run)
+    assert result is not None
+    names = []
+    for i in range(num):
+        beta, latent = 0.5 + i // NUM_LATENTS, 2 + i % NUM_LATENTS
+        folder = run.with_name(f"copy-of-{num}-{i:04d}")
+        shutil.copytree(run / "pictures", folder / "pictures", copy_function=os.link)
+        shutil.copy(run / store.ROWS, folder)
+        text = config.replace("\nbeta: 0.5\n", f"\nbeta: {beta}\n").replace("\nlatent: 3\n", f"\nlatent: {latent}\n")
+        (folder / store.CONFIG).write_text(text)
+        metrics = {name: value * draw.uniform(0.8, 1.2) for name, value in result["metrics"].items()}
+        (folder / store.RESULT).write_text(json.dumps(result | {"metrics": metrics}))
+        names.append(folder.name)
+    return store.write_sweep(output_dir, f"{num}-points", names, ["beta", "latent"])
+
+
+def open_s(browser: Browser, file: Path) -> tuple[float, float]:
+    """Seconds until the table is on the screen, and until the first figure is."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    opened = context.new_page()
+    opened.goto(file.as_uri(), wait_until="commit")
+    opened.wait_for_selector("#points-table tbody tr")
+    rows, table_ms = opened.evaluate(SHOWN)
+    assert rows > 0
+    opened.evaluate("document.querySelector('[data-plot]').scrollIntoView()")
+    opened.wait_for_selector("[data-plot] .main-svg")
+    figure_ms = opened.evaluate("performance.now()")
+    context.close()
+    return table_ms / 1000, figure_ms / 1000
+
+
+def main() -> None:
+    """Train one run, copy it, make and open the reports, print a table."""
+    chromium = shutil.which("chromium")
+    shown = Table("points", "made in, s", "MB", "table after, s", "first figure after, s")
+    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        run = train_one(Path(place))
+        for num in (100, 1000):
+            sweep = make_sweep(run, num)
+            began = time.perf_counter()
+            file = page.write([sweep], sweep / page.NAME)
+            took_s = time.perf_counter() - began
+            table_s, figure_s = map(
+                statistics.median, zip(*(open_s(browser, file) for _ in range(ROUNDS)), strict=True)
+            )
+            size_mb = file.stat().st_size / 1e6
+            shown.add_row(str(num), f"{took_s:.1f}", f"{size_mb:.1f}", f"{table_s:.1f}", f"{figure_s:.1f}")
+        browser.close()
+    Console().print(shown)
+
+
+if __name__ == "__main__":
+    main()

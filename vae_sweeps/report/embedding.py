@@ -1,0 +1,84 @@
+"""Pictures of runs as compact images inside the page, as large and as good as its size allows."""
+
+import base64
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+log = logging.getLogger(__name__)
+
+# Most wanted first; curves and the KL of each latent are drawn by the page itself.
+NAMES = ("samples", "reconstructions", "traversal", "interpolations", "latent_map", "neighbours")
+# Greatest width in px and WebP quality. Five pictures of MNIST take 166, 119, 65, 42 and 21 kB as text.
+_LADDER = ((800, 70), (480, 55), (320, 45), (240, 35), (160, 20))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a run as data URLs by name; `epoch` if they are from the way, `left_out` for want of room."""
+
+    images: dict[str, str] = field(default_factory=dict)
+    epoch: int | None = None
+    left_out: list[str] = field(default_factory=list)
+
+
+def embed(folders: Sequence[Path], max_bytes: int) -> list[Pictures]:
+    """The pictures of each run folder, all of one quality, and together no more than `max_bytes` as text.
+
+    An unfinished run shows its newest ones. Where not all fit at the least quality, the most wanted ones are kept.
+    """
+    found = [_files(folder) for folder in folders]
+    num_drawn = sum(bool(files) for files, _ in found)
+    allowance = max_bytes // max(num_drawn, 1)
+    embedded, rung = [], 0
+    for files, epoch in found:
+        images = _encode(files, rung)
+        while _size(images) > allowance and rung + 1 < len(_LADDER):
+            rung += 1
+            images = _encode(files, rung)
+        kept = _that_fit(images, allowance)
+        embedded.append(Pictures(kept, epoch, [name for name in images if name not in kept]))
+    return embedded
+
+
+def _files(folder: Path) -> tuple[dict[str, Path], int | None]:
+    """The run's pictures by name, and the epoch of those that training left on its way."""
+    on_the_way = sorted((folder / "pictures").glob("epoch-*"), reverse=True)
+    for place in (folder / "pictures", *on_the_way):
+        files = {name: path for name in NAMES if (path := place / f"{name}.png").exists()}
+        if "samples" in files:
+            return files, int(place.name.removeprefix("epoch-")) if place in on_the_way else None
+    return {}, None
+
+
+def _encode(files: Mapping[str, Path], rung: int) -> dict[str, str]:
+    max_width, quality = _LADDER[rung]
+    images = {}
+    for name, path in files.items():
+        content = io.BytesIO()
+        try:
+            with Image.open(path) as image:
+                height = round(image.height * max_width / image.width)
+                small = image if image.width <= max_width else image.resize((max_width, height), Image.Resampling.BOX)
+                small.save(content, format="WEBP", quality=quality, method=2)
+        except OSError as error:
+            log.warning("%s: not shown (%s)", path, error)
+            continue
+        images[name] = f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return images
+
+
+def _size(images: Mapping[str, str]) -> int:
+    return sum(map(len, images.values()))
+
+
+def _that_fit(images: Mapping[str, str], max_bytes: int) -> dict[str, str]:
+    kept: dict[str, str] = {}
+    for name, image in images.items():
+        if _size(kept) + len(image) <= max_bytes:
+            kept[name] = image
+    return kept

@@ -1,0 +1,147 @@
+"""The report as one HTML file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from vae_sweeps import store
+from vae_sweeps.cells import is_missing
+from vae_sweeps.report import about, contents, curves, drawing, embedding, heat, parallel, places, planes
+from vae_sweeps.report.contents import Contents, Run
+from vae_sweeps.report.embedding import Pictures
+
+NAME = "report.html"
+# What can be sent by mail; pictures take what the rest leaves of it.
+_MAX_BYTES = 14_000_000
+_LEAST_PICTURES_BYTES = 1_000_000
+# The columns that are shown at first, behind those of the config that vary.
+_SHOWN = (
+    "status", "n", "test/elbo", "test/iwae", "test/log_px", "test/kl", "test/active_units", "probe/accuracy", "fid/",
+    "time_s",
+)  # fmt: skip
+_NEVER = ("run", "num_missing")
+_MAX_FAILURE_CHARACTERS = 4000  # the end of a traceback says most
+
+
+def write(sweep_folders: Sequence[Path], path: Path) -> Path:
+    """Write the report of these sweeps, as they now are, to `path`; returns it.
+
+    It takes at most 14 MB, pictures being as small as that needs, up to some hundreds of points.
+    """
+    store.write_whole(path, render(contents.read(sweep_folders)))
+    return path
+
+
+def render(told: Contents) -> str:
+    """The whole page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("vae_sweeps.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Standard JSON: NaN becomes null. The filter also escapes what would end a script.
+    environment.policies["json.dumps_function"] = store.to_json
+    environment.policies["json.dumps_kwargs"] = {}
+    template = environment.get_template("page.html.j2")
+    words = _words(told) | {
+        "plotly": Markup(get_plotlyjs()),
+        "sources": {name: _source(environment, name) for name in ("style.css", "figures.js", "table.js", "points.js")},
+    }
+    points = _points(told)
+    without = template.render(**words, points=_with_pictures(points, [Pictures()] * len(points)))
+    room = max(_MAX_BYTES - len(without.encode()), _LEAST_PICTURES_BYTES)
+    pictures = embedding.embed([run.folder for run in told.runs.values()], room)
+    return template.render(**words, points=_with_pictures(points, pictures))
+
+
+def _source(environment: jinja2.Environment, name: str) -> Markup:
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])
+
+
+def _words(told: Contents) -> dict[str, Any]:
+    """All that the template needs but the points."""
+    grid = places.of(told) if len(told.means) else None
+    figures = [
+        heat.heat_map(told, grid) if grid else None,
+        curves.learning_curves(told),
+        planes.rate_distortion(told),
+        planes.fid(told),
+        parallel.parallel(told),
+    ]
+    drawn = [figure for figure in figures if figure is not None]
+    tables = {"points": _table(told.table, told.keys)}
+    if "seed" in told.keys:
+        tables["means over seeds"] = _table(told.means, told.group_keys)
+    return {
+        "title": ", ".join(sweep.name for sweep in told.sweeps),
+        "made_at": about.shown(about.moment_of(store.now())),
+        "facts": about.facts(told),
+        "missing": about.missing(told),
+        "troubles": about.troubles(told),
+        "grid": grid,
+        "first_runs": list(told.groups),
+        "runs": told.runs,
+        "figures": drawn,
+        "data": {
+            "tables": tables,
+            "figures": {figure.key: [asdict(view) for view in figure.views] for figure in drawn},
+            "point_layouts": {"curves": curves.POINT_LAYOUT, "kl": curves.KL_LAYOUT},
+        },
+    }
+
+
+def _table(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
+    """Columns with their texts, and numbers to sort by; those that are shown at first lead."""
+    names = [name for name in map(str, frame.columns) if name not in _NEVER and not name.endswith("/se")]
+    names = [name for name in names if not all(map(is_missing, frame[name]))]
+    first = [
+        name for asked in _SHOWN for name in names if name == asked or (asked[-1] == "/" and name.startswith(asked))
+    ]
+    shown = list(dict.fromkeys([*keys, *first]))
+    rows = frame.to_dict("records")
+    columns = []
+    for name in dict.fromkeys([*shown, *names]):
+        is_number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
+        column: dict[str, Any] = {"name": name, "is_shown": name in shown, "is_number": is_number}
+        column["texts"] = [drawing.with_error(row, name) for row in rows]
+        if is_number:
+            column["numbers"] = drawing.rounded(drawing.floats(frame, name))
+        columns.append(column)
+    return {"runs": [row["run"] for row in rows], "columns": columns}
+
+
+def _with_pictures(points: Sequence[dict[str, Any]], pictures: Sequence[Pictures]) -> list[dict[str, Any]]:
+    return [point | asdict(own) for point, own in zip(points, pictures, strict=True)]
+
+
+def _points(told: Contents) -> list[dict[str, Any]]:
+    """What the page shows of each run when it is opened, but its pictures."""
+    seeds = dict(zip(told.table["run"], told.table["seed"], strict=True))
+    others = {run: [other for other in group if other != run] for group in told.groups.values() for run in group}
+    return [
+        _point(name, run, {other: int(seeds[other]) for other in others[name]}, len(told.runs))
+        for name, run in told.runs.items()
+    ]
+
+
+def _point(name: str, run: Run, seeds: Mapping[str, int], num_points: int) -> dict[str, Any]:
+    failure = run.folder / store.FAILURE
+    return {
+        "run": name,
+        "label": run.label,
+        "state": run.state.state,
+        "reason": run.state.reason,
+        "seeds": [{"run": other, "seed": seed} for other, seed in seeds.items()],
+        "failure": failure.read_text()[-_MAX_FAILURE_CHARACTERS:] if failure.exists() else "",
+        "curves": curves.of_point(run, num_points),
+        "kl": curves.kl_bars(run),
+    }

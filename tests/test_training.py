@@ -54,7 +54,7 @@ def train_pack(
 @pytest.fixture(autouse=True)
 def _no_curves(monkeypatch) -> None:
     """Matplotlib takes as long as all the rest."""
-    monkeypatch.setattr(figures, "learning_curves", lambda rows, title: None)
+    monkeypatch.setattr(figures, "learning_curves", lambda rows, title, is_log: None)
     monkeypatch.setattr(plot_style, "save", lambda figure, path: None)
 
 

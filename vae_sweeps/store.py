@@ -1,5 +1,6 @@
 """Run folders and sweep folders: the authority on what was done. Every file is written aside, flushed and renamed."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -106,18 +107,18 @@ def append_row(folder: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a line cut short by a kill is left out."""
-    rows = []
-    try:
-        lines = (folder / ROWS).read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+    """The rows of metrics.jsonl."""
+    return read_lines(folder / ROWS)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl; a line cut short by a kill is left out, and a file that is not there is empty."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+    return found
 
 
 def drop_rows_after(folder: Path, step: int) -> None:

@@ -1,6 +1,5 @@
 """What the folders of some sweeps say, read once for a report; whatever is missing there is named."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,11 +112,7 @@ def _states(sweep_folders: Sequence[Path], notes: list[str]) -> list[list[states
 
 
 def _sweep(folder: Path) -> Sweep:
-    try:
-        lines = (folder / "launches.jsonl").read_text().splitlines()
-    except FileNotFoundError:
-        lines = []
-    return Sweep(store.read_sweep(folder)["sweep"], [json.loads(line) for line in lines])
+    return Sweep(store.read_sweep(folder)["sweep"], store.read_lines(folder / "launches.jsonl"))
 
 
 def _varying(frame: pd.DataFrame) -> list[str]:

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 
 from vae_sweeps import table
-from vae_sweeps.cells import NOTHING, cell, is_missing
+from vae_sweeps.cells import NOTHING, cell, cells, is_missing, means
 
 # From blue to orange, equally light, so that none vanishes on white or on black, or to colour-blind readers.
 _RAMP = LinearSegmentedColormap.from_list("ramp", ["#2f6fd6", "#8a63d2", "#d0529a", "#e8743b"])
@@ -93,19 +93,19 @@ def has(frame: pd.DataFrame, column: str) -> bool:
     return column in frame and bool(np.isfinite(floats(frame, column)).any())
 
 
-def metrics(means: pd.DataFrame) -> list[str]:
+def metrics(frame: pd.DataFrame) -> list[str]:
     """The columns of numbers that came out, those of the test images first, led by the ELBO."""
-    config = {*table.config_columns(means), "n", "num_missing"}
-    names = [name for name in map(str, means.columns) if name not in config and not name.endswith(("/se", "/n"))]
-    names = [name for name in names if pd.api.types.is_numeric_dtype(means[name]) and has(means, name)]
+    config = {*table.config_columns(frame), "n", "num_missing"}
+    names = [name for name in map(str, frame.columns) if name not in config and not name.endswith(("/se", "/n"))]
+    names = [name for name in names if pd.api.types.is_numeric_dtype(frame[name]) and has(frame, name)]
     return sorted(names, key=lambda name: (name != "test/elbo", not name.startswith("test/")))
 
 
-def with_error(row: Mapping[Any, Any], column: str) -> str:
-    """`-93.10 ± 0.21` of a row of means."""
-    error = row.get(f"{column}/se")
-    own = cell(column, row[column])
-    return own if is_missing(error) else f"{own} ± {cell(column, error)}"
+def texts(frame: pd.DataFrame, column: str) -> list[str]:
+    """The column as people read it; `-93.10 ± 0.21` where it has standard errors."""
+    if f"{column}/se" in frame:
+        return means(column, frame[column], frame[f"{column}/se"])
+    return cells(column, frame[column])
 
 
 def averaged(caption: str, keys: Sequence[str]) -> str:

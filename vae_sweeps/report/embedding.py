@@ -27,7 +27,7 @@ class Pictures:
 
 
 def embed(folders: Sequence[Path], max_bytes: int) -> list[Pictures]:
-    """The pictures of each run folder, all of one quality, and together no more than `max_bytes` as text.
+    """The pictures of each run folder, together no more than `max_bytes` as text, each no better than those before it.
 
     An unfinished run shows its newest ones. Where not all fit at the least quality, the most wanted ones are kept.
     """

@@ -18,7 +18,6 @@ def heat_map(contents: Contents, places: Places) -> Figure | None:
     names = drawing.metrics(means)
     if min(shape) < 2 or not names:
         return None
-    records = means.to_dict("records")
     numbers = {name: drawing.rounded(drawing.floats(means, name)) for name in names}
     is_written = shape[0] * shape[1] <= _MAX_WRITTEN
     where = f"{places.down}=%{{y}} {places.across}=%{{x}}"
@@ -31,8 +30,8 @@ def heat_map(contents: Contents, places: Places) -> Figure | None:
                 "x": [literal(value) for value in places.columns],
                 "y": [literal(value) for value in places.rows],
                 "z": _each(grid, numbers[name]),
-                "customdata": _each(grid, [row["run"] for row in records]),
-                "text": _each(grid, [drawing.with_error(row, name) for row in records], ""),
+                "customdata": _each(grid, means["run"].tolist()),
+                "text": _each(grid, drawing.texts(means, name), ""),
                 "texttemplate": "%{text}" if is_written else "",
                 "hovertemplate": f"{literal(where)}<br>%{{text}}<extra></extra>",
                 "hoverongaps": False,

@@ -107,16 +107,15 @@ def _table(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
         name for asked in _SHOWN for name in names if name == asked or (asked[-1] == "/" and name.startswith(asked))
     ]
     shown = list(dict.fromkeys([*keys, *first]))
-    rows = frame.to_dict("records")
     columns = []
     for name in dict.fromkeys([*shown, *names]):
         is_number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
         column: dict[str, Any] = {"name": name, "is_shown": name in shown, "is_number": is_number}
-        column["texts"] = [drawing.with_error(row, name) for row in rows]
+        column["texts"] = drawing.texts(frame, name)
         if is_number:
             column["numbers"] = drawing.rounded(drawing.floats(frame, name))
         columns.append(column)
-    return {"runs": [row["run"] for row in rows], "columns": columns}
+    return {"runs": frame["run"].tolist(), "columns": columns}
 
 
 def _with_pictures(points: Sequence[dict[str, Any]], pictures: Sequence[Pictures]) -> list[dict[str, Any]]:

@@ -30,8 +30,8 @@ from vae_sweeps.data.dataset import Batches, Dataset
 from vae_sweeps.data.decoders import num_cores
 from vae_sweeps.training import train
 
-NUM_IMAGES, SIZE, CROP, BATCH_SIZE = 12_000, 64, 148, 128
-ROUNDS = 5
+NUM_IMAGES, SIZE, CROP, BATCH_SIZE = 40_000, 64, 148, 128
+ROUNDS = 3
 SECONDS_PER_TURN = 2.0
 
 # Nothing but Pillow, on every n-th file from the first: prints the seconds that it took, without its start.

@@ -47,7 +47,7 @@ def shape_of(path: Path, transform: Transform) -> tuple[int, int, int]:
     return transform.channels, bottom - top, right - left
 
 
-def decode(path: Path, transform: Transform) -> np.ndarray:
+def decode(path: Path | str, transform: Transform) -> np.ndarray:
     """The file's pixels, uint8 [C,H,W]; transparency is dropped, and 16 bits become 8.
 
     Raises whatever Pillow raises for a file that is damaged or no image, and ValueError where the crop does not fit.
@@ -110,14 +110,14 @@ class Flaw:
 
 
 def decode_chunk(chunk: Chunk, transform: Transform, shape: tuple[int, int, int], file: int) -> list[Flaw]:
-    """Write the chunk's rows, uint8 of `shape`, to the open file and flush it; those that fail stay as they are.
+    """Write the chunk's rows, uint8 of `shape`, to the open file, unflushed; those that fail stay as they are.
 
     Raises OSError where the file cannot be written.
     """
     rows, flaws = np.zeros((len(chunk.names), *shape), np.uint8), []
     for i, name in enumerate(chunk.names):
         try:
-            pixels = decode(Path(chunk.root, name), transform)
+            pixels = decode(f"{chunk.root}/{name}", transform)
         except Exception as error:  # a damaged file can fail in any way
             flaws.append(Flaw(chunk.start + i, name, reason_of(error)))
             continue
@@ -126,11 +126,10 @@ def decode_chunk(chunk: Chunk, transform: Transform, shape: tuple[int, int, int]
         else:
             size = "x".join(map(str, pixels.shape[:0:-1]))
             flaws.append(Flaw(chunk.start + i, name, size, is_odd_size=True))
-    data, at = memoryview(rows.tobytes()), chunk.start * rows[0].nbytes
+    data, at = rows.reshape(-1).data, chunk.start * rows[0].nbytes
     while data:
         written = os.pwrite(file, data, at)
         data, at = data[written:], at + written
-    os.fdatasync(file) if hasattr(os, "fdatasync") else os.fsync(file)
     return flaws
 
 

@@ -14,6 +14,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -21,14 +22,14 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from vae_sweeps import cache
 from vae_sweeps.data.decode import Chunk, Flaw, Transform, reason_of, shape_of
-from vae_sweeps.data.decoders import decode_all
+from vae_sweeps.data.decoders import decode_all, num_cores
 from vae_sweeps.store import write_whole
 
 log = logging.getLogger(__name__)
@@ -176,11 +177,13 @@ def _decode(folder: Path, chunks: Sequence[Chunk], shape: tuple[int, int, int], 
     with (
         progress,
         (folder / _JOURNAL).open("a") as journal,
+        (folder / _DECODING).open("r+b") as array,
         contextlib.closing(decode_all(left, folder / _DECODING, shape, transform)) as decoding,
     ):
         task = progress.add_task("decoding", total=num_files, completed=num_files - num_left)
         for chunk, found in decoding:
             flaws += found
+            os.fsync(array.fileno())  # here, while the decoders go on
             if not found:  # else it is tried again, since what was unreadable once need not stay so
                 journal.write(json.dumps({"start": chunk.start}) + "\n")
                 journal.flush()
@@ -202,30 +205,37 @@ def _finished_chunks(journal: Path) -> set[int]:
 def _finish(folder: Path, num_files: int, shape: tuple[int, int, int], skipped: Sequence[int]) -> None:
     """Close the gaps that skipped rows leave, hash the pixels, and only then say that the array is whole."""
     decoding, aside = folder / _DECODING, folder / f"{_IMAGES}.tmp"
-    rows = np.memmap(decoding, np.uint8, "r", shape=(num_files, math.prod(shape)))
-    digest, gaps = hashlib.sha256(), np.asarray(skipped, np.int64)
-    step = max(1, _CHUNK_BYTES // rows.shape[1])
-    with aside.open("wb") if skipped else contextlib.nullcontext() as packed:
-        for start in range(0, num_files, step):
-            block = rows[start : start + step]
-            inside = gaps[(gaps >= start) & (gaps < start + len(block))] - start
-            block = np.delete(block, inside, axis=0) if len(inside) else block
-            digest.update(block.data)
-            if packed is not None:
-                packed.write(block.data)
-        if packed is not None:
-            packed.flush()
-            os.fsync(packed.fileno())
-    del rows
-    index: dict[str, Any] = {
-        "shape": [num_files - len(skipped), *shape],
-        "content": digest.hexdigest(),
-        "skipped": list(skipped),
-    }
+    num_images = num_files - len(skipped)
+    if skipped:
+        _pack(_blocks(decoding, num_files, shape), aside, np.asarray(skipped, np.int64))
+    whole = aside if skipped else decoding
+    with ThreadPoolExecutor(num_cores()) as pool:  # hashing lets go of the interpreter's lock
+        parts = pool.map(lambda block: hashlib.sha256(block.data).digest(), _blocks(whole, num_images, shape))
+        content = hashlib.sha256(b"".join(parts)).hexdigest()
+    index: dict[str, Any] = {"shape": [num_images, *shape], "content": content, "skipped": list(skipped)}
     write_whole(folder / _INDEX, json.dumps(index) + "\n")
-    os.replace(aside if skipped else decoding, folder / _IMAGES)
+    os.replace(whole, folder / _IMAGES)
     (folder / _JOURNAL).unlink(missing_ok=True)
     decoding.unlink(missing_ok=True)
+
+
+def _blocks(array: Path, num_rows: int, shape: tuple[int, int, int]) -> list[UInt8[np.ndarray, "n D"]]:
+    """The file's rows, in maps of it."""
+    rows = np.memmap(array, np.uint8, "r", shape=(num_rows, math.prod(shape)))
+    step = max(1, _CHUNK_BYTES // rows.shape[1])
+    return [rows[start : start + step] for start in range(0, num_rows, step)]
+
+
+def _pack(blocks: Sequence[UInt8[np.ndarray, "n D"]], path: Path, gaps: Int64[np.ndarray, " m"]) -> None:
+    """Write the rows that are not among `gaps`, and flush them."""
+    start = 0
+    with path.open("wb") as packed:
+        for block in blocks:
+            inside = gaps[(gaps >= start) & (gaps < start + len(block))] - start
+            packed.write(np.delete(block, inside, axis=0).data)
+            start += len(block)
+        packed.flush()
+        os.fsync(packed.fileno())
 
 
 def _shape(source: Source, transform: Transform, on_bad_file: OnBadFile) -> tuple[int, int, int]:

@@ -65,7 +65,7 @@ class _Decoder:
 def decode_all(
     chunks: Sequence[Chunk], array: Path, shape: tuple[int, int, int], transform: Transform
 ) -> Generator[tuple[Chunk, list[Flaw]], None, None]:
-    """Decode the chunks into the file `array`, on all cores; yield each when it stands on the disk, in any order.
+    """Decode the chunks into the file `array`, on all cores; yield each when it is written, in any order.
 
     Raises OSError where the array cannot be written.
     """

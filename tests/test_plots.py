@@ -12,7 +12,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from vae_sweeps import plots
+from vae_sweeps import marks, plots
 from vae_sweeps.marks import label, score_column
 from vae_sweeps.seeds import over
 
@@ -207,3 +207,7 @@ def test_colours_of_numbers_go_from_dark_to_light_and_words_have_their_own(axes:
     other = Figure().add_subplot()
     plots.against(other, over(named, ["seed", "beta"]), "latent", "test/kl", by="likelihood.sigma")
     assert len({drawn[0].get_color() for drawn in other.containers}) == 3
+
+
+def test_zero_is_written_without_a_sign() -> None:
+    assert [marks.text(value) for value in (-0.0, 0.0, -0.5)] == ["0", "0", "−0.5"]

@@ -106,7 +106,7 @@ def ordered(values: Iterable[Any]) -> list[Any]:
 
 def text(value: Any) -> str:
     """A number or a word as people write it."""
-    return value if isinstance(value, str) else f"{value:g}".replace("-", "−")
+    return value if isinstance(value, str) else f"{value + 0.0:g}".replace("-", "−")  # -0.0 + 0.0 is 0.0
 
 
 def colours(values: Sequence[Any]) -> list[str]:

@@ -111,7 +111,7 @@ def _iso_elbo(elbo: float, rate: np.ndarray, bottom: float, top: float) -> list[
         "mode": "lines+text",
         "x": drawing.rounded(rate[inside]),
         "y": drawing.rounded(distortion[inside]),
-        "text": [f"\u00a0\u00a0{elbo:,.0f}", *[""] * (int(inside.sum()) - 1)],
+        "text": [f"\u00a0\u00a0{round(elbo):,}", *[""] * (int(inside.sum()) - 1)],
         "textposition": "bottom right",
         "textfont": {"size": 10, "color": drawing.INK},
         "line": {"color": drawing.INK, "width": 1, "dash": "dot"},

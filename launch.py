@@ -10,16 +10,17 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 import hydra
 from omegaconf import DictConfig
 
-from vae_sweeps import composing, launching
+from vae_sweeps.config import compose
+from vae_sweeps.launch import entry
 
-composing.register_schemas()
+compose.register_schemas()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
     """Train the point that `cfg` describes; with -m Hydra hands the grid to the launcher instead."""
-    launching.launch_one(cfg)
+    entry.launch_one(cfg)
 
 
 if __name__ == "__main__":
-    launching.through_the_door(main)
+    entry.through_the_door(main)

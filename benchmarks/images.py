@@ -22,14 +22,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.drawn_faces import write_celeba
-from vae_sweeps.building import build_vae, new_start
-from vae_sweeps.composing import compose_point
-from vae_sweeps.data.celeba import celeba
-from vae_sweeps.data.dataset import Batches, Dataset
-from vae_sweeps.data.decode import Chunk, Transform
-from vae_sweeps.data.decoders import decode_all, num_cores
-from vae_sweeps.training import train
+from tests.helpers.drawn_faces import write_celeba
+from vae_sweeps.config.compose import compose_point
+from vae_sweeps.data.batches import Batches
+from vae_sweeps.data.dataset import Dataset
+from vae_sweeps.data.decoding.image import Chunk, Transform
+from vae_sweeps.data.decoding.workers import decode_all, num_cores
+from vae_sweeps.data.faces import celeba
+from vae_sweeps.models.build import build_vae
+from vae_sweeps.training.loop import train
+from vae_sweeps.training.pack import new_start
 
 NUM_IMAGES, SIZE, CROP, BATCH_SIZE = 40_000, 64, 148, 128
 ROUNDS = 3

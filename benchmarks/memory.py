@@ -27,12 +27,17 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from vae_sweeps import evaluation, machine
-from vae_sweeps.building import build_features, build_vae, load_dataset, new_start
-from vae_sweeps.composing import compose_point
-from vae_sweeps.loading import from_state
-from vae_sweeps.reference import Reference
-from vae_sweeps.training import train
+from vae_sweeps.config.compose import compose_point
+from vae_sweeps.data.load import load_dataset
+from vae_sweeps.evaluation.evaluate import evaluate_parts
+from vae_sweeps.evaluation.features.base import build_features
+from vae_sweeps.evaluation.model import from_state
+from vae_sweeps.evaluation.reference import Reference
+from vae_sweeps.evaluation.settings import settings
+from vae_sweeps.models.build import build_vae
+from vae_sweeps.system import machine
+from vae_sweeps.training.loop import train
+from vae_sweeps.training.pack import new_start
 
 CPU = torch.device("cpu")
 NUM_STEPS, BATCH_SIZE = 50, 128
@@ -126,8 +131,8 @@ def main() -> None:
         stage(f"{NUM_STEPS} steps of {BATCH_SIZE}", training)
         reference = Reference(dataset, point.evaluation, build_features(point.evaluation.features, dataset), CPU)
         model = from_state(point, vae.state_dict(), dataset.image_shape)
-        for part in evaluation.settings(point.evaluation):
-            found = stage(f"evaluation: {part}", partial(evaluation.evaluate, model, reference, folder, [part]))
+        for part in settings(point.evaluation):
+            found, _ = stage(f"evaluation: {part}", partial(evaluate_parts, model, reference, "run", [part]))
             assert not found["missing"], found["missing"]
     Console(width=80).print(table)
 

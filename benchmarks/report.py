@@ -21,8 +21,9 @@ from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 from rich.table import Table
 
-from vae_sweeps import store
 from vae_sweeps.report import page
+from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.sweep_folder import write_sweep
 
 TINY = ["epochs=20", "log_every_steps=10", "tracker=none", "beta=0.5", "latent=3", "seed=0"]
 NUM_LATENTS, ROUNDS = 10, 3
@@ -35,27 +36,27 @@ SHOWN = """async () => {
 def train_one(output_dir: Path) -> Path:
     """A run as it is made, with rows, pictures and the default evaluation."""
     subprocess.run([sys.executable, "launch.py", *TINY, f"output_dir={output_dir}"], check=True, stdout=sys.stderr)
-    (run,) = store.runs_folder(output_dir).iterdir()
+    (run,) = run_folder.runs_folder(output_dir).iterdir()
     return run
 
 
 def make_sweep(run: Path, num: int) -> Path:
     """`num` copies of `run` as a sweep beside it; pictures are links to the same files."""
     output_dir, draw = run.parent.parent, random.Random(0)
-    config, result = (run / store.CONFIG).read_text(), store.read_result(run)
+    config, result = (run / run_folder.CONFIG).read_text(), run_folder.read_result(run)
     assert result is not None
     names = []
     for i in range(num):
         beta, latent = 0.5 + i // NUM_LATENTS, 2 + i % NUM_LATENTS
         folder = run.with_name(f"copy-of-{num}-{i:04d}")
         shutil.copytree(run / "pictures", folder / "pictures", copy_function=os.link)
-        shutil.copy(run / store.ROWS, folder)
+        shutil.copy(run / run_folder.ROWS, folder)
         text = config.replace("\nbeta: 0.5\n", f"\nbeta: {beta}\n").replace("\nlatent: 3\n", f"\nlatent: {latent}\n")
-        (folder / store.CONFIG).write_text(text)
+        (folder / run_folder.CONFIG).write_text(text)
         metrics = {name: value * draw.uniform(0.8, 1.2) for name, value in result["metrics"].items()}
-        (folder / store.RESULT).write_text(json.dumps(result | {"metrics": metrics}))
+        (folder / run_folder.RESULT).write_text(json.dumps(result | {"metrics": metrics}))
         names.append(folder.name)
-    return store.write_sweep(output_dir, f"{num}-points", names, ["beta", "latent"])
+    return write_sweep(output_dir, f"{num}-points", names, ["beta", "latent"])
 
 
 def open_s(browser: Browser, file: Path) -> tuple[float, float]:

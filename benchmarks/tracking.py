@@ -24,13 +24,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from vae_sweeps import checkpoint, machine, store
-from vae_sweeps.building import build_vae, load_dataset, new_start
-from vae_sweeps.composing import compose_point
-from vae_sweeps.recording import drawing
-from vae_sweeps.schema import Point
-from vae_sweeps.tracker.live import Link
-from vae_sweeps.training import train
+from vae_sweeps.config.compose import compose_point
+from vae_sweeps.config.schema import Point
+from vae_sweeps.data.load import load_dataset
+from vae_sweeps.launch.record import drawing
+from vae_sweeps.models.build import build_vae
+from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.system import machine
+from vae_sweeps.tracker.link import Link
+from vae_sweeps.training.loop import train
+from vae_sweeps.training.pack import new_start
 
 NUM_POINTS, ROUNDS, EPOCHS_PER_TURN = 64, 4, 2
 MODES = ("none", "offline", "online")
@@ -38,7 +41,7 @@ MODES = ("none", "offline", "online")
 
 def start_server() -> "subprocess.Popen[str]":
     """The stand-in server in a process of its own; puts what its clients need into the environment."""
-    server = subprocess.Popen([sys.executable, "-m", "tests.wandb_server"], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([sys.executable, "-m", "tests.helpers.wandb_server"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     server.stdout.readline()
     for line in server.stdout:
@@ -90,7 +93,7 @@ def main() -> None:
             links = {mode: Link(replace(points[0].tracker, mode=mode, project=mode)) for mode in MODES}
             for mode in MODES:
                 for folder, point in zip(folders[mode], points, strict=True):
-                    store.create_run(folder, point, [])
+                    run_folder.create_run(folder, point, [])
                 links[mode].begin({folder: {} for folder in folders[mode]})
             for number in range(ROUNDS + 1):
                 for mode in MODES:

@@ -24,12 +24,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from vae_sweeps import machine
-from vae_sweeps.building import build_vae, new_start
-from vae_sweeps.composing import compose_point
+from vae_sweeps.config.compose import compose_point
+from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset
-from vae_sweeps.schema import Point
-from vae_sweeps.training import train
+from vae_sweeps.models.build import build_vae
+from vae_sweeps.system import machine
+from vae_sweeps.training.loop import train
+from vae_sweeps.training.pack import new_start
 
 NUM_IMAGES, NUM_PIXELS = 3500, 784
 NETWORKS = [("784-100-100-10", [100, 100], 10, 64), ("784-500-500-20", [500, 500], 20, 150)]

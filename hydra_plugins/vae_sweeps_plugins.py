@@ -1,4 +1,4 @@
-"""What Hydra demands to find in this folder; the logic is in `vae_sweeps.launching`, imported when it is needed."""
+"""What Hydra demands to find in this folder; the logic is in `vae_sweeps.launch`, imported when it is needed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ class PackLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """One value for each point, its validation ELBO in nats, NaN where it has none; nothing if detached."""
-        from vae_sweeps.launching import launch_sweep
+        from vae_sweeps.launch.entry import launch_sweep
 
         return launch_sweep(self.hydra_context.config_loader, self.config, job_overrides)
 
@@ -39,7 +39,7 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from vae_sweeps.launching import expand_grid
+        from vae_sweeps.launch.grid import expand_grid
 
         assert self.launcher is not None
         assert self.hydra_context is not None

@@ -16,10 +16,11 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from vae_sweeps import cli, launching
-from vae_sweeps.composing import compose_point
+from vae_sweeps.cli import app
+from vae_sweeps.config.compose import compose_point
+from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset, fingerprint
-from vae_sweeps.schema import Point
+from vae_sweeps.launch import entry
 
 # What a developer's own cache holds must not decide a test.
 _CACHE = tempfile.TemporaryDirectory(prefix="vae-sweeps-tests-")
@@ -129,8 +130,8 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     for name, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
         monkeypatch.setattr(package, name, value)
     monkeypatch.setenv("GOMP_SPINCOUNT", "300")  # launch.py sets it, and it is to be as before after the test
-    monkeypatch.setattr(launching, "_exit_code", 0)
-    monkeypatch.setattr(launching, "_wants_traceback", False)
+    monkeypatch.setattr(entry, "_exit_code", 0)
+    monkeypatch.setattr(entry, "_wants_traceback", False)
     monkeypatch.chdir(work)
 
     def run(*arguments: str, traceback: bool = False) -> Ended:
@@ -170,6 +171,6 @@ def ended_command(capsys: pytest.CaptureFixture[str], *arguments: object) -> End
     """`vae-sweeps ...` in this process."""
     logging.getLogger("vae_sweeps").handlers.clear()  # they write to what was stdout when they were made
     with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
+        app.main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
     return Ended(int(ended.value.code or 0), out, err)

@@ -1,22 +1,7 @@
 """Sweeps of variational autoencoders, trained together in packs, with numbers in nats."""
 
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from vae_sweeps.loading import load
-    from vae_sweeps.table import results
-
-__all__ = ["load", "results"]
-
-
-def __getattr__(name: str) -> Any:
-    # Lazily, so that the command line need not wait for torch and pandas.
-    if name == "results":
-        from vae_sweeps.table import results
-
-        return results
-    if name == "load":
-        from vae_sweeps.loading import load
-
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The stub beside this file lists the public names; a module is imported when one of its names is first used, so that
+# the command line need not wait for torch and pandas.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from vae_sweeps.store import write_whole
+from vae_sweeps.system.files import write_whole
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""A sweep's report: one HTML file that needs no account, no server and no network."""
+"""A sweep's report as one HTML page. Imports `analysis` and lower packages."""

@@ -7,8 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from vae_sweeps import seeds, states, store, table
-from vae_sweeps.cells import cell
+from vae_sweeps.analysis import seeds, table
+from vae_sweeps.analysis.format import cell
+from vae_sweeps.runs import run_folder, states
+from vae_sweeps.runs.sweep_folder import read_sweep, runs_of_sweep
+from vae_sweeps.system import files
 
 _LAST = ("beta", "latent", "seed")  # the end of a label, in this order
 
@@ -67,11 +70,11 @@ def read(sweep_folders: Sequence[Path]) -> Contents:
     found = {
         folder: state
         for sweep, points in zip(sweep_folders, _states(sweep_folders, notes), strict=True)
-        for folder, state in zip(store.runs_of_sweep(sweep), points, strict=True)
+        for folder, state in zip(runs_of_sweep(sweep), points, strict=True)
     }
     by_name = {folder.name: folder for folder in found}
-    folders = [folder for folder in by_name.values() if (folder / store.CONFIG).exists()]
-    swept = dict.fromkeys(key for sweep in sweep_folders for key in store.read_sweep(sweep)["swept"])
+    folders = [folder for folder in by_name.values() if (folder / run_folder.CONFIG).exists()]
+    swept = dict.fromkeys(key for sweep in sweep_folders for key in read_sweep(sweep)["swept"])
     frame = table.make_table(folders, list(swept))
     keys = _varying(frame)
     named = [key for key in keys if key not in _LAST] + [key for key in _LAST if key in keys or key != "seed"]
@@ -80,8 +83,8 @@ def read(sweep_folders: Sequence[Path]) -> Contents:
             folder=folder,
             label=label(row, named),
             state=found[folder],
-            result=store.read_result(folder) or {},
-            rows=store.read_rows(folder),
+            result=run_folder.read_result(folder) or {},
+            rows=run_folder.read_rows(folder),
         )
         for folder, row in zip(folders, frame.to_dict("records"), strict=True)
     }
@@ -112,7 +115,7 @@ def _states(sweep_folders: Sequence[Path], notes: list[str]) -> list[list[states
 
 
 def _sweep(folder: Path) -> Sweep:
-    return Sweep(store.read_sweep(folder)["sweep"], store.read_lines(folder / "launches.jsonl"))
+    return Sweep(read_sweep(folder)["sweep"], files.read_lines(folder / "launches.jsonl"))
 
 
 def _varying(frame: pd.DataFrame) -> list[str]:

@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vae_sweeps.cells import cell
-from vae_sweeps.report import drawing
+from vae_sweeps.analysis.format import cell
+from vae_sweeps.report import figures
 from vae_sweeps.report.contents import Contents, Run, label
-from vae_sweeps.report.drawing import Figure, View, literal
+from vae_sweeps.report.figures import Figure, View, literal
 
 _METRICS = [f"{split}/{name}" for name in ("elbo", "log_px", "kl") for split in ("val", "train")]
 _NUM_PLACES, _FEWEST, _MOST = 12_000, 20, 200  # of all curves of one metric; of one curve
 _FEW = 2  # places that a line alone would hide
 _START = 0.1  # the part of the steps that does not decide the y-limits
 # Of one point: two splits in three panels, the ELBO beside its two terms.
-_SPLITS = {"train": drawing.COLOUR_OF_ONE, "val": "#e8743b"}
+_SPLITS = {"train": figures.COLOUR_OF_ONE, "val": "#e8743b"}
 _PANELS = {"elbo": "", "log_px": "2", "kl": "3"}
 _USED_NATS = 0.01
 
@@ -29,8 +29,8 @@ def learning_curves(contents: Contents) -> Figure | None:
         if (frames := [pd.DataFrame(rows) for run in members if (rows := contents.runs[run].rows)])
     }
     configs = {row["run"]: row for row in contents.means.to_dict("records")}
-    key = drawing.colour_key(contents.group_keys)
-    colours = drawing.colours(drawing.choices(key, contents.means[key]) if key else [""])
+    key = figures.colour_key(contents.group_keys)
+    colours = figures.colours(figures.choices(key, contents.means[key]) if key else [""])
     num_kept = _room(len(groups))
     views = []
     for metric in _METRICS:
@@ -91,7 +91,7 @@ def _name_colours(traces: Sequence[dict[str, Any]], key: str) -> None:
     named: set[str] = set()
     for trace in traces:
         group = trace["legendgroup"]
-        if trace["mode"] != "none" and group not in named and len(named) < drawing.MAX_NAMED:
+        if trace["mode"] != "none" and group not in named and len(named) < figures.MAX_NAMED:
             named.add(group)
             trace |= {"showlegend": True, "name": literal(f"{key}={group}")}
 
@@ -105,7 +105,7 @@ def _line_and_band(curve: pd.DataFrame, name: str, choice: str, colour: str, run
         "legendgroup": choice,
         "showlegend": False,
         "x": steps,
-        "y": drawing.rounded(curve["mean"]),
+        "y": figures.rounded(curve["mean"]),
         "line": {"color": colour, "width": 1.6},
         "meta": run,
         "hovertemplate": f"{name}<br>step %{{x:,}}: %{{y:,.2f}}<extra></extra>",
@@ -120,7 +120,7 @@ def _line_and_band(curve: pd.DataFrame, name: str, choice: str, colour: str, run
         "legendgroup": choice,
         "showlegend": False,
         "x": [*banded.index.tolist(), *reversed(banded.index.tolist())],
-        "y": drawing.rounded([*high, *reversed(list(low))]),
+        "y": figures.rounded([*high, *reversed(list(low))]),
         "fill": "toself",
         "fillcolor": f"{colour}33",
         "hoverinfo": "skip",
@@ -133,7 +133,7 @@ def _layout(metric: str, settled: pd.DataFrame) -> dict[str, Any]:
     margin = 0.06 * (high - low) or 0.5
     return {
         "xaxis": {"title": {"text": "step"}},
-        "yaxis": {"title": {"text": literal(drawing.titled(metric))}, "range": [low - margin, high + margin]},
+        "yaxis": {"title": {"text": literal(figures.titled(metric))}, "range": [low - margin, high + margin]},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
 
@@ -156,7 +156,7 @@ def of_point(run: Run, num_points: int) -> list[dict[str, Any]]:
                     "legendgroup": split,
                     "showlegend": name == "elbo",
                     "x": list(steps),
-                    "y": drawing.rounded(values),
+                    "y": figures.rounded(values),
                     "xaxis": f"x{panel}",
                     "yaxis": f"y{panel}",
                     "line": {"color": colour, "width": 1.6, "dash": "solid" if split == "train" else "dash"},
@@ -179,11 +179,11 @@ def kl_bars(run: Run) -> list[dict[str, Any]]:
     order = sorted((i for i, nats in enumerate(kl) if nats is not None), key=lambda i: -kl[i])
     if not order:
         return []
-    used = [drawing.COLOUR_OF_ONE if kl[i] > _USED_NATS else drawing.INK for i in order]
+    used = [figures.COLOUR_OF_ONE if kl[i] > _USED_NATS else figures.INK for i in order]
     bars = {
         "type": "bar",
         "x": list(map(str, order)),
-        "y": drawing.rounded(kl[i] for i in order),
+        "y": figures.rounded(kl[i] for i in order),
         "hovertemplate": "latent %{x}: %{y:.3f} nats<extra></extra>",
         "marker": {"color": used},
     }

@@ -10,11 +10,13 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from vae_sweeps import store
-from vae_sweeps.cells import is_missing
-from vae_sweeps.report import about, contents, curves, drawing, embedding, heat, parallel, places, planes
+from vae_sweeps.analysis.format import is_missing
+from vae_sweeps.report import contents, curves, facts, figures, heat_map, parallel_coordinates, scatter, thumbnails
 from vae_sweeps.report.contents import Contents, Run
-from vae_sweeps.report.embedding import Pictures
+from vae_sweeps.report.grid import of
+from vae_sweeps.report.thumbnails import Pictures
+from vae_sweeps.runs import run_folder
+from vae_sweeps.system import files
 
 NAME = "report.html"
 # What can be sent by mail; pictures take what the rest leaves of it.
@@ -34,7 +36,7 @@ def write(sweep_folders: Sequence[Path], path: Path) -> Path:
 
     It takes at most 14 MB, pictures being as small as that needs, up to some hundreds of points.
     """
-    store.write_whole(path, render(contents.read(sweep_folders)))
+    files.write_whole(path, render(contents.read(sweep_folders)))
     return path
 
 
@@ -48,7 +50,7 @@ def render(told: Contents) -> str:
         lstrip_blocks=True,
     )
     # Standard JSON: NaN becomes null. The filter also escapes what would end a script.
-    environment.policies["json.dumps_function"] = store.to_json
+    environment.policies["json.dumps_function"] = files.to_json
     environment.policies["json.dumps_kwargs"] = {}
     template = environment.get_template("page.html.j2")
     words = _words(told) | {
@@ -58,7 +60,7 @@ def render(told: Contents) -> str:
     points = _points(told)
     without = template.render(**words, points=_with_pictures(points, [Pictures()] * len(points)))
     room = max(_MAX_BYTES - len(without.encode()), _LEAST_PICTURES_BYTES)
-    pictures = embedding.embed([run.folder for run in told.runs.values()], room)
+    pictures = thumbnails.embed([run.folder for run in told.runs.values()], room)
     return template.render(**words, points=_with_pictures(points, pictures))
 
 
@@ -69,13 +71,13 @@ def _source(environment: jinja2.Environment, name: str) -> Markup:
 
 def _words(told: Contents) -> dict[str, Any]:
     """All that the template needs but the points."""
-    grid = places.of(told) if len(told.means) else None
+    grid = of(told) if len(told.means) else None
     figures = [
-        heat.heat_map(told, grid) if grid else None,
+        heat_map.heat_map(told, grid) if grid else None,
         curves.learning_curves(told),
-        planes.rate_distortion(told),
-        planes.fid(told),
-        parallel.parallel(told),
+        scatter.rate_distortion(told),
+        scatter.fid(told),
+        parallel_coordinates.parallel(told),
     ]
     drawn = [figure for figure in figures if figure is not None]
     tables = {"points": _table(told.table, told.keys)}
@@ -83,10 +85,10 @@ def _words(told: Contents) -> dict[str, Any]:
         tables["means over seeds"] = _table(told.means, told.group_keys)
     return {
         "title": ", ".join(sweep.name for sweep in told.sweeps),
-        "made_at": about.shown(about.moment_of(store.now())),
-        "facts": about.facts(told),
-        "missing": about.missing(told),
-        "troubles": about.troubles(told),
+        "made_at": facts.shown(facts.moment_of(files.now())),
+        "facts": facts.facts(told),
+        "missing": facts.missing(told),
+        "troubles": facts.troubles(told),
         "grid": grid,
         "first_runs": list(told.groups),
         "runs": told.runs,
@@ -111,9 +113,9 @@ def _table(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
     for name in dict.fromkeys([*shown, *names]):
         is_number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
         column: dict[str, Any] = {"name": name, "is_shown": name in shown, "is_number": is_number}
-        column["texts"] = drawing.texts(frame, name)
+        column["texts"] = figures.texts(frame, name)
         if is_number:
-            column["numbers"] = drawing.rounded(drawing.floats(frame, name))
+            column["numbers"] = figures.rounded(figures.floats(frame, name))
         columns.append(column)
     return {"runs": frame["run"].tolist(), "columns": columns}
 
@@ -133,7 +135,7 @@ def _points(told: Contents) -> list[dict[str, Any]]:
 
 
 def _point(name: str, run: Run, seeds: Mapping[str, int], num_points: int) -> dict[str, Any]:
-    failure = run.folder / store.FAILURE
+    failure = run.folder / run_folder.FAILURE
     return {
         "run": name,
         "label": run.label,

@@ -1,1 +1,1 @@
-"""Weights & Biases: a view of the run folders, which stay the authority."""
+"""Weights & Biases as a view of the run folders, which stay the authority. Imports `runs` and lower packages."""

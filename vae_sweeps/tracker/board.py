@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_sweeps import store
-from vae_sweeps.config import read_point, to_container
-from vae_sweeps.tracker import view
+from vae_sweeps.config.point import read_point, to_container
+from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.sweep_folder import read_sweep, runs_of_sweep
+from vae_sweeps.tracker import address
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,14 @@ def board_of(sweep_folder: Path, entity: str | None = None, project: str | None 
 
     Raises ValueError if the sweep has no runs.
     """
-    folders, sweep = store.runs_of_sweep(sweep_folder), store.read_sweep(sweep_folder)
+    folders, sweep = runs_of_sweep(sweep_folder), read_sweep(sweep_folder)
     if not folders:
         raise ValueError(f"{sweep['sweep']}: has no runs; launch it first")
-    link, point = view.read_link(folders[0]), read_point(folders[0] / store.CONFIG)
+    link, point = address.read_link(folders[0]), read_point(folders[0] / run_folder.CONFIG)
     content = to_container(point)
     # A swept group is told apart by what it instantiates.
     swept = tuple(f"{key}._target_" if isinstance(content.get(key), dict) else key for key in sweep["swept"])
-    results = [store.read_result(folder) or {} for folder in folders]
+    results = [run_folder.read_result(folder) or {} for folder in folders]
     columns = (name.split("/") for result in results for name in result.get("metrics", {}))
     features = next((parts[1] for parts in columns if parts[0] == "fid"), None)
     return Board(

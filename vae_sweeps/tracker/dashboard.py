@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vae_sweeps.tracker import account, remote
+from vae_sweeps.tracker import account, server
 from vae_sweeps.tracker.board import Board
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ def save(board: Board) -> list[str]:
     _library()
     account.require_key("W&B")
     try:
-        board = replace(board, entity=board.entity or remote.default_entity())
+        board = replace(board, entity=board.entity or server.default_entity())
         return _save(board)
     except Exception as error:
-        raise ValueError(f"W&B: {account.base_url()}: {remote.in_short(error)}") from error
+        raise ValueError(f"W&B: {account.base_url()}: {server.in_short(error)}") from error
 
 
 def _save(board: Board) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import wandb
 
 from vae_sweeps.tracker import account, view
-from vae_sweeps.tracker.remote import in_short
+from vae_sweeps.tracker.server import in_short
 
 _TIMEOUT_S = 20
 _RUNS_PER_REQUEST = 100

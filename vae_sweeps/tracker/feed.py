@@ -13,9 +13,9 @@ import wandb
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from vae_sweeps import store
-from vae_sweeps.tracker import remote, segments, view
-from vae_sweeps.tracker.view import Place
+from vae_sweeps.runs import run_folder
+from vae_sweeps.tracker import address, offline_files, server, view
+from vae_sweeps.tracker.address import Place
 
 # Here, once: where several threads open their first image at the same time, Pillow knows no formats yet.
 Image.init()
@@ -47,14 +47,14 @@ def _settings(finish_timeout_s: float) -> wandb.Settings:
 
 def own_files(folder: Path) -> Path:
     """The folder in whose `wandb` the run's attempts have W&B's own files."""
-    return Path(view.read_link(folder).get("dir") or folder)
+    return Path(address.read_link(folder).get("dir") or folder)
 
 
 def remove_copies(folder: Path, place: Place) -> None:
     """Remove W&B's own files of the run, whose rows W&B has, once it has their media too. Raises wandb's errors."""
     own = own_files(folder) / "wandb"
     for file in own.glob(f"*run-*/run-{place.id}.wandb"):
-        remote.send_missing_files(place, file.parent / "files")
+        server.send_missing_files(place, file.parent / "files")
         shutil.rmtree(file.parent, ignore_errors=True)
     if own.parent == folder and not any(own.glob("*run-*/*.wandb")):
         shutil.rmtree(own, ignore_errors=True)
@@ -62,8 +62,8 @@ def remove_copies(folder: Path, place: Place) -> None:
 
 def _sent_before(folder: Path, place: Place) -> int:
     """The last step that W&B has, or that an offline segment holds for it; -1 for none."""
-    link = view.read_link(folder)
-    steps = [step for segment in segments.segments_in(own_files(folder), place.id) for step in segment.steps]
+    link = address.read_link(folder)
+    steps = [step for segment in offline_files.segments_in(own_files(folder), place.id) for step in segment.steps]
     is_same = (link.get("project"), link.get("id")) == (place.project, place.id)
     return max([-1, link.get("sent_step", -1) if is_same else -1, *steps])
 
@@ -84,12 +84,12 @@ class Feed:
 
     def end(self) -> None:
         """Log what is left, and the summary, and finish. Raises TimeoutError if W&B does not take it in time."""
-        result = store.read_result(self.folder)
+        result = run_folder.read_result(self.folder)
         if result is not None:
             self._unsent += self._read()
             self._log(self._unsent)
             self.run.summary.update(view.summary(result))
-        elif not (self.folder / store.FAILURE).exists():
+        elif not (self.folder / run_folder.FAILURE).exists():
             self.run.mark_preempting()
         self.run.finish(exit_code=0 if result is not None and result["status"] == "done" else 1)
         self._lock.release()
@@ -102,7 +102,7 @@ class Feed:
 
     def num_rows(self) -> int:
         """Rows of the folder that W&B should have by now."""
-        return sum(row["step"] <= self.sent_step for row in store.read_rows(self.folder))
+        return sum(row["step"] <= self.sent_step for row in run_folder.read_rows(self.folder))
 
     @property
     def url(self) -> str:
@@ -124,7 +124,7 @@ class Feed:
     def _read(self) -> list[dict[str, Any]]:
         """Rows that came since the last time. A resumed training replaces the file, which is then read anew."""
         try:
-            with (self.folder / store.ROWS).open("rb") as file:
+            with (self.folder / run_folder.ROWS).open("rb") as file:
                 inode = os.fstat(file.fileno()).st_ino
                 if inode != self._inode:
                     self._inode, self._offset, self._unsent = inode, 0, []

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_sweeps import claims, store
-from vae_sweeps.config import read_point
-from vae_sweeps.tracker import account, remote, segments, view
+from vae_sweeps.config.point import read_point
+from vae_sweeps.runs import claims, run_folder
+from vae_sweeps.system import files
+from vae_sweeps.tracker import account, address, offline_files, server, view
+from vae_sweeps.tracker.address import Place
 from vae_sweeps.tracker.feed import open_feed, own_files, remove_copies
-from vae_sweeps.tracker.remote import Remote
-from vae_sweeps.tracker.view import Place
+from vae_sweeps.tracker.server import Remote
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def sync(
     account.require_key("W&B")
     runs, left = _to_send(folders, target)
     try:
-        before = remote.look([run.place for run in runs])
+        before = server.look([run.place for run in runs])
         todo = [run for run in runs if not run.is_done(before.get(run.place))]
         log.info("%d runs: %d to send, %d on W&B already", len(runs), len(todo), len(runs) - len(todo))
 
@@ -81,9 +82,9 @@ def sync(
 
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             troubles = dict(zip((run.folder for run in todo), pool.map(send, todo), strict=True))
-        after = remote.look([run.place for run in runs])
+        after = server.look([run.place for run in runs])
     except Exception as error:
-        raise ValueError(f"W&B: {account.base_url()}: {remote.in_short(error)}") from error
+        raise ValueError(f"W&B: {account.base_url()}: {server.in_short(error)}") from error
     whole = [run for run in runs if run.is_whole(after.get(run.place))]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         left |= {run.folder: why for run, why in zip(whole, pool.map(_settle, whole), strict=True) if why}
@@ -103,12 +104,12 @@ def _to_send(folders: Sequence[Path], target: Target) -> tuple[list[_Run], dict[
         if claims.is_held(folder):
             left[folder] = "it is being trained, and sent from there"
             continue
-        result, up_to = store.read_result(folder), _last_kept_step(folder)
-        steps = [row["step"] for row in store.read_rows(folder) if row["step"] <= up_to]
+        result, up_to = run_folder.read_result(folder), _last_kept_step(folder)
+        steps = [row["step"] for row in run_folder.read_rows(folder) if row["step"] <= up_to]
         if not steps and result is None:
             left[folder] = "it has no rows yet"
             continue
-        summary = json.loads(store.to_json(view.summary(result))) if result else {}
+        summary = json.loads(files.to_json(view.summary(result))) if result else {}
         state = ("finished" if result["status"] == "done" else "failed") if result else None
         runs.append(_Run(folder, _place(folder, target), steps, summary, state))
     return runs, left
@@ -116,23 +117,23 @@ def _to_send(folders: Sequence[Path], target: Target) -> tuple[list[_Run], dict[
 
 def _last_kept_step(folder: Path) -> float:
     """Up to where rows are there to stay: a run that goes on some day does so from its checkpoint."""
-    if store.read_result(folder) is not None:
+    if run_folder.read_result(folder) is not None:
         return float("inf")
-    from vae_sweeps import checkpoint  # with torch, which the runs of a finished sweep do without
+    from vae_sweeps.runs import checkpoint  # with torch, which the runs of a finished sweep do without
 
     found = checkpoint.available(folder)
     return found[0].step if found else -1
 
 
 def _place(folder: Path, target: Target) -> Place:
-    link = view.read_link(folder)
+    link = address.read_link(folder)
     if link and target == Target():
-        return view.place(folder)
-    own = read_point(folder / store.CONFIG).tracker
+        return address.place(folder)
+    own = read_point(folder / run_folder.CONFIG).tracker
     salt = own.salt if target.salt is None else target.salt
     project = target.project or link.get("project") or own.project
     entity = target.entity or link.get("entity") or own.entity
-    return Place(entity, project, view.run_id(folder, salt))
+    return Place(entity, project, address.run_id(folder, salt))
 
 
 def _send(run: _Run, found: Remote | None, sweep_folder: Path | None, from_folders: bool, timeout_s: float) -> str:
@@ -142,15 +143,15 @@ def _send(run: _Run, found: Remote | None, sweep_folder: Path | None, from_folde
         try:
             num_rows = _send_segments(run, num_rows, timeout_s)
         except Exception as error:  # the run's folder has all that a segment has
-            troubles.append(remote.in_short(error))
+            troubles.append(server.in_short(error))
     try:
         if num_rows > len(run.steps):
             return f"W&B has {num_rows} rows, and there are {len(run.steps)}"
         has_news = num_rows != (found.num_rows if found else 0)
-        if not (has_news and run.is_done(remote.look([run.place]).get(run.place))):
+        if not (has_news and run.is_done(server.look([run.place]).get(run.place))):
             _send_rest(run, sweep_folder, timeout_s)
     except Exception as error:
-        troubles.append(remote.in_short(error))
+        troubles.append(server.in_short(error))
     return "; ".join(troubles)
 
 
@@ -161,7 +162,7 @@ def _send_segments(run: _Run, num_rows: int, timeout_s: float) -> int:
     """
     found = [
         segment
-        for segment in segments.segments_in(own_files(run.folder), run.place.id)
+        for segment in offline_files.segments_in(own_files(run.folder), run.place.id)
         if segment.project == run.place.project and segment.entity in ("", run.place.entity or "")
     ]
     for segment in found:
@@ -194,8 +195,8 @@ def _run_wandb_sync(folder: Path, timeout_s: float) -> None:
 
 def _send_rest(run: _Run, sweep_folder: Path | None, timeout_s: float) -> None:
     """Send rows, pictures and summary that W&B has not yet, from the run's folder."""
-    facts = view.facts_of(store.read_result(run.folder))
-    more = view.arguments(run.folder, sweep_folder, read_point(run.folder / store.CONFIG).tracker.tags, facts)
+    facts = view.facts_of(run_folder.read_result(run.folder))
+    more = view.arguments(run.folder, sweep_folder, read_point(run.folder / run_folder.CONFIG).tracker.tags, facts)
     with tempfile.TemporaryDirectory() as directory:
         feed = open_feed(run.folder, run.place, "online", more, Path(directory), timeout_s)
         try:
@@ -204,16 +205,16 @@ def _send_rest(run: _Run, sweep_folder: Path | None, timeout_s: float) -> None:
         except BaseException:
             feed.abandon()
             raise
-        remote.send_missing_files(feed.place, Path(feed.run.settings.files_dir))
+        server.send_missing_files(feed.place, Path(feed.run.settings.files_dir))
 
 
 def _settle(run: _Run) -> str:
     """Remember that W&B has it, and remove W&B's own copies; returns why that could not be done, if so."""
     try:
         remove_copies(run.folder, run.place)
-        view.write_link(run.folder, run.place, sent_step=run.steps[-1] if run.steps else -1)
+        address.write_link(run.folder, run.place, sent_step=run.steps[-1] if run.steps else -1)
     except Exception as error:
-        return f"W&B has not all of its pictures ({remote.in_short(error)})"
+        return f"W&B has not all of its pictures ({server.in_short(error)})"
     return ""
 
 

@@ -1,0 +1,84 @@
+"""A sweep's points are composed as Hydra would compose each of them, only faster."""
+
+from collections.abc import Iterator
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from tests.conftest import ROOT
+from vae_sweeps.config.compose import compose_sweep, register_schemas
+from vae_sweeps.launch.grid import expand_grid
+
+
+@pytest.fixture
+def loader() -> Iterator[ConfigLoader]:
+    register_schemas()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
+
+
+def fully_composed(loader: ConfigLoader, config: DictConfig, overrides: list[str]) -> DictConfig:
+    """As Hydra's own launchers do it, 100 ms a point."""
+    cfg = loader.load_sweep_config(config, overrides)
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    return cfg
+
+
+GRIDS = {
+    "values": ["beta=0,1e-2,1", "latent=2,10", "optim.lr=0.001,1e-4", "data.pixel_range=[0,1]"],
+    "groups": ["arch=mlp,conv", "likelihood=bernoulli,gaussian", "data=mnist5k,fashion_mnist", "seed=0,1"],
+    "groups and their values": [
+        "likelihood=gaussian",
+        "likelihood.sigma=0.1,learned",
+        "objective=elbo,mse",
+        "beta=1,2",
+    ],
+    "values before groups": ["likelihood.sigma=0.1,1", "likelihood=gaussian", "arch.hidden=[50],[]", "arch=mlp"],
+    "groups in groups": ["evaluation/features=random,inception", "evaluation=none,full", "evaluation.seed=1"],
+    "interpolations": ["beta=0.5,2", "latent=2", "+twice=${beta}", "sweep=beta-${beta}-of-${latent}", "seed=${latent}"],
+    "added and forced": ["+own.key=1,2", "++own.other=3", "++beta=0.1,0.2", "+more={a:1,b:[2,3]}"],
+    "deleted": ["~tracker", "~device", "~overwrite=false", "beta=1,2"],
+    "dicts where a group is": ["arch={hidden:[7]},{hidden:[8]}", "optim={lr:0.1}"],
+    "quoted and odd": ["sweep='a b','c,d'", "output_dir=/tmp/${seed}/x", "seed=0,1", "data.root=null,'~'"],
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
+def test_it_is_equal_to_full_composition(loader, grid: list[str]) -> None:
+    config = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+    jobs = expand_grid(loader, grid)
+    assert len(jobs) > 1
+    composed = list(compose_sweep(loader, config, jobs))
+    for cfg, job in zip(composed, jobs, strict=True):
+        expected = fully_composed(loader, config, job)
+        assert OmegaConf.to_container(cfg) == OmegaConf.to_container(expected)
+        assert OmegaConf.to_container(cfg, resolve=True) == OmegaConf.to_container(expected, resolve=True)
+        # And the schema still stands behind it.
+        assert OmegaConf.get_type(cfg) is OmegaConf.get_type(expected)
+        assert OmegaConf.get_type(cfg.arch) is OmegaConf.get_type(expected.arch)
+
+
+def test_points_share_nothing_that_can_change(loader) -> None:
+    config = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+    one, other = compose_sweep(loader, config, [["beta=1"], ["beta=2"]])
+    one.arch.hidden.append(5)
+    one.optim.lr = 7.0
+    assert other.arch.hidden == [100, 100]
+    assert other.optim.lr == 0.001
+    assert (one.beta, other.beta) == (1, 2)
+
+
+@pytest.mark.parametrize("bad", ["beta=x", "bata=1", "arch=foo", "+beta=1", "~nothing", "arch.hidden=[x]"])
+def test_what_hydra_refuses_is_refused(loader, bad: str) -> None:
+    config = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+    with pytest.raises(Exception) as expected:  # noqa: PT011
+        fully_composed(loader, config, ["latent=2", bad])
+    with pytest.raises(type(expected.value)) as found:
+        list(compose_sweep(loader, config, [["latent=2", "beta=1"], ["latent=2", bad]]))
+    assert str(found.value) == str(expected.value)

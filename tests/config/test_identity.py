@@ -1,0 +1,394 @@
+"""Which configs are one point, which points train together, and that conf/ holds nothing that does not work."""
+
+import inspect
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import MISSING
+
+from tests.conftest import ROOT, make_point
+from vae_sweeps.config import errors
+from vae_sweeps.config.identity import run_id, run_name
+from vae_sweeps.config.point import from_container, to_container
+from vae_sweeps.config.schema import GROUP_SCHEMAS, Point
+from vae_sweeps.data import mnist_family
+from vae_sweeps.launch import grid
+from vae_sweeps.launch.packing import Cost, cost, group, pack_key
+from vae_sweeps.models import convolutional, dense
+from vae_sweeps.models.build import build_vae
+
+SHAPE = (1, 28, 28)
+GAUSSIAN = "likelihood=gaussian"
+
+
+def id_of(*overrides: str, data_fingerprint: str = "abc") -> str:
+    return run_id(make_point(*overrides), data_fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["beta=0.01"], ["beta=1e-2"]),
+        (["beta=1"], ["beta=1.0"]),
+        (["beta=1"], []),
+        ([GAUSSIAN, "likelihood.sigma=1"], [GAUSSIAN, "likelihood.sigma=1.0"]),
+        ([GAUSSIAN, "likelihood.sigma=0.01"], [GAUSSIAN, "likelihood.sigma=1e-2"]),
+        (["data.pixel_range=[0,1]"], ["data.pixel_range=[0.0,1.0]"]),
+        (["beta=2", "latent=3"], ["latent=3", "beta=2"]),
+        (["objective=pixel_mean"], ["objective.pixels=mean", "objective.latents=mean"]),
+        (["steps=100", "epochs=3"], ["steps=100", "epochs=7"]),
+    ],
+)
+def test_two_spellings_are_one_point(one, other) -> None:
+    assert id_of(*one) == id_of(*other)
+
+
+NUMBERS = [
+    ["beta=0.5"],
+    ["seed=1"],
+    ["latent=11"],
+    ["posterior=square"],
+    ["epochs=51"],
+    ["steps=100"],
+    ["steps=101"],
+    ["batch_size=65"],
+    ["precision=fp64"],
+    ["arch.hidden=[100]"],
+    ["arch.hidden=[100,101]"],
+    ["arch.activation=tanh"],
+    ["arch=conv"],
+    ["arch=conv", "arch.kernel=5"],
+    ["arch=conv", "arch.batch_norm=true"],
+    [GAUSSIAN],
+    [GAUSSIAN, "likelihood.sigma=0.2"],
+    [GAUSSIAN, "likelihood.sigma=1"],
+    [GAUSSIAN, "likelihood.sigma=learned"],
+    [GAUSSIAN, "likelihood.sigma=optimal"],
+    [GAUSSIAN, "objective=mse"],
+    ["objective=pixel_mean"],
+    ["objective.batch=sum"],
+    ["objective.warmup_epochs=2"],
+    ["optim.lr=0.01"],
+    ["optim.betas=[0.5,0.999]"],
+    ["optim.clip_norm=1"],
+    ["data.seed=1"],
+    ["data.binarize=static"],
+    ["data=mnist"],
+]
+
+
+def test_whatever_changes_the_numbers_changes_the_id() -> None:
+    """All of these, the default and another content of the data are different points."""
+    ids = [id_of(*overrides) for overrides in NUMBERS] + [id_of(), id_of(data_fingerprint="abd")]
+    assert len(set(ids)) == len(NUMBERS) + 2
+
+
+# As they were made before the keys that have a default in the schema.
+OLD_IDS = [
+    ([], "e483dc0d99c2"),
+    (["arch=conv", "arch.batch_norm=true"], "f173a22f1dd2"),
+    ([GAUSSIAN, "objective=mse", "data=mnist"], "67c4adb94b61"),
+    (["posterior=square", "objective=pixel_mean", "beta=0.01", "steps=1024", "data=fashion_mnist"], "f3e4caf2f8ed"),
+    (["arch.activation=leaky_relu"], "96a5e0f3c8a8"),
+]
+LATER_KEYS = {
+    "arch": ("init", "output", "negative_slope", "downsampling", "dense", "start", "last_conv"),
+    "data": ("train_on",),
+}
+
+
+@pytest.mark.parametrize(("overrides", "old_id"), OLD_IDS)
+def test_later_keys_leave_the_ids_of_old_runs_as_they_were(overrides, old_id) -> None:
+    """At their defaults, written or not: an old run's config.yaml does not have them."""
+    old = to_container(make_point(*overrides))
+    assert id_of(*overrides) == old_id
+    for name in ("pictures", "pictures_at_epochs", "log_steps"):
+        del old[name]
+    for group_name, later in LATER_KEYS.items():
+        for name in later:
+            old[group_name].pop(name, None)
+    assert run_id(from_container(old), "abc") == old_id
+    assert build_vae([from_container(old)], SHAPE).num_models == 1
+
+
+def test_a_later_key_counts_where_it_is_not_at_its_default() -> None:
+    changes = ["arch.init=he", "arch.negative_slope=0.2", "arch.output=tanh", "data.train_on=all"]
+    assert len({id_of(GAUSSIAN, change) for change in changes} | {id_of(GAUSSIAN)}) == 5
+
+
+def test_functions_and_schema_have_the_same_defaults() -> None:
+    """Keys at their default are not passed on."""
+    targets = {
+        "data": [mnist_family.mnist5k, mnist_family.mnist, mnist_family.fashion_mnist],
+        "arch": [dense.mlp, convolutional.conv],
+    }
+    for group_name, functions in targets.items():
+        schemas = [schema for (name, _), schema in GROUP_SCHEMAS.items() if name == group_name]
+        for function in functions:
+            arguments = inspect.signature(function).parameters
+            schema = next(s for s in schemas if {f.name for f in fields(s)} - {"_target_"} <= arguments.keys())
+            late = {f.name: f.default for f in fields(schema) if f.default != MISSING}
+            assert late
+            assert late == {name: arguments[name].default for name in late}
+
+
+def test_a_key_of_ones_own_network_is_never_left_out() -> None:
+    """Its default is not known, even where a key of ours has the same name."""
+    own = {"_target_": "mine.network", "width": 3}
+    assert len({run_id(replace(make_point(), arch=arch), "abc") for arch in (own, {**own, "init": "pytorch"})}) == 2
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "device=cpu",
+        "output_dir=elsewhere",
+        "data.root=elsewhere",
+        "evaluation.seed=3",
+        "evaluation.batch_size=7",
+        "log_every_steps=1",
+        "log_steps=powers_of_two",
+        "pictures_at_epochs=[1,9]",
+        "pictures.num_samples=60",
+        "checkpoint_every_s=5",
+        "max_pack=2",
+        "sweep=mine",
+        "overwrite=true",
+    ],
+)
+def test_places_and_conditions_do_not_change_the_id(override) -> None:
+    assert make_point(override) != make_point()
+    assert id_of(override) == id_of()
+
+
+def test_the_runs_name_is_readable_and_ends_with_its_id() -> None:
+    point = make_point("beta=0.5", "latent=3", "seed=2")
+    name = run_name(point, run_id(point, "abc"))
+    assert name == f"mnist5k-mlp-bernoulli-beta0.5-latent3-seed2-{run_id(point, 'abc')}"
+
+
+@pytest.mark.parametrize(
+    ("common", "change"),
+    [
+        ([], "beta=0.5"),
+        ([], "seed=1"),
+        ([], "latent=11"),
+        ([GAUSSIAN], "likelihood.sigma=1"),
+        ([GAUSSIAN], "objective=mse"),
+        ([], "objective=pixel_mean"),
+        ([], "objective.warmup_epochs=2"),
+        ([], "output_dir=elsewhere"),
+    ],
+)
+def test_what_may_differ_within_a_pack(common, change) -> None:
+    assert make_point(*common, change) != make_point(*common)
+    assert pack_key(make_point(*common, change)) == pack_key(make_point(*common))
+
+
+@pytest.mark.parametrize(
+    ("common", "change"),
+    [
+        ([], "optim.lr=0.01"),
+        ([], "arch.hidden=[100]"),
+        ([], "arch=conv"),
+        ([], "data=mnist"),
+        ([], "data.seed=1"),
+        ([], "data.root=elsewhere"),  # two folders may hold different images
+        ([], "batch_size=65"),
+        ([], "epochs=51"),
+        ([], "precision=fp64"),
+        ([], "posterior=square"),
+        ([], "objective.batch=sum"),
+        ([], GAUSSIAN),
+        ([GAUSSIAN], "likelihood.sigma=learned"),
+        ([GAUSSIAN], "likelihood.sigma=optimal"),
+        ([], "log_every_steps=1"),
+        ([], "log_steps=powers_of_two"),
+        ([], "pictures_at_epochs=[1]"),
+        ([], "pictures.columns=10"),
+        ([], "arch.init=he"),
+    ],
+)
+def test_what_must_not_differ_within_a_pack(common, change) -> None:
+    assert pack_key(make_point(*common, change)) != pack_key(make_point(*common))
+
+
+def test_learned_and_optimal_sigmas_do_not_share_a_pack() -> None:
+    learned, optimal = (make_point(GAUSSIAN, f"likelihood.sigma={kind}") for kind in ("learned", "optimal"))
+    assert pack_key(learned) != pack_key(optimal)
+
+
+def is_affordable(pack: Sequence[int], points: Sequence[Point], costs: Sequence[Cost]) -> bool:
+    """K times the dearest point's cost is at most a quarter above the sum of the points' own."""
+    own = [costs[i](points[i].latent) for i in pack]
+    return len(own) * max(own) <= 1.25 * sum(own) * (1 + 1e-12)
+
+
+def random_sweep(seed: int) -> tuple[list[Point], list[Cost], list[int]]:
+    draw = random.Random(seed)
+    bases = [make_point("arch.hidden=[10]"), make_point("arch.hidden=[200]"), make_point("arch.hidden=[10]", GAUSSIAN)]
+    own_costs = {base.arch["hidden"][0]: cost(base, (1, 4, 4)) for base in bases}
+    points, costs, limits = [], [], []
+    for i in range(draw.randint(1, 40)):
+        base = draw.choice(bases)
+        points.append(replace(base, latent=round(10 ** draw.uniform(0, 3)), beta=draw.random(), seed=i))
+        costs.append(own_costs[base.arch["hidden"][0]])
+        limits.append({10: 5, 200: 3}[base.arch["hidden"][0]])
+    return points, costs, limits
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_packs_of_a_random_sweep(seed) -> None:
+    """Every index once, keys not mixed, limits kept, padding affordable."""
+    points, costs, limits = random_sweep(seed)
+    packs = group(points, costs, limits)
+    assert sorted(i for pack in packs for i in pack) == list(range(len(points)))
+    for pack in packs:
+        assert len({pack_key(points[i]) for i in pack}) == 1
+        assert len(pack) <= min(limits[i] for i in pack)
+        assert is_affordable(pack, points, costs)
+
+
+def test_affordable_packs_are_as_few_and_as_even_as_the_limit_allows() -> None:
+    points = [replace(make_point(), seed=seed) for seed in range(10)]
+    for limit, sizes in ((10, [10]), (9, [5, 5]), (4, [3, 3, 4]), (1, [1] * 10)):
+        packs = group(points, [cost(point, SHAPE) for point in points], [limit] * 10)
+        assert sorted(map(len, packs)) == sizes
+
+
+def test_near_latents_share_a_pack_and_far_ones_do_not() -> None:
+    points = [replace(make_point("arch.hidden=[10]"), latent=latent) for latent in (4, 1000, 2, 1001, 3)]
+    costs = [cost(point, (1, 4, 4)) for point in points]
+    assert group(points, costs, [32] * 5) == [[0, 2, 4], [1, 3]]
+    assert not is_affordable([1, 2], points, costs)
+
+
+def test_cost_counts_the_weights_of_any_latent_size() -> None:
+    """Linear in L: for D-h-L-h-D it is D h + h + 2 L (h+1) + L h + h + D h + D."""
+    point = make_point("arch.hidden=[50]")
+    for latent in (1, 7, 300):
+        by_hand = 784 * 50 + 50 + 2 * latent * 51 + latent * 50 + 50 + 50 * 784 + 784
+        assert cost(point, SHAPE)(latent) == by_hand
+
+
+@pytest.fixture(scope="module")
+def config_loader() -> ConfigLoader:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return GlobalHydra.instance().config_loader()
+
+
+def test_grid_changes_its_last_key_fastest(config_loader) -> None:
+    jobs = grid.expand_grid(config_loader, ["beta=0,0.5", "seed=3", "latent=choice(2,10)", "epochs=range(1,3)"])
+    expected = [
+        [f"beta={beta}", "seed=3", f"latent={latent}", f"epochs={epochs}"]
+        for beta in ("0", "0.5")
+        for latent in (2, 10)
+        for epochs in (1, 2)
+    ]
+    assert jobs == expected
+
+
+def test_grid_refuses_an_interval(config_loader) -> None:
+    with pytest.raises(errors.RefusedError, match=r"^beta=interval\(0,1\): [^\n]+$"):
+        grid.expand_grid(config_loader, ["beta=interval(0,1)"])
+
+
+@pytest.fixture(scope="module")
+def sweep_name(config_loader) -> Callable[..., str]:
+    def name(*arguments: str) -> str:
+        command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(arguments))
+        swept = [override.key_or_group for override in command if override.is_sweep_override()]
+        return grid.default_sweep_name("mnist5k", command, swept)
+
+    return name
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ["latent=2,10", "beta=0,0.01,1"],
+        ["beta=1,0,0.01", "latent=10,2"],
+        ["beta=0.0,1e-2,1.0", "latent=2,10"],
+        ["beta=choice(0,0.01,1)", "latent=choice(2,10)"],
+        ["beta=0,0.01,1", "latent=2,10", "device=cpu", "overwrite=true"],
+        ["beta=0,0.01,1", "latent=range(2,11,8)"],
+    ],
+)
+def test_the_same_choices_have_the_same_sweep_name(sweep_name, other) -> None:
+    assert sweep_name(*other) == sweep_name("beta=0,0.01,1", "latent=2,10")
+
+
+def test_different_choices_have_different_sweep_names(sweep_name) -> None:
+    commands = [
+        ["beta=0,1", "latent=2,10"],
+        ["beta=0,1", "latent=2,11"],
+        ["beta=0,1,2", "latent=2,10"],
+        ["beta=0,1", "latent=2"],
+        ["beta=2,10", "latent=0,1"],
+        ["beta=0,1", "latent=2,10", "arch=conv"],
+        ["beta=0,1", "latent=2,10", "arch.hidden=[50]"],
+        ["beta=0,1", "latent=2,10", "likelihood=bernoulli,gaussian"],
+    ]
+    names = [sweep_name(*command) for command in commands]
+    assert len(set(names)) == len(commands)
+    assert all(name.startswith("mnist5k-beta") for name in names)
+
+
+CONF = ROOT / "conf"
+CHOICES = [path.relative_to(CONF) for path in sorted(CONF.rglob("*.yaml")) if "hydra" not in path.parts]
+# What a choice cannot do without.
+NEEDS = {
+    "objective=mse": [GAUSSIAN],
+    "evaluation/features=custom": ["evaluation.features._target_=torch.nn.Flatten"],
+}
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if str(c.parent) not in (".", "experiment")], ids=str)
+def test_every_choice_of_conf_makes_a_vae(choice) -> None:
+    override = f"{choice.parent}={choice.stem}"
+    point = make_point(override, *NEEDS.get(override, []))
+    vae = build_vae([point], SHAPE)
+    log_px = vae.likelihood.log_prob(vae.decode(torch.zeros(1, 2, point.latent)), torch.rand(2, 784))  # type: ignore[operator]
+    assert log_px.shape == (1, 2)
+    assert log_px.isfinite().all()
+
+
+def test_conf_has_choices() -> None:
+    """The walk above finds what it is meant to find."""
+    groups = {str(choice.parent) for choice in CHOICES}
+    assert groups >= {"data", "arch", "likelihood", "objective", "optim", "evaluation", "tracker"}
+
+
+def test_configs_of_before_there_was_a_key_open_with_what_was_done_then() -> None:
+    now = make_point("tracker=none")
+    then = {name: value for name, value in to_container(now).items() if name != "pictures_every_epochs"}
+    found = from_container(then | {"tracker": {"tags": []}})
+    assert found.pictures_every_epochs is None
+    assert to_container(replace(found, pictures_every_epochs=now.pictures_every_epochs)) == to_container(now)
+    assert run_id(found, "data") == run_id(now, "data")
+
+
+@pytest.mark.parametrize("content", [None, [], {}, {"beta": 1.0}])
+def test_what_is_no_config_is_refused(content) -> None:
+    with pytest.raises(ValueError, match=r"^not a point of this version: .*latent"):
+        from_container(content)
+
+
+def test_a_config_with_a_key_of_a_later_version_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^not a point of this version: from_the_future$"):
+        from_container(to_container(make_point()) | {"from_the_future": 1})
+
+
+@pytest.mark.parametrize(
+    "overrides", [[], [GAUSSIAN, "likelihood.sigma=learned"], [GAUSSIAN, "likelihood.sigma=optimal"]]
+)
+def test_squared_error_without_a_fixed_sigma_is_refused(overrides) -> None:
+    with pytest.raises(ValueError, match=r"^objective\.error=squared: [^\n]*likelihood=gaussian[^\n]+$"):
+        make_point("objective=mse", *overrides)

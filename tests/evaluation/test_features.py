@@ -1,0 +1,384 @@
+"""What FID and KID look at: the trained classifier and its cache, random features, a user's module, Inception."""
+
+import importlib.util
+import logging
+import os
+import subprocess
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.conftest import ROOT, make_dataset
+from vae_sweeps.data.dataset import Dataset, fingerprint, in_unit_range
+from vae_sweeps.evaluation.features.base import Standardised, of_module, weights_hash
+from vae_sweeps.evaluation.features.extractors import auto, inception, random
+from vae_sweeps.evaluation.features.trained import classifier
+from vae_sweeps.system import cache
+
+
+def easy() -> Dataset:
+    """Images of 8x8 bytes that are one of four patterns each, with noise; which one is the label."""
+    draw = torch.Generator().manual_seed(0)
+    patterns = torch.randint(40, 216, (4, 1, 8, 8), generator=draw)
+    images, labels = {}, {}
+    for split, size in (("train", 700), ("val", 8), ("test", 200)):
+        labels[split] = torch.arange(size) % 4
+        noise = torch.randint(-40, 40, (size, 1, 8, 8), generator=draw)
+        images[split] = (patterns[labels[split]] + noise).to(torch.uint8)
+    return replace(make_dataset(), images=images, labels=labels, fingerprint=fingerprint(images, labels))
+
+
+def pixels(dataset: Dataset, split: str = "train") -> Tensor:
+    return in_unit_range(dataset.images[split], dataset.pixel_range)
+
+
+# The classifier
+
+LOAD = """
+import logging
+import sys
+import torch
+from vae_sweeps.evaluation.features import classifier
+
+torch.set_num_threads(1)
+logging.basicConfig(level=logging.INFO)
+features = classifier(torch.load(sys.argv[1], weights_only=False))
+print("ready", flush=True)
+sys.stdin.readline()
+extractor = features.load()
+print(extractor.weights_hash, extractor.accuracy)
+"""
+
+
+def start_load(folder: Path) -> subprocess.Popen[str]:
+    """A process that waits for a line, then loads the classifier of `folder`/data with `folder` as cache."""
+    return subprocess.Popen(
+        [sys.executable, "-c", LOAD, str(folder / "data")],
+        cwd=ROOT,
+        env=os.environ | {"XDG_CACHE_HOME": str(folder), "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], list[str]]:
+    """A cache folder that two processes filled at once; what each printed and what each logged."""
+    cache_home = tmp_path_factory.mktemp("cache")
+    torch.save(easy(), cache_home / "data")
+    processes = [start_load(cache_home) for _ in range(2)]
+    for process in processes:  # both have imported everything before one may begin
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    printed, logged = zip(*(process.communicate(timeout=120) for process in processes), strict=True)
+    assert [process.returncode for process in processes] == [0, 0], logged
+    return cache_home, list(printed), list(logged)
+
+
+@pytest.fixture
+def in_trained_cache(trained, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(trained[0]))
+    return trained[0] / "vae-sweeps"
+
+
+def test_of_two_processes_that_want_the_classifier_at_once_one_trains_it(trained) -> None:
+    _, printed, logged = trained
+    assert sorted(log.count("training the classifier") for log in logged) == [0, 1]
+    assert printed[0] == printed[1] != ""
+
+
+def test_a_trained_classifier_is_read_and_not_trained_again(trained, in_trained_cache, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    before = {path: path.stat().st_mtime_ns for path in in_trained_cache.glob("*.bin")}
+    extractor = classifier(easy()).load()
+    assert f"{extractor.weights_hash} {extractor.accuracy}\n" == trained[1][0]
+    assert not caplog.records
+    assert {path: path.stat().st_mtime_ns for path in in_trained_cache.glob("*.bin")} == before
+    assert len(before) == 1
+
+
+def test_easy_images_are_classified(in_trained_cache) -> None:
+    accuracy = classifier(easy()).load().accuracy
+    assert accuracy is not None
+    assert 0.95 < accuracy <= 1
+
+
+def test_the_classifiers_features_have_mean_0_and_variance_1_on_the_training_images(in_trained_cache) -> None:
+    dataset = easy()
+    features = classifier(dataset)
+    module = features.load().module
+    with torch.inference_mode():
+        found = module(pixels(dataset)).double()
+        few = module(pixels(dataset)[:3]).double()
+    assert found.shape == (700, features.width) == (700, 64)
+    assert found.mean(0).abs().max() < 1e-4
+    assert found.var(0, correction=0).tolist() == pytest.approx([1] * 64, abs=1e-3)
+    assert torch.allclose(few, found[:3], atol=1e-5)  # nothing depends on the other images
+    assert not module.training
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_cached_the_same_classifier_is_trained(
+    trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    extractor = classifier(easy()).load()
+    assert f"{extractor.weights_hash} {extractor.accuracy}\n" == trained[1][0]
+
+
+def test_without_labels_there_is_no_classifier() -> None:
+    with pytest.raises(ValueError, match=r"features=classifier.*no labels") as raised:
+        classifier(make_dataset())
+    assert "\n" not in str(raised.value)
+
+
+def test_auto_takes_the_classifier_where_there_are_labels_and_random_features_where_not() -> None:
+    assert auto(easy(), None).name == "classifier"
+    assert auto(make_dataset(), None).name == "random"
+
+
+# Random features
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 28, 28), (3, 64, 64), (1, 9, 14)])
+def test_random_features_are_standardised_and_the_same_every_time(shape: tuple[int, int, int]) -> None:
+    dataset = make_dataset(shape, (200, 4, 4))
+    features, again = random(dataset), random(dataset)
+    one, other = features.load(), again.load()
+    assert one.weights_hash == other.weights_hash
+    assert one.accuracy is None
+    x = pixels(dataset)
+    found = one.module(x)
+    assert torch.equal(found, other.module(x))
+    assert found.shape == (200, features.width)
+    assert found.double().mean(0).abs().max() < 1e-3
+    assert found.double().var(0, correction=0).tolist() == pytest.approx([1] * features.width, abs=1e-2)
+    assert not found.requires_grad
+
+
+def test_random_weights_depend_on_the_channels_and_on_nothing_else() -> None:
+    def weights(shape: tuple[int, int, int], seed: int) -> dict[str, Tensor]:
+        module = random(make_dataset(shape, seed=seed)).load().module
+        assert isinstance(module, Standardised)
+        return module.module.state_dict()
+
+    grey, others, colour = weights((1, 8, 8), 0), weights((1, 16, 16), 1), weights((3, 8, 8), 0)
+    assert all(torch.equal(grey[name], others[name]) for name in grey)
+    # Not the grey network with its first layer spread over three channels.
+    assert not any(torch.equal(grey[name], colour[name]) for name in grey)
+    one, other = (random(make_dataset(shape)).load().weights_hash for shape in ((1, 8, 8), (3, 8, 8)))
+    assert one != other
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_features_of_constant_images_are_finite(value: int) -> None:
+    dataset = make_dataset()
+    constant = {split: torch.full_like(images, value) for split, images in dataset.images.items()}
+    found = random(replace(dataset, images=constant)).load().module(pixels(dataset))
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("pixel_range", [(0.0, 1.0), (-1.0, 1.0)])
+def test_features_see_images_in_the_unit_range_whatever_the_models_scale(pixel_range: tuple[float, float]) -> None:
+    dataset = make_dataset()
+    plain, scaled = random(dataset).load(), random(replace(dataset, pixel_range=pixel_range)).load()
+    assert plain.weights_hash == scaled.weights_hash
+
+
+# A user's module
+
+
+class Flat(nn.Module):
+    """All pixels, through one linear map."""
+
+    def __init__(self, width: int = 5) -> None:
+        super().__init__()
+        self.map = nn.Linear(64, width)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.dropout(self.map(images.flatten(1)))
+
+
+def test_a_users_module_gives_its_width_and_hash() -> None:
+    module = Flat()
+    features = of_module("flat", module, (1, 8, 8))
+    extractor = features.load()
+    assert (features.name, features.width) == ("flat", 5)
+    assert (extractor.weights_hash, extractor.accuracy) == (weights_hash(module), None)
+    x = torch.rand(7, 1, 8, 8)
+    assert torch.equal(extractor.module(x), module.map(x.flatten(1)))  # dropout is off
+    with torch.no_grad():
+        module.map.bias[0] += 1
+    assert features.load().weights_hash != extractor.weights_hash
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x, lambda x: x.flatten(1)[0], lambda x: x.mean(), lambda x: x.flatten(1)[:1], lambda x: [x]],
+    ids=["images", "vector", "number", "one row", "list"],
+)
+def test_a_module_that_does_not_give_a_vector_for_each_image_is_refused(function: Callable[[Tensor], Any]) -> None:
+    class Wrong(nn.Module):
+        def forward(self, images: Tensor) -> Any:
+            return function(images)
+
+    with pytest.raises(ValueError, match=r"evaluation.features=wrong: .*\[N,d\]") as raised:
+        of_module("wrong", Wrong(), (1, 8, 8))
+    assert "\n" not in str(raised.value)
+
+
+def test_the_hash_covers_names_shapes_types_and_values() -> None:
+    def of(name: str, values: Tensor) -> str:
+        module = nn.Module()
+        module.register_buffer(name, values)
+        return weights_hash(module)
+
+    values = torch.arange(6.0)
+    last = values.clone()
+    last[-1] = last[-1].nextafter(torch.tensor(9.0))
+    same_bytes = values.view(torch.int32)
+    hashes = [of("a", values), of("b", values), of("a", values.view(2, 3)), of("a", last), of("a", same_bytes)]
+    assert len(set(hashes)) == 5
+    assert of("a", values.clone()) == hashes[0]
+    assert of("a", torch.arange(12.0)[::2] / 2) == hashes[0]  # however they lie in memory
+    assert all(len(h) == 12 and int(h, 16) >= 0 for h in hashes)
+    assert of("a", torch.tensor(3)) != of("a", torch.tensor(4))
+
+
+def test_the_hash_does_not_depend_on_the_order_of_the_parts() -> None:
+    one, other = nn.Linear(2, 3), nn.Linear(3, 1)
+    parts = [("one", one), ("other", other)]
+    assert weights_hash(nn.Sequential(OrderedDict(parts))) == weights_hash(nn.Sequential(OrderedDict(parts[::-1])))
+
+
+# Inception
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch_fidelity") is not None, reason="the extra is installed")
+def test_without_the_extra_inception_names_the_command_that_installs_it() -> None:
+    with pytest.raises(ValueError, match=r"pip install -e \.\[inception\]") as raised:
+        inception()
+    assert "\n" not in str(raised.value)
+
+
+def test_inception_has_no_layer_of_100_features() -> None:
+    with pytest.raises(ValueError, match="num_features=100: must be one of 64, 192, 768, 2048"):
+        inception(num_features=100)
+
+
+# The cache
+
+CONTENT = {"weights": {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2])}, "accuracy": 0.5, "name": "x"}
+
+
+def is_content(found: dict[str, Any]) -> bool:
+    weights = found["weights"]
+    same = all(torch.equal(weights[name], tensor) for name, tensor in CONTENT["weights"].items())
+    return same and found["accuracy"] == 0.5 and found["name"] == "x" and found.keys() == CONTENT.keys()
+
+
+class Maker:
+    """Makes the content, and counts how often."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> dict[str, Any]:
+        self.times += 1
+        return CONTENT
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which `CONTENT` is cached, as kind "kind" with an empty recipe."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    cache.once("kind", {}, Maker())
+    (path,) = (tmp_path / "home" / "vae-sweeps").glob("*.bin")
+    return path
+
+
+def test_the_same_recipe_is_made_once_whatever_the_order_of_its_keys(cached: Path) -> None:
+    make = Maker()
+    recipes = [{"a": 1, "b": {"c": [1, 2], "d": "x"}}, {"b": {"d": "x", "c": [1, 2]}, "a": 1}]
+    assert all(is_content(cache.once("kind", recipe, make)) for recipe in recipes * 2)
+    assert make.times == 1
+
+
+def test_other_recipes_and_kinds_are_made_and_kept_apart(cached: Path) -> None:
+    wanted = [("kind", {"a": 1}), ("kind", {"a": 2}), ("kind", {"b": 1}), ("kind", {"a": [1]}), ("other", {"a": 1})]
+    for i, (kind, recipe) in enumerate(wanted):
+        assert cache.once(kind, recipe, lambda i=i: {"i": i}) == {"i": i}
+    assert [cache.once(kind, recipe, Maker())["i"] for kind, recipe in wanted] == [0, 1, 2, 3, 4]
+    assert len(list(cached.parent.glob("*.bin"))) == 6
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda b: b"",
+        lambda b: b[: len(b) // 2],
+        lambda b: b[:-1],
+        lambda b: b"not a file of torch",
+        lambda b: bytes(len(b)),
+    ],
+    ids=["empty", "cut", "one byte short", "text", "zeros"],
+)
+def test_a_damaged_file_is_made_again(cached: Path, spoil: Callable[[bytes], bytes]) -> None:
+    cached.write_bytes(spoil(cached.read_bytes()))
+    make = Maker()
+    assert is_content(cache.once("kind", {}, make))
+    assert is_content(cache.once("kind", {}, make))
+    assert make.times == 1
+
+
+def test_after_any_flipped_bit_the_content_is_right(cached: Path, caplog) -> None:
+    """Whether the bit matters or not: in every seventh byte, and in all of the directory at the file's end."""
+    caplog.set_level(logging.ERROR, "vae_sweeps.system.cache")
+    good = cached.read_bytes()
+    offsets = [*range(0, len(good), 7), *range(good.find(b"PK\1\2"), len(good))]
+    for offset, bit in [(offset, bit) for offset in offsets for bit in (3, 4)]:
+        bad = bytearray(good)
+        bad[offset] ^= 1 << bit
+        cached.write_bytes(bad)
+        assert is_content(cache.once("kind", {}, Maker())), (offset, bit)
+
+
+def test_a_cache_folder_that_cannot_be_written_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    make = Maker()
+    assert all(is_content(cache.once("kind", {}, make)) for _ in range(2))
+    assert make.times == 2
+
+
+def test_a_missing_cache_folder_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    (tmp_path / "file").touch()
+    for home in ("absent", "file"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))
+        cache.once("kind", {}, Maker())
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_what_fails_is_not_cached_and_the_next_may_try(cached: Path) -> None:
+    def fail() -> dict[str, Any]:
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        cache.once("kind", {"new": 1}, fail)
+    assert is_content(cache.once("kind", {"new": 1}, Maker()))

@@ -1,0 +1,62 @@
+"""A run as a model for notebooks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import vae_sweeps
+from tests.conftest import make_point
+from vae_sweeps.data.load import load_dataset
+from vae_sweeps.evaluation.model import Model, from_state
+from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.runs.sweep_folder import write_sweep
+from vae_sweeps.training.pack import new_start
+
+SHAPE = (1, 28, 28)
+LINEAR = make_point("arch.hidden=[]", "likelihood=gaussian", "latent=3")
+
+
+def untrained() -> Model:
+    return from_state(LINEAR, new_start(LINEAR, SHAPE).model, SHAPE)
+
+
+def test_labels_are_those_of_the_images() -> None:
+    model, dataset = untrained(), load_dataset(LINEAR.data)
+    assert dataset.labels is not None
+    for split in ("train", "val", "test"):
+        labels = model.labels(split)
+        assert labels is not None
+        assert len(labels) == len(model.images(split))
+        assert torch.equal(labels, dataset.labels[split])
+    with pytest.raises(ValueError, match=r"^split=all: must be one of train, val, test"):
+        model.labels("all")
+
+
+def test_the_mixtures_samples_have_the_mean_of_the_codes() -> None:
+    """EM leaves a mixture's mean at the codes' mean, and a linear decoder takes means to means."""
+    model, num = untrained(), 4000
+    samples = model.sample_mixture(num, num_components=3)
+    mu, _ = model.encode(model.images("train"))
+    reconstructed = model.decode(mu)
+    standard_error = reconstructed.std(0) / num**0.5
+    assert ((samples.mean(0) - reconstructed.mean(0)).abs() < 5 * standard_error + 1e-6).all()
+    assert torch.equal(model.sample_mixture(5, 3, seed=1), model.sample_mixture(5, 3, seed=1))
+    assert not torch.equal(model.sample_mixture(5, 3, seed=1), model.sample_mixture(5, 3, seed=2))
+
+
+def test_runs_and_sweeps_are_found_by_name_in_an_output_folder(tmp_path: Path) -> None:
+    folder = run_folder.runs_folder(tmp_path) / "mnist5k-mlp-0123456789ab"
+    run_folder.create_run(folder, LINEAR, [])
+    start = new_start(LINEAR, SHAPE)
+    checkpoint.save(folder, start)
+    write_sweep(tmp_path, "lonely", [folder.name], ["beta"])
+    assert vae_sweeps.results("lonely", tmp_path)["run"].tolist() == [folder.name]
+    eps = torch.ones(1, 3)
+    drawn = untrained().decode(eps)
+    assert torch.equal(vae_sweeps.load(folder.name, tmp_path).decode(eps), drawn)
+    assert torch.equal(vae_sweeps.load(folder).decode(eps), drawn)
+    with pytest.raises(ValueError, match=r"^run=other: no run folder"):
+        vae_sweeps.load("other", tmp_path)
+    with pytest.raises(ValueError, match=r"^other: no such sweep or folder; .*lonely"):
+        vae_sweeps.results("other", tmp_path)

@@ -1,0 +1,109 @@
+"""Run folders as training leaves them, in any state, without training: what reports are made of in tests."""
+
+import itertools
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.conftest import make_point
+from vae_sweeps.analysis import pictures
+from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.sweep_folder import log_launch, write_sweep
+from vae_sweeps.system import files
+from vae_sweeps.system.rng import generator
+
+NUM_STEPS = 100
+SWEPT = ["beta", "latent", "seed"]
+
+
+def metrics(beta: float, latent: int, seed: int) -> dict[str, Any]:
+    """Numbers as an evaluation leaves them: the larger beta, the smaller the rate; elbo = log_px - kl."""
+    log_px, kl = -150.0 + 3 * latent - 5 * beta - seed, 40.0 * latent / (1 + 10 * beta) + 0.5 * seed
+    terms = {"elbo": log_px - kl, "log_px": log_px, "kl": kl}
+    found = {f"{split}/{name}": value for split in ("train", "val", "test") for name, value in terms.items()}
+    found |= {"test/iwae": terms["elbo"] + 1, "test/active_units": latent, "test/psnr": 12.0 + latent}
+    return found | {
+        f"fid/classifier/{s}": 30.0 - latent + k for k, s in enumerate(("prior", "reconstruction", "floor"))
+    }
+
+
+def rows(beta: float, latent: int, seed: int, num: int = 10) -> list[dict[str, Any]]:
+    """The ELBO on its way to that of `metrics`; validation at every other row."""
+    end = metrics(beta, latent, seed)["val/elbo"]
+    steps = range(NUM_STEPS // num, NUM_STEPS + 1, NUM_STEPS // num)
+    found = [{"step": n, "num_steps": NUM_STEPS, "train/elbo": end - NUM_STEPS / n} for n in steps]
+    return [row | ({"val/elbo": row["train/elbo"] - seed} if i % 2 else {}) for i, row in enumerate(found)]
+
+
+def result(beta: float, latent: int, seed: int, **more: Any) -> dict[str, Any]:
+    """A result.json of a point that is done."""
+    return {
+        "status": "done",
+        "step": NUM_STEPS,
+        "beta_nats": beta,
+        "num_params": 1000,
+        "time_s": 1800.0,
+        "images_per_s": 100.0,
+        "data_fingerprint": "0123456789abcdef",
+        "git_commit": "0123abc",
+        "torch": "2.0",
+        "device": "cpu",
+        "host": "here",
+        "finished_at": files.now(),
+        "metrics": metrics(beta, latent, seed),
+        "evaluation_s": {"fid": 360.0},
+        "missing": {},
+        "kl_per_latent": [1.0 / (i + 1) for i in range(latent)],
+        **more,
+    }
+
+
+def make_run(output_dir: Path, beta: float, latent: int, seed: int = 0, *overrides: str) -> Path:
+    """A folder with config, rows and pictures, of a point that has not ended."""
+    folder = (
+        run_folder.runs_folder(output_dir) / f"mnist5k-mlp-beta{beta:g}-latent{latent}-seed{seed}-{len(overrides)}0ff"
+    )
+    run_folder.create_run(
+        folder, make_point("data=mnist5k", f"beta={beta}", f"latent={latent}", f"seed={seed}", *overrides), []
+    )
+    for row in rows(beta, latent, seed):
+        run_folder.append_row(folder, row)
+    draw(folder / "pictures", seed)
+    return folder
+
+
+def draw(folder: Path, seed: int = 0) -> None:
+    """Pictures of noise, which compress worst."""
+    folder.mkdir(parents=True)
+    for name in ("samples", "reconstructions", "traversal"):
+        images = torch.rand(64, 1, 28, 28, generator=generator(name, seed))
+        pictures.save(pictures.grid(images, 8, (0.0, 1.0)), folder / f"{name}.png")
+
+
+def end(folder: Path, content: Mapping[str, Any]) -> None:
+    run_folder.write_result(folder, content)
+
+
+def make_sweep(
+    output_dir: Path,
+    name: str = "grid",
+    betas: Sequence[float] = (0, 1),
+    latents: Sequence[int] = (2, 4),
+    num_seeds: int = 2,
+) -> Path:
+    """A sweep of points that are all done; returns its folder."""
+    found = []
+    for beta, latent, seed in itertools.product(betas, latents, range(num_seeds)):
+        found.append(make_run(output_dir, beta, latent, seed))
+        end(found[-1], result(beta, latent, seed))
+    sweep = write_sweep(output_dir, name, [folder.name for folder in found], SWEPT)
+    log_launch(sweep, {"at": files.now(), "command": ["launch.py", "-m", "beta=0,1", "latent=2,4"], "new": []})
+    return sweep
+
+
+def delete(folder: Path) -> None:
+    """As by hand."""
+    shutil.rmtree(folder)

@@ -1,0 +1,113 @@
+"""Each published set-up runs, learns, and leaves the rows and pictures that its source shows."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import make_dataset
+from tests.helpers.presets import RANGES, SHAPES, point_of
+from vae_sweeps.launch import record
+from vae_sweeps.models.build import build_vae
+from vae_sweeps.runs import run_folder
+from vae_sweeps.training.loop import train
+from vae_sweeps.training.pack import new_start
+from vae_sweeps.training.schedule import is_to_be_drawn, is_to_be_logged
+
+# (rows, columns) of tiles of each picture, for 24 test images; originals and reconstructions are two rows.
+GRIDS = {
+    "mnist_textbook": {"samples": (6, 10), "traversal": (10, 10)},
+    "mnist_beta": {"samples": (8, 8), "traversal": (10, 10)},
+    "mnist_conv": {"samples": (8, 8), "traversal": (10, 10)},
+    "celeba_tf1": {"samples": (8, 8), "traversal": (10, 10), "interpolations": (8, 10)},
+    "celeba_conv": {"samples": (12, 12), "traversal": (10, 10)},
+}
+REDUCED = ["batch_size=8", "epochs=2", "steps=null", "arch.channels=[4,8,8,16,16]"]
+
+
+@pytest.mark.parametrize("experiment", SHAPES)
+def test_two_epochs_lower_the_loss_and_leave_the_sources_pictures(experiment: str, tmp_path: Path) -> None:
+    reduced = [r for r in REDUCED if "channels" not in r or experiment.startswith("celeba")]
+    point = point_of(experiment, *reduced, "latent=6", "device=cpu")
+    shape, folder = SHAPES[experiment], tmp_path / "run"
+    folder.mkdir()
+    dataset = make_dataset(shape, (120, 8, 24), pixel_range=RANGES.get(experiment, (0.0, 1.0)))
+    vae, starts = build_vae([point], shape), [new_start(point, shape)]
+    draw = record.drawing(vae, [point], [folder], starts, dataset)
+    (outcome,) = train(
+        vae, [point], [folder], dataset, starts, device=torch.device("cpu"), checkpoint_every_s=1e9, draw=draw
+    )
+    assert outcome.status == "done"
+    rows = run_folder.read_rows(folder)
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+    draw(0, 2)
+    tile = max(56, shape[1])
+    for name, (num_rows, num_columns) in GRIDS[experiment].items():
+        with Image.open(folder / "pictures" / "epoch-0002" / f"{name}.png") as picture:
+            assert picture.size == (num_columns * (tile + 2) + 2, num_rows * (tile + 2) + 2), name
+    assert (folder / "pictures" / "epoch-0001").exists() == (experiment in ("mnist_conv", "celeba_conv"))
+
+
+def test_pictures_of_mnist_conv_are_drawn_after_the_first_and_the_ninth_epoch() -> None:
+    point = point_of("mnist_conv")
+    assert [s for s in range(1, 10 * 7 + 1) if is_to_be_drawn(point, s, steps_per_epoch=7)] == [7, 63]
+
+
+def test_pictures_at_epochs_add_to_those_of_every_so_many() -> None:
+    point = replace(point_of("mnist_conv"), pictures_every_epochs=4)
+    assert [s for s in range(1, 21) if is_to_be_drawn(point, s, steps_per_epoch=2)] == [2, 8, 16, 18]
+
+
+def test_rows_at_powers_of_two() -> None:
+    steps = range(1, 1025)
+    assert [s for s in steps if is_to_be_logged(point_of("mnist_beta"), s)] == [2**i for i in range(11)]
+    assert [s for s in steps if is_to_be_logged(point_of("mnist_conv"), s)] == list(range(100, 1025, 100))
+
+
+def test_celeba_presets_can_be_swept_and_changed() -> None:
+    """Composition alone: the data are not at hand."""
+    point = point_of("celeba_conv", "beta=0.5", "latent=64", "seed=3")
+    assert (point.beta, point.latent, point.seed) == (0.5, 64, 3)
+    assert (point.data["size"], point.data["crop"], list(point.data["pixel_range"])) == (64, 148, [0, 1])
+    assert (point.optim.lr, point.optim.lr_decay_per_epoch, point.epochs) == (0.005, 0.95, 100)
+    assert point_of("celeba_conv").seed == 1265
+    tutorial = point_of("celeba_tf1")
+    assert (tutorial.data["size"], tutorial.data["crop"]) == (128, "center")
+    assert list(tutorial.data["pixel_range"]) == [-1, 1]
+    assert tutorial.evaluation.neighbours > 0
+    pooled = point_of("celeba_tf1", "arch.downsampling=max_pool", "arch.kernel=3")
+    assert build_vae([pooled], SHAPES["celeba_tf1"]).encoder(torch.rand(1, 3, 128, 128)).shape == (1, 1, 8192)
+
+
+QUICK = ["data=mnist5k", "evaluation=none", "tracker=none"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides", "steps"),
+    [
+        ("mnist_beta", ["steps=64"], [1, 2, 4, 8, 16, 32, 64]),
+        ("mnist_textbook", ["steps=3", "arch.hidden=[20]"], [3]),
+        ("mnist_conv", ["steps=3", "likelihood=gaussian", "arch.output=sigmoid"], [3]),
+    ],
+)
+def test_a_preset_runs_from_the_command_line(door, tmp_path, experiment, overrides, steps) -> None:
+    ended = door(f"experiment={experiment}", *QUICK, *overrides, f"output_dir={tmp_path / 'out'}")
+    assert ended.code == 0, ended.err
+    (run,) = (tmp_path / "out" / "runs").iterdir()
+    assert [row["step"] for row in run_folder.read_rows(run)] == steps
+    assert json.loads((run / "result.json").read_text())["status"] == "done"
+    assert (run / "pictures" / "samples.png").exists()
+
+
+def test_a_preset_is_swept_from_the_command_line(door, tmp_path) -> None:
+    arguments = ["experiment=mnist_beta", "beta=0,0.01", "latent=2,3", "steps=2", "arch.hidden=[9]", *QUICK]
+    assert door("-m", *arguments, f"output_dir={tmp_path / 'out'}").code == 0
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 4
+
+
+def test_an_output_function_before_bernoullis_own_sigmoid_is_refused(refused) -> None:
+    line = refused("experiment=mnist_conv", "arch.output=sigmoid", *QUICK)
+    assert line.startswith("arch.output=sigmoid: must be identity with likelihood=bernoulli")

@@ -1,0 +1,224 @@
+"""What a user sees of a launch: what is trained, what is skipped, what is written, how it ends."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import vae_sweeps
+from tests.conftest import launch, start_launch, wait_until
+from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.sweep_folder import sweeps_folder
+
+SMALL = ["arch.hidden=[16]", "steps=30", "evaluation=none"]
+PICTURES = ["reconstructions", "samples", "traversal", "interpolations", "curves"]
+PICTURES += ["latent_map", "kl_bars"]
+GRID = ["-m", "beta=0,1", "latent=2,4", *SMALL[:-1]]  # with the default evaluation
+
+
+def rows_by_run(output_dir: Path) -> dict[str, int]:
+    """When each run's rows were last written, in ns."""
+    return {
+        path.parent.name: path.stat().st_mtime_ns for path in run_folder.runs_folder(output_dir).glob("*/metrics.jsonl")
+    }
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    output_dir = tmp_path_factory.mktemp("outputs")
+    return output_dir, launch(*GRID, f"output_dir={output_dir}")
+
+
+def test_a_grid_ends_in_table_and_pictures(swept) -> None:
+    output_dir, finished = swept
+    assert (finished.returncode, finished.stderr) == (0, "")
+    (sweep,) = sweeps_folder(output_dir).iterdir()
+    assert sweep.name.startswith("mnist5k-beta-latent-")
+    assert (sweep / "mosaic.png").exists()
+    assert (sweep / "report.html").exists()
+    table = vae_sweeps.results(sweep)
+    assert list(zip(table["beta"], table["latent"], strict=True)) == [(0, 2), (0, 4), (1, 2), (1, 4)]
+    assert set(table["status"]) == {"done"}
+    expected = "run run_id status seed data arch likelihood beta latent beta_nats num_params time_s images_per_s"
+    assert {*expected.split(), "git_commit", "test/bits_per_dim", "test/active_units"} <= set(table)
+    for split in ("train", "val", "test"):
+        elbo = table[f"{split}/log_px"] - table[f"{split}/kl"]
+        np.testing.assert_allclose(table[f"{split}/elbo"], elbo, rtol=1e-12)
+    np.testing.assert_allclose(table["test/bits_per_dim"], -table["test/elbo"] / (784 * np.log(2)), rtol=1e-12)
+    pd.testing.assert_frame_equal(pd.read_parquet(sweep / "results.parquet"), table, check_dtype=False)
+    for run in table["run"]:
+        folder = run_folder.runs_folder(output_dir) / run
+        pictures = {path.name for path in (folder / "pictures").iterdir()}
+        assert pictures == {f"{name}.png" for name in PICTURES}
+        assert (folder / ".hydra" / "overrides.yaml").exists()
+        assert not (folder / "claim.json").exists()
+
+
+@pytest.mark.slow
+def test_several_seeds_end_in_their_means(tmp_path) -> None:
+    finished = launch("-m", "beta=0,1", "seed=0,1,2", *SMALL, f"output_dir={tmp_path}")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    (sweep,) = sweeps_folder(tmp_path).iterdir()
+    table = vae_sweeps.results(sweep)
+    lines = finished.stdout.splitlines()
+    first = lines.index("2 rows, mean ± standard error over seed; data=mnist5k arch=mlp likelihood=bernoulli latent=10")
+    rule = next(k for k in range(first, len(lines)) if lines[k].startswith("──"))
+    for line, beta in zip(lines[rule + 1 : rule + 3], (0, 1), strict=True):
+        elbo = table.loc[table["beta"] == beta, "test/elbo"].to_numpy()
+        name, n, mean, _, se = line.split()[:5]
+        assert (name, n) == (str(beta), "3")
+        assert abs(float(mean) - elbo.mean()) <= 10.0 ** -len(mean.partition(".")[2])
+        assert abs(float(se) - elbo.std(ddof=1) / 3**0.5) <= 10.0 ** -len(se.partition(".")[2])
+    assert f"each point for itself: vae-sweeps results {sweep} (a mosaic is of the lowest seed)" in lines
+
+
+def test_the_same_command_again_trains_nothing(swept) -> None:
+    output_dir, _ = swept
+    before = rows_by_run(output_dir)
+    again = launch("-m", "latent=4,2", "beta=1.0,0e0", *SMALL, f"output_dir={output_dir}")  # spelt another way
+    assert again.returncode == 0
+    assert "4 of 4 points done already" in again.stdout
+    assert rows_by_run(output_dir) == before
+    assert len(list(sweeps_folder(output_dir).iterdir())) == 1
+
+
+def test_an_extended_grid_trains_only_what_is_new(swept) -> None:
+    output_dir, _ = swept
+    before = rows_by_run(output_dir)
+    extended = launch("-m", "beta=0,1", "latent=2,4,3", *SMALL, f"output_dir={output_dir}", "sweep=extended")
+    assert extended.returncode == 0
+    assert "4 of 6 points done already" in extended.stdout
+    after = rows_by_run(output_dir)
+    assert len(after) == 6
+    assert {run: after[run] for run in before} == before
+    assert len(vae_sweeps.results(sweeps_folder(output_dir) / "extended")) == 6
+
+
+def test_a_loaded_model_agrees_with_the_table(swept) -> None:
+    output_dir, _ = swept
+    row = vae_sweeps.results(output_dir).query("beta == 1 and latent == 4").iloc[0]
+    model = vae_sweeps.load(run_folder.runs_folder(output_dir) / row["run"])
+    x = model.images("test")
+    assert x.shape == (1000, 1, 28, 28)
+    mu, sigma = model.encode(x)
+    assert mu.shape == sigma.shape == (1000, 4)
+    kl = (0.5 * (mu**2 + sigma**2 - 1) - sigma.log()).sum(1).mean().item()
+    assert kl == pytest.approx(row["test/kl"], rel=1e-5)
+    elbo = torch.stack([model.elbo(x, seed=seed) for seed in range(10)])
+    standard_error = elbo.std(0).mean().item() / np.sqrt(elbo.shape[1])
+    assert elbo.mean().item() == pytest.approx(row["test/elbo"], abs=5 * standard_error)
+    mean = model.decode(mu)
+    assert mean.shape == x.shape
+    p = mean.double().clamp(1e-12, 1 - 1e-12)
+    expected = (x * p.log() + (1 - x) * (1 - p).log()).sum((1, 2, 3))
+    torch.testing.assert_close(model.log_px(x, mu).double(), expected, rtol=1e-4, atol=1e-3)
+    assert model.sample(5).shape == (5, 1, 28, 28)
+    assert torch.equal(model.sample(5, seed=1), model.sample(5, seed=1))
+    with pytest.raises(ValueError, match="split=all: must be one of train, val, test"):
+        model.images("all")
+
+
+def test_results_prints_and_writes_the_table(swept, tmp_path) -> None:
+    output_dir, _ = swept
+    (sweep, *_) = sorted(path.name for path in sweeps_folder(output_dir).iterdir() if path.name != "extended")
+    command = [Path(sys.executable).parent / "vae-sweeps", "results", sweep, "--output-dir", output_dir]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.count("done") == 4
+    for option, read in (("--csv", pd.read_csv), ("--parquet", pd.read_parquet)):
+        path = tmp_path / f"table.{option[2:]}"
+        subprocess.run([*command, option, path], check=True, capture_output=True)
+        np.testing.assert_allclose(
+            read(path)["test/elbo"], vae_sweeps.results(output_dir / "sweeps" / sweep)["test/elbo"]
+        )
+
+
+def test_a_corrupt_result_counts_as_not_done_and_is_said(tmp_path) -> None:
+    arguments = [*SMALL, f"output_dir={tmp_path}"]
+    assert launch(*arguments).returncode == 0
+    (folder,) = run_folder.runs_folder(tmp_path).iterdir()
+    whole = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text('{"status": "do')
+    again = launch(*arguments)
+    assert again.returncode == 0
+    assert f"{folder / 'result.json'}: corrupt" in again.stdout
+    assert json.loads((folder / "result.json").read_text())["metrics"] == whole["metrics"]
+
+
+def test_overwrite_trains_again(tmp_path) -> None:
+    arguments = [*SMALL, f"output_dir={tmp_path}"]
+    launch(*arguments)
+    before = rows_by_run(tmp_path)
+    assert launch(*arguments, "overwrite=true").returncode == 0
+    assert all(after > before[run] for run, after in rows_by_run(tmp_path).items())
+
+
+def test_diverged_and_failed_points_leave_the_others_alone(tmp_path) -> None:
+    """beta = 1e38 overflows in single precision; its neighbours in the pack are done."""
+    finished = launch("-m", "beta=0.1,1e38,1", *SMALL, f"output_dir={tmp_path}")
+    assert finished.returncode == 1
+    table = vae_sweeps.results(tmp_path).set_index("beta")
+    assert table["status"].to_dict() == {0.1: "done", 1.0: "done", 1e38: "diverged"}
+    assert np.isnan(table.loc[1e38, "test/elbo"])
+    assert table.loc[1e38, "step"] >= 1
+
+
+FRAGILE = """
+from vae_sweeps.likelihoods import Gaussian
+
+class Fragile(Gaussian):
+    def log_prob(self, params, x):
+        assert 0.5 not in self.sigma, "sigma is one half"
+        return super().log_prob(params, x)
+"""
+
+
+def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monkeypatch) -> None:
+    """A user's likelihood raises for one point of the pack: its neighbours train in smaller packs."""
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    sigmas = ["likelihood=gaussian", "likelihood._target_=fragile.Fragile", "likelihood.sigma=0.1,0.5,0.7,1"]
+    finished = launch("-m", *sigmas, *SMALL, f"output_dir={tmp_path}")
+    assert finished.returncode == 1, finished.stderr
+    table = vae_sweeps.results(tmp_path).set_index("likelihood.sigma")
+    assert table["status"].to_dict() == {0.1: "done", 0.5: "failed", 0.7: "done", 1.0: "done"}
+    folder = run_folder.runs_folder(tmp_path) / table.loc[0.5, "run"]
+    assert "sigma is one half" in (folder / "failure.txt").read_text()
+
+
+@pytest.mark.slow
+def test_two_launches_at_once_train_every_point_once(tmp_path) -> None:
+    arguments = ["-m", "beta=0,1", "latent=2,4", *SMALL[:1], "steps=1500", "evaluation=none"]
+    arguments += [f"output_dir={tmp_path}"]
+    processes = [start_launch(*arguments) for _ in range(2)]
+    for process in processes:
+        process.communicate(timeout=120)
+    assert launch(*arguments).returncode == 0  # by now all are done
+    for folder in run_folder.runs_folder(tmp_path).iterdir():
+        steps = [row["step"] for row in run_folder.read_rows(folder)]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == 1500
+        assert "goes on after step" not in (folder / "log.txt").read_text()
+
+
+def test_a_claim_of_a_killed_process_is_taken_over(tmp_path) -> None:
+    arguments = ["steps=100000", "arch.hidden=[16]", f"output_dir={tmp_path}"]
+    process = start_launch(*arguments)
+    wait_until(lambda: len(rows_by_run(tmp_path)) == 1, process)
+    (folder,) = run_folder.runs_folder(tmp_path).iterdir()
+    assert run_folder.status(folder, None) == "running"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (folder / "claim.json").exists()
+    assert run_folder.status(folder, None) == "pending"  # killed before its first checkpoint
+
+
+def test_hydras_own_sweeper_gets_one_value_a_point(tmp_path) -> None:
+    finished = launch("-m", "beta=0,1", *SMALL, "hydra/sweeper=basic", f"output_dir={tmp_path}")
+    assert finished.returncode == 0
+    assert set(vae_sweeps.results(tmp_path)["status"]) == {"done"}

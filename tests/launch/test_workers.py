@@ -1,0 +1,96 @@
+"""Several processes on one machine, and what Hydra's sweepers may ask of the launcher."""
+
+import os
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import vae_sweeps
+from tests.conftest import launch, start_launch, wait_until
+from vae_sweeps.runs import run_folder
+
+GRID = ["-m", "beta=0.1,1", "latent=2,5", "arch.hidden=[16]", "evaluation=none", "sweep=grid", "log_every_steps=20"]
+TWO = "hydra.launcher.workers=2"
+
+
+def table(output_dir: Path) -> pd.DataFrame:
+    found = vae_sweeps.results(output_dir / "sweeps" / "grid")
+    assert set(found["status"]) == {"done"}
+    return pd.DataFrame(found.set_index("run_id")[["train/elbo", "val/elbo", "test/elbo"]]).sort_index()
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_numbers_of_one(tmp_path) -> None:
+    one = launch(*GRID, "steps=60", "max_pack=2", f"output_dir={tmp_path / 'one'}")
+    two = launch(*GRID, "steps=60", TWO, f"output_dir={tmp_path / 'two'}")
+    assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    assert "4 points to train in 2 packs on cpu, 2 side by side" in two.stdout
+    pd.testing.assert_frame_equal(table(tmp_path / "one"), table(tmp_path / "two"), check_exact=True)
+    again = launch(*GRID, "steps=60", TWO, f"output_dir={tmp_path / 'two'}")
+    assert "4 of 4 points done already" in again.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_in_order_and_nothing_is_lost(tmp_path) -> None:
+    arguments = [*GRID, "steps=2500", "checkpoint_every_s=1e9", TWO, f"output_dir={tmp_path}"]
+    process = start_launch(*arguments)
+    runs = run_folder.runs_folder(tmp_path)
+    wait_until(lambda: len(list(runs.glob("*/metrics.jsonl"))) == 4, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted; everything is saved" in out
+    for run in runs.iterdir():
+        assert (run / "checkpoint.pt").exists()
+        assert not (run / "claim.json").exists()
+    later = launch(*arguments)
+    assert later.returncode == 0, later.stderr
+    for run in runs.iterdir():
+        steps = [row["step"] for row in run_folder.read_rows(run)]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == 2500
+        assert "goes on after step" in (run / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweeper_that_launches_in_batches(tmp_path) -> None:
+    """Hydra's basic sweeper with at most one job at once calls the launcher for each point."""
+    batches = ["hydra/sweeper=basic", "hydra.sweeper.max_batch_size=1"]
+    finished = launch(*GRID, "steps=10", *batches, f"output_dir={tmp_path}")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("1 point to train in 1 pack") == 4
+    assert len(table(tmp_path)) == 4
+
+
+def test_sweeping_hydras_own_keys_is_refused(tmp_path) -> None:
+    """The part of `hydra.test_utils.launcher_common_tests` that applies: its others run a task function of their own
+    in a config that is no point, and this launcher trains points and calls no task function."""
+    refused = launch("-m", "hydra.verbose=true,false", f"output_dir={tmp_path / 'out'}")
+    assert refused.returncode == 2
+    assert "Sweeping over Hydra's configuration is not supported : 'hydra.verbose=true,false'" in refused.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_one_point_for_a_cluster_wants_m(tmp_path) -> None:
+    """Without it Hydra asks no launcher, and the login node would train."""
+    refused = launch("beta=1", "hydra/launcher=slurm", f"output_dir={tmp_path / 'out'}")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: hydra/launcher=slurm: must go with -m")
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("hydra.launcher.workers=0", "hydra.launcher.workers=0: must be a whole number >= 1, or null"),
+        ("hydra.launcher.worker=2", "hydra.launcher.worker=2: no such key; did you mean hydra.launcher.workers?"),
+        ("hydra/launcher=pbs", "hydra/launcher=pbs: must be one of"),
+    ],
+)
+def test_a_mistake_in_the_launchers_keys_is_one_line(tmp_path, argument: str, line: str) -> None:
+    refused = launch(*GRID, argument, f"output_dir={tmp_path / 'out'}")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"error: {line}")
+    assert refused.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,300 @@
+"""The report's content, without a browser: numbers, escaping, size, and what is missing."""
+
+import base64
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from PIL import Image
+
+from tests.conftest import ended_command
+from tests.helpers import report_runs
+from vae_sweeps.report import contents, facts, page, scatter, thumbnails
+from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.sweep_folder import read_sweep, runs_of_sweep, write_sweep
+
+ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+class Page(HTMLParser):
+    """What a browser would see: the scripts by id or run, all addresses, and the text outside of scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self._inside: str | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._inside = tag if tag in ("script", "style") else self._inside
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = None if tag == self._inside else self._inside
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+        elif self._inside is None:
+            self.text += data
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return next(json.loads(text) for about, text in self.scripts if about.get("id") == "data")
+
+    @property
+    def points(self) -> dict[str, dict[str, Any]]:
+        blocks = [json.loads(text) for about, text in self.scripts if about.get("class") == "point"]
+        return {block["run"]: block for block in blocks}
+
+
+def report(*sweeps: Path) -> Page:
+    return Page(page.render(contents.read(sweeps)))
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report_runs.make_sweep(tmp_path_factory.mktemp("out"))
+
+
+@pytest.fixture(scope="module")
+def whole(sweep) -> Page:
+    return report(sweep)
+
+
+def test_the_page_tells_what_was_run_and_what_it_cost(whole) -> None:
+    for words in ("grid", "python launch.py -m beta=0,1 latent=2,4", "8 done", "mnist5k, fingerprint 0123456789abcdef"):
+        assert words in whole.text
+    # Eight points of half an hour each, and 0.1 h of evaluation each.
+    assert "4.8 point-hours: training 4.0 h, evaluation 48.0 min" in whole.text
+    assert "What is missing" not in whole.text
+
+
+def test_nothing_on_the_page_has_an_address_elsewhere(whole) -> None:
+    assert whole.addresses
+    assert all(address.startswith("#") for address in whole.addresses)
+    assert "link" not in whole.tags
+
+
+def test_the_table_has_all_points_and_the_means_over_seeds(sweep, whole) -> None:
+    told = contents.read([sweep])
+    points, means = whole.data["tables"]["points"], whole.data["tables"]["means over seeds"]
+    assert points["runs"] == list(told.table["run"])
+    assert len(means["runs"]) == 4
+    elbo = next(column for column in points["columns"] if column["name"] == "test/elbo")
+    np.testing.assert_allclose(elbo["numbers"], told.table["test/elbo"], rtol=1e-5)
+    elbo = next(column for column in means["columns"] if column["name"] == "test/elbo")
+    # Seeds 0 and 1 differ by 1.5 nats: the standard error of two numbers is half their distance.
+    assert all(text.endswith("± 0.75") for text in elbo["texts"])
+
+
+def test_every_view_is_one_that_plotly_knows(whole) -> None:
+    figures = whole.data["figures"]
+    assert list(figures) == ["heat-map", "curves", "rate-distortion", "fid", "parallel"]
+    shown = [(view["data"], view["layout"]) for views in figures.values() for view in views]
+    layouts = whole.data["point_layouts"]
+    shown += [(point[name], layouts[name]) for point in whole.points.values() for name in ("curves", "kl")]
+    for data, layout in shown:
+        assert data
+        go.Figure(data, layout)  # raises on properties that there are not
+
+
+def test_names_and_reasons_are_text_wherever_they_stand(tmp_path) -> None:
+    sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
+    content = read_sweep(sweep)
+    (sweep / "points.json").write_text(json.dumps(content | {"sweep": "<script>alert(1)</script>"}))
+    run = runs_of_sweep(sweep)[0]
+    (run / run_folder.RESULT).unlink()
+    (run / run_folder.FAILURE).write_text(f"Traceback\nValueError: {ATTACK}\n")
+    config = (run / run_folder.CONFIG).read_text()
+    (run / run_folder.CONFIG).write_text(config.replace("activation: relu", f"activation: '{ATTACK}'"))
+    html = page.render(contents.read([sweep]))
+    found = Page(html)
+    assert "<script>alert(1)</script>" in found.text
+    assert found.text.count(ATTACK) >= 1
+    assert found.points[run.name]["failure"].endswith(f"{ATTACK}\n")
+    assert "arch.activation" in found.text
+    assert "img" not in found.tags
+    plain = report(report_runs.make_sweep(tmp_path / "plain", num_seeds=1))
+    assert len(found.scripts) == len(plain.scripts)
+    assert "alert(" not in "".join(text for about, text in found.scripts if about.get("type") != "application/json")
+
+
+def test_markup_in_a_value_is_no_markup_for_plotly(tmp_path) -> None:
+    runs = []
+    for activation in ("<b>relu</b>", "tanh"):
+        runs.append(report_runs.make_run(tmp_path, 1, 2, len(runs)))
+        report_runs.end(runs[-1], report_runs.result(1, 2, 0))
+        config = (runs[-1] / run_folder.CONFIG).read_text()
+        (runs[-1] / run_folder.CONFIG).write_text(config.replace("activation: relu", f"activation: {activation}"))
+    sweep = write_sweep(tmp_path, "markup", [run.name for run in runs], ["arch.activation"])
+    figure = scatter.rate_distortion(contents.read([sweep]))
+    assert figure is not None
+    shown = json.dumps(figure.views[0].data)
+    assert "&lt;b&gt;relu" in shown
+    assert "<b>relu" not in shown
+
+
+def test_a_sweep_with_nothing_finished_has_its_curves_and_says_so(tmp_path) -> None:
+    run = report_runs.make_run(tmp_path, 1, 2)
+    other = report_runs.make_run(tmp_path, 0, 2)
+    report_runs.delete(other / "pictures")
+    (other / run_folder.ROWS).unlink()
+    found = report(write_sweep(tmp_path, "young", [run.name, other.name], ["beta"]))
+    assert "No point is finished yet" in found.text
+    assert "Not finished: 2 pending" in found.text
+    assert list(found.data["figures"]) == ["curves"]
+    assert found.points[run.name]["curves"]
+    assert found.points[other.name]["curves"] == []
+    assert found.points[other.name]["images"] == {}
+
+
+def test_an_unfinished_run_shows_its_newest_pictures(tmp_path) -> None:
+    run = report_runs.make_run(tmp_path, 1, 2)
+    report_runs.delete(run / "pictures")
+    for epoch in (1, 9, 50):
+        report_runs.draw(run / "pictures" / f"epoch-{epoch:04d}")
+    (run / "pictures" / "epoch-0050" / "samples.png").unlink()  # just begun
+    found = report(write_sweep(tmp_path, "young", [run.name], []))
+    assert found.points[run.name]["epoch"] == 9
+    assert set(found.points[run.name]["images"]) == {"samples", "reconstructions", "traversal"}
+
+
+def test_one_point_has_a_report(tmp_path) -> None:
+    found = report(report_runs.make_sweep(tmp_path, betas=(1,), latents=(2,), num_seeds=1))
+    assert list(found.data["figures"]) == ["curves", "rate-distortion", "fid"]
+    assert len(found.points) == 1
+
+
+def test_a_sweep_without_points_has_a_report(tmp_path) -> None:
+    found = report(write_sweep(tmp_path, "empty", [], []))
+    assert "no points" in found.text
+    assert found.points == {}
+
+
+def test_runs_without_fid_or_numbers_leave_the_rest(tmp_path) -> None:
+    sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
+    for i, run in enumerate(runs_of_sweep(sweep)):
+        result = run_folder.read_result(run)
+        assert result is not None
+        kept = {k: v for k, v in result["metrics"].items() if not k.startswith("fid/")}
+        kept["test/psnr"] = math.nan
+        if i == 0:
+            kept["test/kl"] = kept["test/elbo"] = math.inf
+        report_runs.end(run, result | {"metrics": kept, "missing": {"fid/classifier/prior": "no labels"}})
+    found = report(sweep)
+    assert list(found.data["figures"]) == ["heat-map", "curves", "rate-distortion", "parallel"]
+    assert "fid/classifier/prior: no labels (4 points)" in found.text
+    assert "test/psnr" not in [column["name"] for column in found.data["tables"]["points"]["columns"]]
+    z = found.data["figures"]["heat-map"][0]["data"][0]["z"]
+    assert z[0][0] is None
+    assert z[1][1] is not None
+
+
+def test_a_run_folder_deleted_by_hand_is_named(tmp_path) -> None:
+    sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
+    gone, half, *rest = runs_of_sweep(sweep)
+    report_runs.delete(gone)
+    report_runs.delete(half / "pictures")
+    found = report(sweep)
+    assert gone.name in found.text
+    assert list(found.points) == [run.name for run in (half, *rest)]
+    assert found.points[half.name]["images"] == {}
+    assert found.data["figures"]["heat-map"]
+
+
+def test_failed_and_diverged_points_are_named_with_their_reasons(tmp_path) -> None:
+    sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
+    failed, diverged, *_ = runs_of_sweep(sweep)
+    (failed / run_folder.RESULT).unlink()
+    (failed / run_folder.FAILURE).write_text("Traceback\n  ...\nOutOfMemoryError: 3 GiB\n")
+    report_runs.end(diverged, report_runs.result(0, 4, 0, status="diverged", step=7, metrics={}))
+    told = contents.read([sweep])
+    assert [(t.run, t.state, t.reason) for t in facts.troubles(told)] == [
+        (failed.name, "failed", "OutOfMemoryError: 3 GiB"),
+        (diverged.name, "diverged", "at step 7"),
+    ]
+    found = report(sweep)
+    assert "beta=0 latent=2" in found.text
+    assert found.points[failed.name]["failure"].startswith("Traceback")
+
+
+def test_a_picture_that_cannot_be_read_costs_no_other(tmp_path, caplog) -> None:
+    run = report_runs.make_run(tmp_path, 1, 2)
+    (run / "pictures" / "traversal.png").write_bytes(b"no picture")
+    (pictures,) = thumbnails.embed([run], 10**6)
+    assert set(pictures.images) == {"samples", "reconstructions"}
+    assert "traversal.png" in caplog.text
+
+
+def size_px(url: str) -> tuple[int, int]:
+    kind, _, content = url.partition(",")
+    assert kind == "data:image/webp;base64"
+    return Image.open(io.BytesIO(base64.b64decode(content))).size
+
+
+@pytest.mark.parametrize("max_bytes", [10**6, 200_000, 100_000, 30_000, 0])
+def test_pictures_keep_within_their_room_and_the_most_wanted_stay(tmp_path, max_bytes) -> None:
+    runs = [report_runs.make_run(tmp_path, 1, 2, seed) for seed in range(4)]
+    embedded = thumbnails.embed(runs, max_bytes)
+    assert sum(len(url) for own in embedded for url in own.images.values()) <= max_bytes
+    for own in embedded:
+        assert {*own.images, *own.left_out} == {"samples", "reconstructions", "traversal"}
+        assert all(0 < min(size_px(url)) <= max(size_px(url)) <= 800 for url in own.images.values())
+    if max_bytes >= 100_000:
+        assert all("samples" in own.images for own in embedded)
+
+
+def test_the_whole_page_keeps_within_its_limit(tmp_path, monkeypatch) -> None:
+    sweep = report_runs.make_sweep(tmp_path, betas=range(10), latents=(2,), num_seeds=1)
+    free = len(page.render(contents.read([sweep])).encode())
+    limit = free - 200_000
+    monkeypatch.setattr(page, "_MAX_BYTES", limit)
+    monkeypatch.setattr(page, "_LEAST_PICTURES_BYTES", 0)
+    assert len(page.render(contents.read([sweep])).encode()) <= limit
+
+
+def test_the_command_writes_into_the_sweeps_folder(sweep, capsys) -> None:
+    ended = ended_command(capsys, "report", sweep)
+    assert (ended.code, ended.out, ended.err) == (0, f"{sweep / 'report.html'}\n", "")
+    assert "grid" in Page((sweep / "report.html").read_text()).text
+
+
+def test_several_sweeps_are_one_report_and_shared_runs_count_once(tmp_path, capsys) -> None:
+    first = report_runs.make_sweep(tmp_path, "first", betas=(0, 1), num_seeds=1)
+    second = report_runs.make_sweep(tmp_path / "other", "second", betas=(2,), num_seeds=1)
+    runs = read_sweep(second)["runs"]
+    for run in runs:
+        (tmp_path / "other" / "runs" / run).rename(tmp_path / "runs" / run)
+    shared = [*runs, *read_sweep(first)["runs"][:2]]
+    write_sweep(tmp_path, "second", shared, ["beta", "latent"])
+    ended = ended_command(capsys, "report", "first", "second", "--output-dir", tmp_path)
+    assert (ended.code, ended.out) == (0, f"{tmp_path / 'report.html'}\n")
+    found = Page((tmp_path / "report.html").read_text())
+    assert "first, second" in found.text
+    assert len(found.points) == 6
+    assert found.data["figures"]["heat-map"][0]["data"][0]["y"] == ["0", "1", "2"]
+
+
+def test_mistakes_are_one_line_each(tmp_path, capsys) -> None:
+    sweep = report_runs.make_sweep(tmp_path, betas=(1,), latents=(2,), num_seeds=1)
+    ended = ended_command(capsys, "report", "nothing", "--output-dir", tmp_path)
+    assert ended.code == 2
+    assert re.fullmatch(r"error: nothing: no such sweep; .*grid\n", ended.err)
+    place = tmp_path / "no" / "such.html"
+    ended = ended_command(capsys, "report", sweep, "--html", place)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert str(place) in ended.err

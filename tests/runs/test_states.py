@@ -1,0 +1,120 @@
+"""Where a sweep stands, from its folders alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ended_command, launch, make_point
+from vae_sweeps.runs import claims, run_folder
+from vae_sweeps.runs.sweep_folder import log_submission, write_sweep
+from vae_sweeps.system import files
+
+STATES = ["done", "diverged", "failed", "running", "preempted", "pending"]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """A sweep with a point in every state that needs no cluster."""
+    for seed, state in enumerate(STATES):
+        folder = run_folder.runs_folder(tmp_path) / f"run-{state}"
+        run_folder.create_run(folder, make_point(f"seed={seed}"), [])
+        if state in ("done", "diverged"):
+            run_folder.write_result(folder, {"status": state, "step": 7, "metrics": {}})
+        elif state == "failed":
+            files.write_whole(folder / run_folder.FAILURE, "Traceback\n  ...\nValueError: this is why\n")
+        elif state == "running":
+            assert claims.take(folder)
+            run_folder.append_row(folder, {"step": 30, "num_steps": 120})
+        elif state == "preempted":
+            (folder / "checkpoint.pt").touch()
+    write_sweep(tmp_path, "grid", [f"run-{state}" for state in STATES], ["seed"])
+    return tmp_path
+
+
+def test_status_tells_every_state_with_its_reason(sweep, capsys) -> None:
+    ended = ended_command(capsys, "status", "grid", "--output-dir", sweep)
+    assert (ended.code, ended.err) == (0, "")
+    first, *lines = ended.out.splitlines()
+    assert first == "grid: 1 done, 1 diverged, 1 failed, 1 running, 1 preempted, 1 pending"
+    assert "  diverged   run-diverged  at step 7" in lines
+    assert "  failed     run-failed  ValueError: this is why" in lines
+    assert "  running    run-running  25 %" in lines
+    assert len(lines) == 4
+
+
+def test_status_of_all_sweeps_is_a_line_each_and_changes_nothing(sweep, capsys) -> None:
+    write_sweep(sweep, "another", ["run-done"], [])
+    before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*")}
+    ended = ended_command(capsys, "status", "--output-dir", sweep)
+    assert [line.split(":")[0] for line in ended.out.splitlines()] == ["another", "grid"]
+    assert {path: path.stat().st_mtime_ns for path in sweep.rglob("*")} == before
+    nothing = ended_command(capsys, "status", "--output-dir", sweep / "empty")
+    assert nothing.out == f"{sweep / 'empty'} has no sweeps\n"
+
+
+def test_status_does_without_torch(sweep) -> None:
+    code = f"""
+import sys
+from vae_sweeps.cli.app import app
+try:
+    app(["status", "grid", "--output-dir", {str(sweep)!r}])
+finally:
+    heavy = {{"torch", "pandas", "sklearn", "hydra", "submitit", "matplotlib"}} & set(sys.modules)
+    print("heavy:", sorted(heavy))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "heavy: []" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_run_of_a_vanished_job_is_lost_where_squeue_knows_of_none(sweep, capsys, tmp_path, monkeypatch) -> None:
+    """A squeue that answers with an empty queue: what a cluster says of jobs that ended long ago."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "squeue").write_text("#!/bin/sh\n")
+    (tools / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    log_submission(sweep / "sweeps" / "grid", {"12_0": ["run-pending", "run-preempted"]}, {})
+    ended = ended_command(capsys, "status", "grid", "--output-dir", sweep)
+    assert "1 preempted, 1 lost" in ended.out
+    assert "  lost       run-pending  job 12_0  its job is no more in the queue" in ended.out
+
+
+def test_a_claim_of_the_jobs_earlier_life_on_a_lost_node_is_taken_over(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    elsewhere = '{"host": "lost-node", "pid": 1, "began": "0", "job": "%s"}'
+    (tmp_path / "claim.json").write_text(elsewhere % "78")
+    assert not claims.take(tmp_path)
+    (tmp_path / "claim.json").write_text(elsewhere % "77")
+    assert claims.take(tmp_path)
+
+
+FRAGILE = """
+import os
+from vae_sweeps.likelihoods import Gaussian
+
+class Fragile(Gaussian):
+    def log_prob(self, params, x):
+        assert os.path.exists(os.environ["CAUSE_IS_GONE"]) or 0.5 not in self.sigma, "sigma is one half"
+        return super().log_prob(params, x)
+"""
+
+
+@pytest.mark.slow
+def test_retry_takes_up_what_failed_here_and_nothing_else(tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("CAUSE_IS_GONE", str(tmp_path / "gone"))
+    out = tmp_path / "out"
+    sigmas = ["likelihood=gaussian", "likelihood._target_=fragile.Fragile", "likelihood.sigma=0.1,0.5,1"]
+    small = ["arch.hidden=[16]", "steps=20", "evaluation=none", "sweep=grid", f"output_dir={out}"]
+    assert launch("-m", *sigmas, *small).returncode == 1
+    assert ended_command(capsys, "status", "grid", "--output-dir", out).out.startswith("grid: 2 done, 1 failed\n")
+    results = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
+    (tmp_path / "gone").touch()
+    assert ended_command(capsys, "retry", "grid", "--output-dir", out).code == 0
+    assert ended_command(capsys, "status", "grid", "--output-dir", out).out == "grid: 3 done\n"
+    assert {path: path.stat().st_mtime_ns for path in results} == results
+    assert "nothing to take up" in ended_command(capsys, "retry", "grid", "--output-dir", out).out

@@ -1,0 +1,107 @@
+"""A killed run ends as if it had not been killed."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import launch, start_launch, wait_until
+from vae_sweeps.runs import checkpoint, run_folder
+
+GRID = ["-m", "beta=0.01,1", "latent=2,5", "seed=3", "log_every_steps=30", "checkpoint_every_s=0.2"]
+GRID += ["evaluation=none"]
+MLP = [*GRID, "arch.hidden=[40]", "steps=1500"]
+CONV = [*GRID, "arch=conv", "arch.channels=[4,8]", "arch.batch_norm=true", "steps=300"]
+
+
+def runs_of(output_dir: Path) -> dict[str, Path]:
+    return {folder.name: folder for folder in run_folder.runs_folder(output_dir).iterdir()}
+
+
+def saved_steps(output_dir: Path) -> list[int]:
+    """The newest rows' steps of the runs that have a checkpoint and one before it."""
+    if not run_folder.runs_folder(output_dir).exists():
+        return []
+    folders = [f for f in runs_of(output_dir).values() if (f / checkpoint.PREVIOUS).exists()]
+    return [rows[-1]["step"] for folder in folders if (rows := run_folder.read_rows(folder))]
+
+
+def timeless(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if k not in ("time_s", "images_per_s")} for row in rows]
+
+
+def assert_same_runs(one: Path, other: Path) -> None:
+    """Same weights, moments and rows, to the bit."""
+    ones, others = runs_of(one), runs_of(other)
+    assert ones.keys() == others.keys()
+    for name, folder in ones.items():
+        a, b = checkpoint.available(folder)[0], checkpoint.available(others[name])[0]
+        assert a.step == b.step
+        for part in ("model", "exp_avg", "exp_avg_sq"):
+            tensors, expected = getattr(a, part), getattr(b, part)
+            assert all(torch.equal(tensors[key], expected[key]) for key in expected), (name, part)
+        assert timeless(run_folder.read_rows(folder)) == timeless(run_folder.read_rows(others[name]))
+        result, expected_result = run_folder.read_result(folder), run_folder.read_result(others[name])
+        assert result is not None
+        assert expected_result is not None
+        assert result["metrics"] == expected_result["metrics"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    output_dir = tmp_path_factory.mktemp("undisturbed")
+    assert launch(*MLP, f"output_dir={output_dir}").returncode == 0
+    return output_dir
+
+
+def test_resumed_equals_uninterrupted_after_kill_9(undisturbed, tmp_path) -> None:
+    for _ in range(2):
+        process = start_launch(*MLP, f"output_dir={tmp_path}")
+        before = max(saved_steps(tmp_path), default=0)
+        wait_until(lambda before=before: len(s := saved_steps(tmp_path)) == 4 and min(s) > before + 100, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finished = launch(*MLP, f"output_dir={tmp_path}")
+    assert finished.returncode == 0, finished.stderr
+    assert "goes on after step" in finished.stdout
+    assert_same_runs(tmp_path, undisturbed)
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path) -> None:
+    process = start_launch(*MLP, f"output_dir={tmp_path}")
+    wait_until(lambda: len(saved_steps(tmp_path)) == 4, process)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in out
+    assert {run_folder.status(f, run_folder.read_result(f)) for f in runs_of(tmp_path).values()} == {"preempted"}
+    assert launch(*MLP, f"output_dir={tmp_path}").returncode == 0
+    assert_same_runs(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_truncated_checkpoint_is_named_and_the_previous_one_used(undisturbed, tmp_path) -> None:
+    process = start_launch(*MLP, f"output_dir={tmp_path}")
+    wait_until(lambda: len(saved_steps(tmp_path)) == 4, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    damaged = next(iter(runs_of(tmp_path).values())) / checkpoint.NEWEST
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    finished = launch(*MLP, f"output_dir={tmp_path}")
+    assert finished.returncode == 0
+    assert f"{damaged}: damaged checkpoint" in finished.stdout
+    assert "goes on after step" in finished.stdout
+    assert_same_runs(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_resumed_conv_with_batch_norm_equals_uninterrupted(tmp_path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = start_launch(*CONV, f"output_dir={killed}")
+    wait_until(lambda: sum(s > 100 for s in saved_steps(killed)) == 4, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for output_dir in (killed, whole):
+        assert launch(*CONV, f"output_dir={output_dir}").returncode == 0
+    assert_same_runs(killed, whole)

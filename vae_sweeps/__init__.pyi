@@ -1,0 +1,2 @@
+from .analysis.table import results as results
+from .evaluation.model import load as load

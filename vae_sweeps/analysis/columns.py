@@ -1,0 +1,90 @@
+"""The columns of a results table: those that a user names, and the order in which they tell most."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from vae_sweeps.analysis.seeds import SE, N
+from vae_sweeps.analysis.table import config_columns
+from vae_sweeps.config.keys import did_you_mean
+
+# What is asked first of a sweep, after the config's columns; a name stands also for all behind it, as fid for fid/...
+_ASKED = ["test/elbo", "test/iwae", "test/log_px", "test/kl", "beta_nats", "sigma", "fid", "test/active_units"]
+_ASKED += ["probe/accuracy", "test/psnr", "kid", "test", "probe", "neighbour", "time_s", "val", "train"]
+_MOSTLY_AS = {"beta_nats": "beta", "sigma": "likelihood.sigma"}  # says nothing new where it is the same
+
+
+def chosen(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The columns `names` in their order; a name means also all columns behind it, as fid the columns fid/...
+
+    Raises ValueError with the nearest names if there is no such column.
+    """
+    kept = []
+    for name in names:
+        found = [column for column in map(str, frame.columns) if column == name or column.startswith(f"{name}/")]
+        if not found:
+            raise ValueError(f"{name}: no such column; {did_you_mean(name, list(map(str, frame.columns)))}")
+        kept += found
+    return frame.loc[:, list(dict.fromkeys(kept))]
+
+
+def sorted_by(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows by column `name`, or from its largest value down by `-name`: numbers before words, missing values last.
+
+    Raises ValueError with the nearest names if there is no such column.
+    """
+    column = name.removeprefix("-")
+    if column not in frame:
+        raise ValueError(f"{column}: no such column; {did_you_mean(column, list(map(str, frame.columns)))}")
+    values, is_missing = frame[column].to_list(), frame[column].isna().to_list()
+    rows = sorted(
+        (k for k in range(len(frame)) if not is_missing[k]),
+        key=lambda k: (isinstance(values[k], str), values[k]),
+        reverse=name.startswith("-"),
+    )
+    return frame.iloc[[*rows, *(k for k in range(len(frame)) if is_missing[k])]]
+
+
+def shown(frame: pd.DataFrame) -> list[str]:
+    """The columns that have a value, without the run's long name and what is shown with another: X/se with X."""
+    names = [name for name in map(str, frame.columns) if name != "run" and frame[name].notna().to_numpy().any()]
+    return [
+        name for name in names if not any(name.endswith(end) and name.removesuffix(end) in frame for end in (SE, N))
+    ]
+
+
+def the_same(frame: pd.DataFrame) -> list[str]:
+    """The config columns that have one value for all rows."""
+    return [name for name in config_columns(frame) if len(frame) and not _varies(frame, name)]
+
+
+def by_interest(frame: pd.DataFrame, swept: Sequence[str] = ()) -> list[str]:
+    """The columns that are `shown`, from what was swept and what is mostly asked for to what says little.
+
+    Without those that are one thing for all rows of several, and without `status` or `num_missing` where all are done.
+    """
+    told = config_columns(frame)
+    metrics = [name for name in shown(frame) if name not in (*told, "n", "num_missing", "status")]
+    config, varying = ([name for name in some if len(frame) == 1 or _varies(frame, name)] for some in (told, metrics))
+    ends = ["n"]
+    if "num_missing" in frame and any(frame["num_missing"]):
+        ends.append("num_missing")
+    if "status" in frame and set(frame["status"]) != {"done"}:
+        ends.append("status")
+    leading = [name for name in (*swept, "beta", "latent") if name in config]
+    varying = [name for name in varying if not _repeats(frame, name)]
+    asked = [name for first in _ASKED for name in varying if name == first or name.startswith(f"{first}/")]
+    order = [*leading, *ends, *asked[:2], *config, *asked, *varying]
+    return [name for name in dict.fromkeys(order) if name in shown(frame)]
+
+
+def _varies(frame: pd.DataFrame, name: str) -> bool:
+    return len(frame[[name]].drop_duplicates()) > 1
+
+
+def _repeats(frame: pd.DataFrame, name: str) -> bool:
+    if (source := _MOSTLY_AS.get(name)) not in frame:
+        return False
+    both = frame.loc[frame[name].notna(), [name, source]].apply(pd.to_numeric, errors="coerce")
+    return np.allclose(both[name], both[source])

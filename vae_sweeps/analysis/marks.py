@@ -1,0 +1,161 @@
+"""From a sweep's table to marks on axes: which rows are one mark, in which colour, and what the axes say of them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from vae_sweeps.analysis.seeds import SE, over
+from vae_sweeps.analysis.style import COLOURS, INK, SCALE, style
+from vae_sweeps.analysis.table import config_columns
+
+MARK = "_mark"  # what `draw` calls its artists
+DISTORTION = "distortion"  # -log p(x|z) of a split
+_MARKERS = "osD^vPX*<>"
+_LOG_COLUMNS = {"beta", "beta_nats", "latent", "likelihood.sigma", "sigma", "optim.lr", "train/level"}
+_LEAST_GAP = 0.09  # between two labels, of what an axis spans
+_WIDE = 30.0  # scores that span more than this factor are on a log axis
+_SAMPLES = {"prior": "prior samples", "mixture": "mixture samples", "reconstruction": "reconstructions"}
+_LABELS = {
+    "beta": "β",
+    "beta_nats": "β of the loss in nats",
+    "latent": "latent size L",
+    "likelihood.sigma": "σ of the likelihood",
+    "sigma": "σ of the likelihood",
+    "arch.hidden": "hidden layers",
+    "optim.lr": "learning rate",
+    "elbo": "ELBO (nats per image)",
+    "log_px": "log p(x|z) (nats per image)",
+    DISTORTION: "distortion −log p(x|z) (nats per image)",
+    "squared_error": "squared error (sum over pixels)",
+    "best_sigma": "best σ for the error",
+    "best_elbo": "ELBO with the best σ (nats per image)",
+    "kl": "rate KL (nats per image)",
+    "iwae": "bound of log p(x) (nats per image)",
+    "mi": "I(x; z) (nats per image)",
+    "marginal_kl": "KL(q(z) || p(z)) (nats per image)",
+    "bits_per_dim": "bits per dimension",
+    "active_units": "active units",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "train/level": "βσ²",
+    "probe/accuracy": "accuracy of a linear probe on μ",
+    "probe/pixels": "accuracy of a linear probe on pixels",
+    "time_s": "time (s)",
+}
+
+
+def label(column: str) -> str:
+    """What an axis says of a table's column, with its unit."""
+    first, _, rest = column.partition("/")
+    if first in ("fid", "kid") and "/" in rest:
+        features, samples = rest.rsplit("/", 1)
+        return f"{first.upper()} of {_SAMPLES.get(samples, samples)} ({features} features)"
+    if first in ("train", "val", "test") and rest in _LABELS:
+        return f"{first} {_LABELS[rest]}"
+    return _LABELS.get(column, column)
+
+
+def score_column(table: pd.DataFrame, score: str, samples: str) -> str:
+    """The column of fid or kid of `samples`, whatever the features. Raises ValueError if there is none, or several."""
+    found = [name for name in map(str, table.columns) if name.startswith(f"{score}/") and name.endswith(f"/{samples}")]
+    if not found:
+        raise ValueError(f"{score} of {samples}: not there; `vae-sweeps evaluate SWEEP evaluation.{score}=true`")
+    if len(found) > 1:
+        raise ValueError(f"{score} of {samples}: {', '.join(found)}; keep the columns of one kind of features")
+    return found[0]
+
+
+def marks(table: pd.DataFrame, keys: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """A row for each mark: what is finished, averaged over seeds, with numbers in `columns`.
+
+    Raises ValueError if a column is not there, no row has numbers, or rows of equal `keys` differ in other columns.
+    """
+    for name in (*keys, *columns):
+        if name not in table:
+            raise ValueError(f"{name}: is no column of this table")
+    frame = over(table) if "run" in table else table
+    frame = frame.loc[frame["n"] > 0].dropna(subset=[*keys, *columns])
+    if frame.empty:
+        raise ValueError(f"{', '.join(columns)}: no finished point of this table has these numbers")
+    repeated = frame.loc[frame.duplicated(list(keys), keep=False)]
+    if len(repeated):
+        others = [
+            name for name in config_columns(frame) if name not in keys and repeated[name].nunique(dropna=False) > 1
+        ]
+        at = ", ".join(f"{key}={text(repeated.iloc[0][key])}" for key in keys)
+        raise ValueError(
+            f"{', '.join(others)}: several values at {at}; "
+            "choose one, or average over them (vae_sweeps.analysis.seeds.over)"
+        )
+    return frame
+
+
+def groups(frame: pd.DataFrame, by: str | None) -> list[tuple[Any, pd.DataFrame]]:
+    """The rows of each value of `by`, in order; without it all rows, of the value None."""
+    return [(None, frame)] if by is None else [(value, frame.loc[frame[by] == value]) for value in ordered(frame[by])]
+
+
+def ordered(values: Iterable[Any]) -> list[Any]:
+    """Each value once: numbers by size, then words."""
+    return sorted(set(values), key=lambda value: (isinstance(value, str), value))
+
+
+def text(value: Any) -> str:
+    """A number or a word as people write it."""
+    return value if isinstance(value, str) else f"{value + 0.0:g}".replace("-", "−")  # -0.0 + 0.0 is 0.0
+
+
+def colours(values: Sequence[Any]) -> list[str]:
+    """Numbers from dark to light, words apart from each other."""
+    if len(values) > 1 and not any(isinstance(value, str) for value in values):
+        return [to_hex(colour) for colour in SCALE(np.linspace(0, 0.9, len(values)))]  # the last tenth is too light
+    return [COLOURS[k % len(COLOURS)] for k in range(len(values))]
+
+
+def marker(k: int) -> str:
+    """The shape of the k-th group's marks."""
+    return _MARKERS[k % len(_MARKERS)]
+
+
+def draw(axes: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
+    """The rows as marks, with bars of one standard error where there are several seeds; in no legend by itself."""
+    bars: dict[str, Any] = {f"{a}err": rows[f"{name}{SE}"] for a, name in (("x", x), ("y", y)) if f"{name}{SE}" in rows}
+    axes.errorbar(rows[x], rows[y], **bars, label=MARK, linewidth=1.3, elinewidth=1.2, capsize=2, **look)
+
+
+def dress(axes: Axes, x: str, y: str, frame: pd.DataFrame) -> None:
+    """Labels with units, and the scales that suit the columns."""
+    style(axes, "")
+    axes.set_xlabel(label(x), color=INK)
+    axes.set_ylabel(label(y), color=INK)
+    if x in _LOG_COLUMNS:
+        values = ordered(frame[x])
+        positive = [value for value in values if value > 0]
+        if positive and len(positive) < len(values):
+            # Linear from 0 to the smallest other value, which matplotlib makes linscale / (1 - 1/10) decades wide: one.
+            axes.set_xscale("symlog", linthresh=positive[0], linscale=0.9)
+            axes.set_xlim(left=-0.3 * positive[0])
+        elif positive:
+            axes.set_xscale("log")
+        ticks(axes, "x", values)
+    scores = np.asarray(frame[y], float)
+    if y.startswith("fid/") and scores.max() > _WIDE * scores.min():
+        axes.set_yscale("log")
+
+
+def ticks(axes: Axes, way: Literal["x", "y"], values: Sequence[float]) -> None:
+    """A label at each of the ordered `values`, and no other; not where it would touch the one before it."""
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[way]
+    places = axis.get_transform().transform(np.asarray(values, float))
+    kept = [0]
+    for k in range(1, len(values)):
+        if places[k] - places[kept[-1]] >= _LEAST_GAP * (places[-1] - places[0]) > 0:
+            kept.append(k)
+    axis.set_major_locator(FixedLocator([values[k] for k in kept]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_minor_locator(NullLocator())

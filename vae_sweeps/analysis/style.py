@@ -1,0 +1,49 @@
+"""What all plots share: colours, a new figure, the look of its axes. No pyplot, so no state and no screen."""
+
+import io
+import textwrap
+from pathlib import Path
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vae_sweeps.system.files import write_whole
+
+# All eight of Okabe & Ito (2008), one of Tol's and a grey: told apart by colour-blind readers.
+COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000", "#882255", "#999999",
+)  # fmt: skip
+BLUE, VERMILION = COLOURS[0], COLOURS[5]
+SCALE = colormaps["viridis"]
+INK, FAINT_INK, RULE, EDGE = "#222222", "#666666", "#dddddd", "#888888"
+_TITLE_CHARACTERS_PER_INCH = 11
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """Of `width` and `height` in inches."""
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    figure.suptitle(textwrap.fill(title, int(_TITLE_CHARACTERS_PER_INCH * width)), color=INK, fontsize=12)
+    return figure
+
+
+def style(axes: Axes, label: str) -> None:
+    axes.set_title(label, loc="left", fontsize=10, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(EDGE)
+    axes.tick_params(color=EDGE, labelcolor=INK, labelsize=9)
+    axes.grid(color=RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def say(axes: Axes, text: str) -> None:
+    """`text` in the place of values."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=FAINT_INK)
+    axes.set_yticks([])
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write `figure` in the format that `path`'s suffix names, whole or not at all."""
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix.removeprefix("."))
+    write_whole(path, content.getvalue())

@@ -1,0 +1,119 @@
+"""A results table as text: for people what tells most and fits their terminal, for programs everything."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vae_sweeps.analysis import columns
+from vae_sweeps.analysis.format import cell, cells, is_missing, means
+from vae_sweeps.analysis.seeds import SE, N
+from vae_sweeps.analysis.table import config_columns
+
+_WIDTH_OF_A_FILE = 120
+_LONGEST_TEXT = 24
+_GAP = 2
+_STYLES = {"done": "green", "running": "cyan", "preempted": "yellow", **dict.fromkeys(("diverged", "failed"), "red")}
+_IN_NATS = ("elbo", "iwae", "log_px", "kl")
+
+
+def show(
+    frame: pd.DataFrame,
+    swept: Sequence[str] = (),
+    *,
+    out: Console,
+    over: Sequence[str] = (),
+    is_chosen: bool = False,
+) -> None:
+    """Print the table for people: as many columns as fit, those that tell most first, or in their order if `is_chosen`.
+
+    `over` are the config columns that the rows are means over, if they are.
+    """
+    width = out.width if out.is_terminal else _WIDTH_OF_A_FILE
+    order = columns.shown(frame) if is_chosen else columns.by_interest(frame, swept)
+    texts = {name: _texts(frame, name) for name in order}
+    kept = _that_fit(texts, width)
+    if not is_chosen:
+        config = config_columns(frame)
+        kept.sort(key=lambda name: name not in config)  # what a point is, left of what came out
+    rows = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold")
+    for name in kept:
+        is_text = any(isinstance(value, str) for value in frame[name])
+        rows.add_column(_heading(name), justify="left" if is_text else "right", no_wrap=True, vertical="bottom")
+    for row in zip(*(texts[name] for name in kept), strict=True):
+        rows.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))
+    out.print(_cut(_about(frame, over, kept), width), markup=False)
+    out.print(rows)
+    said = {*kept, *columns.the_same(frame), "status", "num_missing"}
+    for note in _notes(kept, [name for name in dict.fromkeys([*order, *columns.shown(frame)]) if name not in said]):
+        out.print(_cut(note, width), style="dim", markup=False)
+
+
+def plain(frame: pd.DataFrame) -> str:
+    """The table for programs: all columns, one line a row, six digits, separated by blanks, NaN where nothing is."""
+
+    def word(value: Any) -> str:
+        if is_missing(value):
+            return "NaN"
+        if isinstance(value, float):
+            return f"{value:.6g}"
+        return json.dumps(value) if isinstance(value, str) and re.search(r'\s|^$|"', value) else str(value)
+
+    return frame.map(word).to_string(index=False) if len(frame) else " ".join(map(str, frame.columns))
+
+
+def _texts(frame: pd.DataFrame, name: str) -> list[str]:
+    errors = frame.get(f"{name}{SE}")
+    texts = cells(name, frame[name]) if errors is None else means(name, frame[name], errors)
+    if f"{name}{N}" in frame:
+        texts = [f"{text} ({count})" for text, count in zip(texts, frame[f"{name}{N}"], strict=True)]
+    return [_cut(text, _LONGEST_TEXT) if name in config_columns(frame) else text for text in texts]
+
+
+def _heading(name: str) -> str:
+    return name.replace("/", "\n").replace(".", "\n.")
+
+
+def _that_fit(texts: Mapping[str, Sequence[str]], room: int) -> list[str]:
+    kept = []
+    for name, column in texts.items():
+        width = max(map(len, [*_heading(name).split("\n"), *column])) + _GAP
+        if width <= room + _GAP:  # there is no gap behind the last
+            kept.append(name)
+            room -= width
+    return kept
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _about(frame: pd.DataFrame, over: Sequence[str], kept: Sequence[str]) -> str:
+    """How many points, how they ended, and what they have in common."""
+    number = f"{len(frame)} {'row' if over else 'point'}{'' if len(frame) == 1 else 's'}"
+    if over:
+        number += f", mean ± standard error over {','.join(over)}"
+    elif "status" in frame:
+        counts = [f"{'all' if n == len(frame) else n} {status}" for status, n in frame["status"].value_counts().items()]
+        number += f": {', '.join(counts)}"
+    same = [f"{name}={cell(name, frame[name].iloc[0])}" for name in columns.the_same(frame) if name not in kept]
+    return f"{number}; {' '.join(same)}" if same else number
+
+
+def _notes(kept: Sequence[str], left_out: Sequence[str]) -> list[str]:
+    notes = []
+    if any(name.split("/")[-1] in _IN_NATS for name in kept):
+        notes.append("elbo, iwae, log_px and kl: nats per image, the ELBO at beta = 1")
+    if left_out:
+        heads = {name.split("/")[0] for name in kept}
+        names = [name if (head := name.split("/")[0]) in heads else f"{head}/*" for name in left_out if "/" in name]
+        names += [name for name in left_out if "/" not in name]
+        more = f"{len(left_out)} more column{'' if len(left_out) == 1 else 's'}"
+        notes.append(f"{more} (vae-sweeps results --columns A,B or --csv FILE): {', '.join(dict.fromkeys(names))}")
+    return notes

@@ -1,0 +1,1 @@
+"""The command `vae-sweeps`. Imports every package, each when a command needs it."""

@@ -1,0 +1,65 @@
+"""The command `vae-sweeps`: what is there, without training anything."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import typer
+
+from vae_sweeps.cli import results, sweeps, tracking
+
+# As in launch.py, and before torch is imported: OpenMP's threads must not spin where anything else runs.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Look after the sweeps that [bold]python launch.py[/bold] trains: where they stand, and what came out.",
+    epilog="[bold]vae-sweeps COMMAND --help[/bold] shows a command's arguments, and examples.",
+)
+
+
+def _add(command: Callable[..., None], panel: str, *examples: str) -> None:
+    lines = [f"[dim]$[/dim] vae-sweeps {example}" for example in examples]
+    app.command(rich_help_panel=panel, epilog="\n".join(["[bold]Examples[/bold]", *lines]))(command)
+
+
+_add(
+    results.results,
+    "What came out",
+    "results mnist5k-beta-latent-152aac",
+    "results SWEEP --over seed --sort -test/elbo",
+    "results SWEEP --columns beta,latent,test,fid",
+    "results SWEEP --csv table.csv",
+    "results | grep conv",
+)
+_add(results.report, "What came out", "report SWEEP", "report FIRST SECOND --html both.html")
+_add(
+    results.evaluate,
+    "What came out",
+    "evaluate SWEEP evaluation=full",
+    "evaluate SWEEP evaluation.iwae_samples=5000",
+)
+_add(sweeps.status, "Sweeps on their way", "status", "status SWEEP --watch")
+_add(sweeps.wait, "Sweeps on their way", "wait SWEEP && vae-sweeps results SWEEP")
+_add(sweeps.retry, "Sweeps on their way", "retry SWEEP")
+_add(sweeps.cancel, "Sweeps on their way", "cancel SWEEP")
+_add(
+    sweeps.prefetch,
+    "Sweeps on their way",
+    "prefetch data=mnist data.root=DIR",
+    "prefetch data=celeba data.root=DIR evaluation/features=inception",
+)
+_add(tracking.sync, "On Weights & Biases", "sync SWEEP", "sync SWEEP --rebuild --project another")
+_add(tracking.dashboard, "On Weights & Biases", "dashboard SWEEP", "dashboard SWEEP --json > dashboard.json")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command: a mistake in it is one line on stderr and exit code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.exit(app(given or ["--help"], prog_name="vae-sweeps", standalone_mode=False))
+    except typer.TyperException as error:
+        typer.echo(f"error: {' '.join(error.format_message().split())}", err=True)
+        sys.exit(2)

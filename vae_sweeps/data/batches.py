@@ -1,0 +1,97 @@
+"""Training batches by step, gathered in a thread where the images are not on the device."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from vae_sweeps.data.dataset import Dataset, binarized, to_model
+from vae_sweeps.system.rng import generator
+
+
+def epoch_order(num_images: int, seed: int, epoch: int) -> Int[Tensor, " N"]:
+    """The order of the training images in `epoch`: a pure function of its arguments."""
+    return torch.randperm(num_images, generator=generator("order", seed, epoch))
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Batches in an epoch; the last one may be smaller, and is used."""
+    return -(-num_images // batch_size)
+
+
+class Batches:
+    """Training batches by step: `batches(step)` is a pure function of (dataset, batch size, step).
+
+    Keeps the current epoch's order on the images' device; any step may be asked for next. Where the images are not in
+    the memory of the device that trains, the next batches are gathered in a thread.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, dtype: torch.dtype) -> None:
+        self.dataset, self.batch_size, self.dtype = dataset, batch_size, dtype
+        self.images = dataset.images["train"]
+        self.device = dataset.device or self.images.device
+        self.steps_per_epoch = steps_per_epoch(len(self.images), batch_size)
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+        # A device without an index is the current one of its kind, where the images then are.
+        is_elsewhere = self.images.device.type != self.device.type
+        self._ahead = Ahead(self._gathered) if is_elsewhere or dataset.is_mapped else None
+
+    def size(self, step: int) -> int:
+        """The number of images in the batch of step `step`."""
+        return min(self.batch_size, len(self.images) - step % self.steps_per_epoch * self.batch_size)
+
+    def __call__(self, step: int) -> Tensor:
+        """Images [b,C,H,W] of step `step` (from 0) on the model's scale; b < batch size in an epoch's last step."""
+        if self._ahead is None:
+            images = self.images[self._indices(step)]
+        else:
+            images = self._ahead(step).to(self.device, non_blocking=True)
+        if self.dataset.binarize == "dynamic":
+            draw = generator("bits", self.dataset.seed, "train", step, device=images.device)
+            images = binarized(images, torch.rand(images.shape, generator=draw, device=images.device))
+        return to_model(self.dataset, images, self.dtype)
+
+    def _indices(self, step: int) -> Int[Tensor, " b"]:
+        epoch, i = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            order = epoch_order(len(self.images), self.dataset.seed, epoch)
+            self._epoch, self._order = epoch, order.to(self.images.device)
+        return self._order[i * self.batch_size : (i + 1) * self.batch_size]
+
+    def _gathered(self, step: int) -> Tensor:
+        return gathered(self.images, self._indices(step), is_pinned=self.device.type == "cuda")
+
+
+def gathered(images: Tensor, indices: Int[Tensor, " b"], *, is_pinned: bool) -> Tensor:
+    """`images[indices]` of a tensor on the CPU, in memory that a GPU can copy from by itself if `is_pinned`.
+
+    By NumPy, which does it on one thread: OpenMP would start threads of its own beside those of the step.
+    """
+    found = torch.empty(len(indices), *images.shape[1:], dtype=images.dtype, pin_memory=is_pinned)
+    # mode: with the usual one NumPy gathers into a buffer first.
+    np.take(images.numpy(), indices.numpy(), axis=0, out=found.numpy(), mode="clip")
+    return found
+
+
+class Ahead:
+    """`ahead(step)` is `make(step)`, of which the next `depth` have mostly been made in a thread already.
+
+    Only that thread calls `make`. What it raises is raised for the step that asks.
+    """
+
+    def __init__(self, make: Callable[[int], Tensor], depth: int = 2) -> None:
+        self._make, self._depth = make, depth
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._futures: dict[int, Future[Tensor]] = {}
+
+    def __call__(self, step: int) -> Tensor:
+        wanted = range(step, step + 1 + self._depth)
+        for other in self._futures.keys() - set(wanted):
+            self._futures.pop(other).cancel()
+        for s in wanted:
+            if s not in self._futures:
+                self._futures[s] = self._thread.submit(self._make, s)
+        return self._futures.pop(step).result()

@@ -1,0 +1,1 @@
+"""Image files to one array of bytes on disk, in processes that import no torch."""

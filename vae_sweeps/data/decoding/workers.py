@@ -1,0 +1,100 @@
+"""Many chunks of image files decoded side by side, each in a process of its own that knows Pillow and no torch."""
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+
+from vae_sweeps.data.decoding.image import Chunk, Flaw, Transform, decode_chunk
+from vae_sweeps.system.files import ROOT
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Decoder:
+    """A process that decodes chunk by chunk into the array; it ends when nobody holds its pipe any more."""
+
+    def __init__(self, array: Path, shape: tuple[int, int, int], transform: Transform) -> None:
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vae_sweeps.data.decoding.image"],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the process that asks
+        )
+        self._tell({"array": str(array), "shape": shape, "transform": asdict(transform)})
+
+    def decode(self, chunk: Chunk) -> list[Flaw]:
+        """What `decode_chunk` says. Raises OSError as it does, and ValueError where the process has died."""
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._tell(asdict(chunk))
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            first, last = chunk.names[0], chunk.names[-1]
+            raise ValueError(
+                f"{chunk.root}: the process that decodes files ended with {self._process.wait()} between "
+                f"{first} and {last}; the same command goes on from there"
+            )
+        answer = json.loads(line)
+        if "errno" in answer:
+            raise OSError(answer["errno"], answer["strerror"])
+        return [Flaw(**flaw) for flaw in answer["flaws"]]
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _tell(self, message: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+
+
+def decode_all(
+    chunks: Sequence[Chunk], array: Path, shape: tuple[int, int, int], transform: Transform
+) -> Generator[tuple[Chunk, list[Flaw]], None, None]:
+    """Decode the chunks into the file `array`, on all cores; yield each when it is written, in any order.
+
+    Raises OSError where the array cannot be written.
+    """
+    if len(chunks) == 1:  # not worth a process
+        file = os.open(array, os.O_WRONLY)
+        try:
+            yield chunks[0], decode_chunk(chunks[0], transform, shape, file)
+        finally:
+            os.close(file)
+        return
+    num_decoders = min(num_cores(), len(chunks))
+    idle: queue.SimpleQueue[_Decoder] = queue.SimpleQueue()
+    decoders: list[_Decoder] = []
+
+    def decode(chunk: Chunk) -> tuple[Chunk, list[Flaw]]:
+        decoder = idle.get()
+        try:
+            return chunk, decoder.decode(chunk)
+        finally:
+            idle.put(decoder)
+
+    pool = ThreadPoolExecutor(max(1, num_decoders), thread_name_prefix="decoding")
+    try:
+        for _ in range(num_decoders):
+            decoders.append(_Decoder(array, shape, transform))
+            idle.put(decoders[-1])
+        for done in as_completed([pool.submit(decode, chunk) for chunk in chunks]):
+            yield done.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for decoder in decoders:
+            decoder.end()

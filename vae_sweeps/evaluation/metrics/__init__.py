@@ -1,0 +1,1 @@
+"""The mathematics of single metrics: tensors in, numbers out."""

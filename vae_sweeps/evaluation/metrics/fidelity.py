@@ -1,0 +1,73 @@
+"""How near generated images are to real ones: FID and KID of features, PSNR and SSIM of reconstructions."""
+
+import warnings
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
+
+from vae_sweeps.system.rng import generator
+
+# KID averages over subsets of this size, as many as here, where there are more images (Binkowski et al. 2018).
+_KID_SUBSET_SIZE, _KID_SUBSETS = 1000, 100
+
+SSIM_WINDOW = 11  # pixels that torchmetrics' Gaussian window spans
+# Numbers of images that SSIM is given at once, which makes some dozen copies of them.
+_NUMBERS_AT_ONCE = 1 << 17
+
+
+class _Given(nn.Module):
+    """torchmetrics' extractor where the features are there already."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def frechet_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"]) -> float:
+    """FID (Heusel et al. 2017, eq. 6) of float64 features: N, M > d, or a covariance is singular (ValueError)."""
+    width = real.shape[1]
+    if min(len(real), len(fake)) <= width:
+        raise ValueError(f"FID of {width} features needs more than {width} images a side, not {len(real)}, {len(fake)}")
+    metric = FrechetInceptionDistance(feature=_Given(width))
+    metric.update(real.double(), real=True)
+    metric.update(fake.double(), real=False)
+    return metric.compute().item()
+
+
+def kernel_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"], seed: int = 0) -> float:
+    """KID (Binkowski et al. 2018, eq. 4), unbiased, so it may be below 0.
+
+    Over all images where N = M <= 1,000, else the mean over 100 random subsets of at most 1,000.
+    """
+    num_images = min(len(real), len(fake))
+    subsets = 1 if len(real) == len(fake) <= _KID_SUBSET_SIZE else _KID_SUBSETS
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore", UserWarning)  # that it keeps all features in memory
+        metric = KernelInceptionDistance(
+            feature=_Given(real.shape[1]), subsets=subsets, subset_size=min(num_images, _KID_SUBSET_SIZE)
+        )
+        metric.update(real.double(), real=True)
+        metric.update(fake.double(), real=False)
+        torch.default_generator.manual_seed(generator("kid", seed).initial_seed())
+        mean, _ = metric.compute()
+    return mean.item()
+
+
+def peak_signal_to_noise(images: Float[Tensor, "N C H W"], others: Tensor) -> Float[Tensor, " N"]:
+    """PSNR in dB of each image in [0,1]; infinite where two are equal."""
+    return peak_signal_noise_ratio(images, others, data_range=1.0, dim=(1, 2, 3), reduction="none")
+
+
+def structural_similarity(images: Float[Tensor, "N C H W"], others: Tensor) -> Float[Tensor, " N"]:
+    """SSIM (Wang et al. 2004) of each image in [0,1], Gaussian window of 11 pixels, so H, W >= 11."""
+    num_at_once, found = max(1, _NUMBERS_AT_ONCE // images[0].numel()), []
+    for some, other in zip(images.split(num_at_once), others.split(num_at_once), strict=True):
+        found.append(structural_similarity_index_measure(some, other, data_range=1.0, reduction="none"))
+    return torch.cat(found)

@@ -1,0 +1,128 @@
+"""A finished run as a model for notebooks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vae_sweeps.config.point import read_point
+from vae_sweeps.config.schema import Point
+from vae_sweeps.data.dataset import Dataset, for_evaluation, to_model
+from vae_sweeps.data.load import load_dataset
+from vae_sweeps.evaluation.batching import images_at_once
+from vae_sweeps.evaluation.metrics.latent import fit_mixture
+from vae_sweeps.models.build import build_vae
+from vae_sweeps.models.precision import DTYPES
+from vae_sweeps.models.vae import VAE, elbo_terms
+from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.system.rng import generator
+
+_NUM_FIT_IMAGES = 10_000
+
+
+@dataclass(frozen=True)
+class Model:
+    """One trained point. Images are [B,C,H,W] on the model's scale (`pixel_range`), latents [B,L], all on the CPU."""
+
+    point: Point
+    vae: VAE
+    image_shape: tuple[int, int, int]
+
+    @property
+    def latent(self) -> int:
+        return self.point.latent
+
+    @property
+    def pixel_range(self) -> tuple[float, float]:
+        low, high = self.point.data.get("pixel_range", (0.0, 1.0))
+        return float(low), float(high)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.point.precision]
+
+    @torch.inference_mode()
+    def encode(self, x: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B L"]]:
+        """Mean and standard deviation of q(z|x)."""
+        q = self.vae.encode(x.to(self.dtype))
+        return q.mu[0], q.sigma[0]
+
+    @torch.inference_mode()
+    def decode(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "B C H W"]:
+        """The likelihood's mean."""
+        mean = self.vae.likelihood.mean(self._params(z))  # type: ignore[operator]
+        return mean[0].unflatten(-1, self.image_shape)
+
+    @torch.inference_mode()
+    def log_px(self, x: Float[Tensor, "B C H W"], z: Float[Tensor, "B L"]) -> Float[Tensor, " B"]:
+        """log p(x|z) in nats with all constants."""
+        return self.vae.likelihood.log_prob(self._params(z), x.to(self.dtype).flatten(1))[0]  # type: ignore[operator]
+
+    @torch.inference_mode()
+    def elbo(self, x: Float[Tensor, "B C H W"], seed: int = 0) -> Float[Tensor, " B"]:
+        """ELBO in nats at beta = 1, at one posterior sample drawn from `seed`."""
+        terms = elbo_terms(self.vae, x.to(self.dtype), self._normals(len(x), seed).unsqueeze(0))
+        return (terms.log_px - terms.kl)[0]
+
+    def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n C H W"]:
+        """The likelihood's mean at `n` draws from the prior."""
+        return self.decode(self._normals(n, seed))
+
+    def sample_mixture(self, n: int, num_components: int = 10, seed: int = 0) -> Float[Tensor, "n C H W"]:
+        """The likelihood's mean at `n` draws from a Gaussian mixture on the means of q(z|x) of the training images.
+
+        As evaluations fit it, to at most 10,000 images (Ghosh et al. 2020, sec. 4).
+        """
+        blocks = self.images("train")[:_NUM_FIT_IMAGES].split(images_at_once(self.image_shape))
+        mu = torch.cat([self.encode(x)[0] for x in blocks])
+        mixture = fit_mixture(mu.double().numpy(), num_components, seed)
+        return self.decode(torch.from_numpy(mixture.sample(n)[0]))
+
+    def images(self, split: str) -> Float[Tensor, "N C H W"]:
+        """The images of train, val or test as evaluations see them. Raises ValueError if the data cannot be had."""
+        dataset = self._dataset(split)
+        return to_model(dataset, for_evaluation(dataset, split), self.dtype)
+
+    def labels(self, split: str) -> Int[Tensor, " N"] | None:
+        """The classes of `images(split)`, None where the data have none. Raises ValueError like `images`."""
+        labels = self._dataset(split).labels
+        return None if labels is None else labels[split]
+
+    def _dataset(self, split: str) -> Dataset:
+        dataset = load_dataset(self.point.data)
+        if split not in dataset.images:
+            raise ValueError(f"split={split}: must be one of {', '.join(dataset.images)}")
+        return dataset
+
+    def _normals(self, n: int, seed: int) -> Float[Tensor, "n L"]:
+        return torch.randn(n, self.latent, generator=generator("model", seed), dtype=self.dtype)
+
+    def _params(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "1 B D"]:
+        return self.vae.decode(z.to(self.dtype).unsqueeze(0))
+
+
+def from_state(point: Point, state: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Model:
+    """A model from the tensors of one point."""
+    vae = build_vae([point], image_shape).to(DTYPES[point.precision])
+    vae.load_state_dict(state)
+    return Model(point, vae.eval().requires_grad_(False), image_shape)
+
+
+def load(run: str | Path, output_dir: str | Path = "outputs") -> Model:
+    """The model of a run's folder, or of a run's name in `output_dir`, with the weights of its newest whole checkpoint.
+
+    Raises ValueError if there is no such run or it has no checkpoint.
+    """
+    folders = (Path(run), run_folder.runs_folder(output_dir) / run)
+    folder = next((folder for folder in folders if (folder / run_folder.CONFIG).exists()), None)
+    if folder is None:
+        raise ValueError(f"run={run}: no run folder (it has no config.yaml); `vae-sweeps results` lists them")
+    point = read_point(folder / run_folder.CONFIG)
+    checkpoints = checkpoint.available(folder)
+    if not checkpoints:
+        raise ValueError(f"run={run}: it has no checkpoint yet; launch it first")
+    return from_state(point, checkpoints[0].model, checkpoints[0].image_shape)

@@ -1,0 +1,36 @@
+"""Which parts an evaluation asks for, and which of them a result lacks."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from vae_sweeps.config.schema import Evaluation
+
+
+def settings(how: Evaluation) -> dict[str, dict[str, Any]]:
+    """The parts that `how` asks for, in order, each with everything that its numbers depend on beside the point."""
+    fit = {"max_fit_images": how.max_fit_images}
+    features = {name: value for name, value in how.features.items() if name != "_partial_"}
+    scores = {"features": features, "num_images": how.num_images, "mixture_components": how.mixture_components, **fit}
+    asked = {
+        "elbo": {},
+        "likelihood": how.iwae_samples > 0 and {"iwae_samples": how.iwae_samples},
+        "reconstruction": how.reconstruction and {},
+        "latent_space": how.latent_space and fit,
+        "fid": how.fid and scores,
+        "kid": how.kid and scores,
+        "neighbours": how.neighbours > 0 and {"neighbours": how.neighbours},
+    }
+    return {part: {"seed": how.seed, **more} for part, more in asked.items() if more is not False}
+
+
+def parts_left(result: Mapping[str, Any], how: Evaluation, explicit: Collection[str] = ()) -> list[str]:
+    """Parts that `how` asks for and `result` has not, or has by other values of the `explicit` settings.
+
+    What was made by settings that nobody now sets otherwise stays: 5,000 importance samples are not replaced by 100.
+    """
+    done = result.get("evaluated", {})
+
+    def is_left(part: str, asked: Mapping[str, Any]) -> bool:
+        return part not in done or any(done[part].get(name) != asked[name] for name in asked if name in explicit)
+
+    return [part for part, asked in settings(how).items() if is_left(part, asked)]

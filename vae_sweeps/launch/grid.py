@@ -1,0 +1,51 @@
+"""The overrides of a grid's points, and the default name of a sweep."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+from vae_sweeps.config.errors import RefusedError
+from vae_sweeps.config.keys import not_numbers
+from vae_sweeps.system import files
+
+
+def expand_grid(config_loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
+    """The overrides of every point of the grid, the last key changing fastest."""
+    choices: dict[str, list[str]] = {}
+    for override in OverridesParser.create(config_loader=config_loader).parse_overrides(list(arguments)):
+        key = override.get_key_element()
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise RefusedError(f"{override.input_line}: a grid needs a list of values, not an interval")
+        if override.is_sweep_override():
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            if not choices[key]:
+                raise RefusedError(f"{override.input_line}: stands for no value; must be a list of values")
+        else:
+            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+    return [list(job) for job in itertools.product(*choices.values())]
+
+
+def default_sweep_name(data: str, command: Sequence[Override], swept: Sequence[str]) -> str:
+    """Data, swept keys and a hash of the command: the same choices in any order and spelling are one sweep."""
+
+    def number(text: str) -> str:
+        try:
+            return repr(float(text))
+        except ValueError:
+            return text
+
+    content = {}
+    for override in command:
+        if override.key_or_group.split(".")[0] in not_numbers():
+            continue
+        if override.is_discrete_sweep():
+            content[override.get_key_element()] = sorted(number(v) for v in override.sweep_string_iterator())
+        else:
+            content[override.get_key_element()] = [number(override.get_value_element_as_str())]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
+    return files.folder_name("-".join([data, *sorted(swept)])) + f"-{digest}"

@@ -1,0 +1,6 @@
+"""log p(x|z) of K models in nats. Imports `system`."""
+
+import lazy_loader
+
+# The stub beside this file lists the public names; a module is imported when one of its names is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,68 @@
+"""The Gaussian likelihood of K models, in nats with all constants."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vae_sweeps.system import distributed
+
+
+class Gaussian(nn.Module):
+    """Independent pixels with mean params and a standard deviation sigma, one for each model.
+
+    sigma: K numbers (fixed); or K times "learned" (a parameter, from 1); or K times "optimal": the root of the
+    batch's mean squared error, which maximises the batch's log-likelihood (Rybkin et al. 2021, eq. 8). Evaluations of
+    an optimal sigma use a running mean of its square over training batches, never the evaluated images.
+    """
+
+    running_mse: Tensor
+    fixed_sigma: Tensor
+    # Weight of the newest batch: an average over the last hundred or so.
+    momentum = 0.01
+
+    def __init__(self, num_models: int, sigma: Sequence[float | str]) -> None:
+        super().__init__()
+        assert len(sigma) == num_models
+        self.kind = sigma[0] if isinstance(sigma[0], str) else "fixed"
+        if self.kind == "learned":
+            self.log_sigma = nn.Parameter(torch.zeros(num_models))
+        elif self.kind == "optimal":
+            self.register_buffer("running_mse", torch.full((num_models,), math.inf))  # no batch seen yet
+        else:
+            self.register_buffer("fixed_sigma", torch.tensor(sigma, dtype=torch.float64), persistent=False)
+
+    @property
+    def sigma(self) -> Float[Tensor, " K"]:
+        """The standard deviation that an evaluation uses."""
+        if self.kind == "learned":
+            return self.log_sigma.exp()
+        return self.running_mse.sqrt() if self.kind == "optimal" else self.fixed_sigma
+
+    def log_prob(self, params: Float[Tensor, "K B D"], x: Float[Tensor, "B D"]) -> Float[Tensor, "K B"]:
+        squared_error = (x - params).square().sum(-1)
+        num_pixels = x.shape[-1]
+        if self.kind == "learned":
+            log_sigma = self.log_sigma
+        elif self.kind == "optimal" and self.training:
+            # The gradient through sigma vanishes at the optimum, so none is taken.
+            num_images = distributed.total(torch.tensor(float(len(x))))
+            mse = distributed.total(squared_error.detach().sum(-1)) / (num_images * num_pixels).to(params)
+            running = self.running_mse.lerp(mse, self.momentum)
+            self.running_mse.copy_(torch.where(self.running_mse.isinf(), mse, running))
+            log_sigma = mse.log() / 2
+        else:
+            log_sigma = self.sigma.log().to(params.dtype)
+        # -D/2 ln(2 pi sigma^2) - |x - mean|^2 / (2 sigma^2)
+        constant = -num_pixels * (log_sigma + 0.5 * math.log(2 * math.pi))
+        precision = (-2 * log_sigma).exp()
+        return constant.unsqueeze(-1) - 0.5 * precision.unsqueeze(-1) * squared_error
+
+    def mean(self, params: Tensor) -> Tensor:
+        return params
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        noise = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
+        return params + self.sigma.to(params.dtype)[:, None, None] * noise

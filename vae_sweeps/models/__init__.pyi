@@ -1,0 +1,4 @@
+from .architecture import Networks as Networks
+from .convolutional import conv as conv
+from .dense import mlp as mlp
+from .vae import VAE as VAE

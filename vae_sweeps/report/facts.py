@@ -1,0 +1,139 @@
+"""What was run: command, code, data, time and cost; and what is missing, with the reasons."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from vae_sweeps.analysis import table
+from vae_sweeps.report.contents import Contents, Run
+from vae_sweeps.runs import states
+
+_S_PER_H = 3600
+_ENDED_BADLY = ("failed", "diverged", "preempted", "lost")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A line of what was run; `is_code` values are shown as typed."""
+
+    name: str
+    values: list[str]
+    is_code: bool = False
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A point that did not end well, and why."""
+
+    run: str
+    label: str
+    state: str
+    reason: str
+
+
+def facts(contents: Contents) -> list[Fact]:
+    """What was run, by what, on what, when, and at what cost; what is not known is left out."""
+    results = [run.result for run in contents.runs.values() if run.result]
+    launches = [launch for sweep in contents.sweeps for launch in sweep.launches]
+    commands = dict.fromkeys(f"python {shlex.join(map(str, launch['command']))}" for launch in launches)
+    found = [
+        Fact("command", list(commands), is_code=True),
+        Fact("points", [states.counts(contents.points)]),
+        Fact("swept", [", ".join(contents.keys)] if contents.keys else []),
+        Fact("data", _data(contents)),
+        Fact("commit", _distinct(results, "git_commit"), is_code=True),
+        Fact("machine", list(dict.fromkeys(_machine(result) for result in results if "host" in result))),
+        Fact("time", _time(launches, results)),
+        Fact("cost", _cost(results)),
+    ]
+    return [fact for fact in found if fact.values]
+
+
+def _distinct(results: Iterable[Mapping[str, Any]], key: str) -> list[str]:
+    return list(dict.fromkeys(str(result[key]) for result in results if result.get(key) is not None))
+
+
+def _machine(result: Mapping[str, Any]) -> str:
+    return f"{result['device']} on {result['host']}, torch {result['torch']}"
+
+
+def _data(contents: Contents) -> list[str]:
+    """`mnist5k, fingerprint 4cb9b1d7a6ecc88a` of each data set; before anything has ended the name alone."""
+    names = contents.table["data"] if len(contents.table) else []
+    fingerprints = [run.result.get("data_fingerprint") for run in contents.runs.values()]
+    pairs = list(dict.fromkeys(zip(names, fingerprints, strict=True)))
+    known = {name for name, fingerprint in pairs if fingerprint}
+    return [
+        f"{name}, fingerprint {fingerprint}" if fingerprint else name
+        for name, fingerprint in pairs
+        if fingerprint or name not in known
+    ]
+
+
+def _time(launches: list[dict[str, Any]], results: list[Mapping[str, Any]]) -> list[str]:
+    began = [launch["at"] for launch in launches]
+    ended = [result["finished_at"] for result in results if "finished_at" in result]
+    if not began:
+        return []
+    first = min(map(moment_of, began))
+    if not ended:
+        return [f"launched {shown(first)}"]
+    last = max(map(moment_of, ended))
+    again = f", launched {len(began)} times" if len(began) > 1 else ""
+    return [f"launched {shown(first)}, last point finished {shown(last)}{again}"]
+
+
+def moment_of(text: str) -> datetime:
+    """The time that `store.now` wrote."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+
+
+def shown(moment: datetime) -> str:
+    """As people read it."""
+    return moment.strftime("%Y-%m-%d %H:%M UTC%z").replace("UTC+0000", "UTC")
+
+
+def _cost(results: list[Mapping[str, Any]]) -> list[str]:
+    """A point's `time_s` is its share of its pack's time, so their sum is what the sweep cost."""
+    if not results:
+        return []
+    training_s = sum(result.get("time_s") or 0.0 for result in results)
+    evaluation_s = sum(sum(result.get("evaluation_s", {}).values()) for result in results)
+    total_h = (training_s + evaluation_s) / _S_PER_H
+    parts = f"training {_duration(training_s)}, evaluation {_duration(evaluation_s)}"
+    return [f"{total_h:.3g} point-hours: {parts}, over {len(results)} points that have ended"]
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", _S_PER_H), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def troubles(contents: Contents) -> list[Trouble]:
+    """The points that failed, diverged or stand still, and why."""
+    return [_trouble(name, run) for name, run in contents.runs.items() if run.state.state in _ENDED_BADLY]
+
+
+def _trouble(name: str, run: Run) -> Trouble:
+    progress = run.state.progress
+    reason = run.state.reason or (f"stopped at {progress:.0%}" if progress is not None else "no reason was left")
+    return Trouble(name, run.label, run.state.state, reason)
+
+
+def missing(contents: Contents) -> list[str]:
+    """What the report lacks, a sentence each."""
+    said = list(contents.notes)
+    moving = [point for point in contents.points if point.state in ("running", "queued", "pending")]
+    if not any(point.state == "done" for point in contents.points):
+        said.append("No point is finished yet, so there are no numbers of the test images.")
+    if moving:
+        said.append(f"Not finished: {states.counts(moving)}.")
+    if contents.gone:
+        said.append(f"No folder, or no config.yaml in it: {', '.join(contents.gone)}.")
+    for reason, runs in table.reasons(run.folder for run in contents.runs.values()).items():
+        said.append(f"{reason} ({contents.runs[runs[0]].label if len(runs) == 1 else f'{len(runs)} points'})")
+    return said

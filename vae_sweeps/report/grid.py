@@ -1,0 +1,34 @@
+"""Where each point stands in a grid of two swept keys, one grid for each combination of the others."""
+
+from dataclasses import dataclass
+
+from vae_sweeps.analysis.format import cell
+from vae_sweeps.report.contents import Contents, label
+from vae_sweeps.report.figures import choices
+
+
+@dataclass(frozen=True)
+class Places:
+    """`rows` and `columns` are the values of the keys `down` and `across` as they are written.
+
+    `slices` has, for each combination of the other keys, (row, column) -> a row's number in the table of means.
+    """
+
+    down: str
+    across: str
+    rows: list[str]
+    columns: list[str]
+    slices: dict[str, dict[tuple[int, int], int]]
+
+
+def of(contents: Contents) -> Places:
+    """beta down and latent across, or in the place of one that does not vary another key that does."""
+    means, others = contents.means, [key for key in contents.group_keys if key not in ("beta", "latent")]
+    across = "latent" if "latent" in contents.keys or not others else others.pop()
+    down = "beta" if "beta" in contents.keys or not others else others.pop()
+    rows, columns = choices(down, means[down]), choices(across, means[across])
+    slices: dict[str, dict[tuple[int, int], int]] = {}
+    for i, row in enumerate(means.to_dict("records")):
+        place = rows.index(cell(down, row[down])), columns.index(cell(across, row[across]))
+        slices.setdefault(label(row, others), {}).setdefault(place, i)
+    return Places(down, across, rows, columns, slices)

@@ -1,0 +1,66 @@
+"""Any metric over two swept keys."""
+
+from typing import Any
+
+from vae_sweeps.report import figures
+from vae_sweeps.report.contents import Contents
+from vae_sweeps.report.figures import Figure, View, literal
+from vae_sweeps.report.grid import Places
+
+_MAX_WRITTEN = 120  # cells that have room for their values
+_ROW_PX, _COLUMN_PX, _AROUND_PX, _LEAST_PX = 44, 95, 130, 320
+
+
+def heat_map(contents: Contents, places: Places) -> Figure | None:
+    """A view for each metric, in a group for each combination of the other keys. None unless both keys vary."""
+    means = contents.means
+    shape = len(places.rows), len(places.columns)
+    names = figures.metrics(means)
+    if min(shape) < 2 or not names:
+        return None
+    numbers = {name: figures.rounded(figures.floats(means, name)) for name in names}
+    is_written = shape[0] * shape[1] <= _MAX_WRITTEN
+    where = f"{places.down}=%{{y}} {places.across}=%{{x}}"
+    views = []
+    for group, cells in places.slices.items():
+        grid = [[cells.get((r, c)) for c in range(shape[1])] for r in range(shape[0])]
+        for name in names:
+            trace = {
+                "type": "heatmap",
+                "x": [literal(value) for value in places.columns],
+                "y": [literal(value) for value in places.rows],
+                "z": _each(grid, numbers[name]),
+                "customdata": _each(grid, means["run"].tolist()),
+                "text": _each(grid, figures.texts(means, name), ""),
+                "texttemplate": "%{text}" if is_written else "",
+                "hovertemplate": f"{literal(where)}<br>%{{text}}<extra></extra>",
+                "hoverongaps": False,
+                "colorscale": "Viridis",
+                "colorbar": {"thickness": 12, "outlinewidth": 0},
+                "xgap": 2,
+                "ygap": 2,
+            }
+            views.append(View(name, [trace], _layout(places, name), group))
+    caption = f"{places.down} down, {places.across} across. A click on a cell opens its point."
+    height, width = (
+        max(_LEAST_PX, _AROUND_PX + _ROW_PX * shape[0]),
+        _AROUND_PX + _COLUMN_PX * shape[1] if is_written else 0,
+    )
+    return Figure("heat-map", "Heat map", figures.averaged(caption, contents.keys), views, height, width)
+
+
+def _each(grid: list[list[int | None]], values: list[Any], otherwise: Any = None) -> list[list[Any]]:
+    return [[otherwise if i is None else values[i] for i in line] for line in grid]
+
+
+def _layout(places: Places, metric: str) -> dict[str, Any]:
+    return {
+        "title": {"text": literal(figures.titled(metric)), "font": {"size": 13}, "x": 0, "xref": "paper"},
+        "xaxis": {"title": {"text": literal(places.across)}, "type": "category", "showgrid": False},
+        "yaxis": {
+            "title": {"text": literal(places.down)},
+            "type": "category",
+            "showgrid": False,
+            "autorange": "reversed",  # as the samples stand
+        },
+    }

@@ -1,0 +1,64 @@
+"""From choices to numbers: parallel coordinates."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vae_sweeps.analysis.format import cell
+from vae_sweeps.report import figures
+from vae_sweeps.report.contents import Contents
+from vae_sweeps.report.figures import Figure, View, literal
+
+_NUMBERS = ("test/log_px", "test/kl", "test/elbo", "test/iwae", "test/active_units", "probe/accuracy")
+_AXIS_PX = 110
+
+
+def parallel(contents: Contents) -> Figure | None:
+    """A line for each point that has all numbers; None with fewer than two, or where no key varies."""
+    means, keys = contents.means, contents.group_keys
+    kept = (name in _NUMBERS or name.endswith(("/prior", "/reconstruction")) for name in figures.metrics(means))
+    numbers = [name for name, is_kept in zip(figures.metrics(means), kept, strict=True) if is_kept]
+    shown = means.loc[np.isfinite(means[numbers].astype("float64").to_numpy()).all(axis=1)]
+    coloured = figures.colour_key(keys)
+    if len(shown) < 2 or coloured is None or not numbers:
+        return None
+    trace = {
+        "type": "parcoords",
+        "dimensions": [*(_choice(shown, name) for name in keys), *(_range(shown, name) for name in numbers)],
+        "line": {"color": _choice(shown, coloured)["values"], "colorscale": figures.colour_scale()},
+        "labelangle": -20,
+    }
+    num_left_out = len(means) - len(shown)
+    left_out = f" Left out for want of a number: {num_left_out}." if num_left_out else ""
+    caption = f"Drag along an axis to keep some lines. Coloured by {coloured}.{left_out}"
+    layout = {"margin": {"l": 60, "r": 90, "t": 90, "b": 30}}
+    return Figure(
+        "parallel",
+        "All choices at once",
+        figures.averaged(caption, contents.keys),
+        [View("", [trace], layout)],
+        min_width_px=_AXIS_PX * (len(keys) + len(numbers)),
+    )
+
+
+def _choice(shown: pd.DataFrame, key: str) -> dict[str, Any]:
+    names = figures.choices(key, shown[key])
+    every = -(-len(names) // figures.MAX_NAMED)
+    return {
+        "label": literal(key),
+        "values": [names.index(cell(key, v)) for v in shown[key]],
+        "tickvals": list(range(0, len(names), every)),
+        "ticktext": names[::every],
+        "range": [-0.5, len(names) - 0.5],
+    }
+
+
+def _range(shown: pd.DataFrame, column: str) -> dict[str, Any]:
+    values = figures.floats(shown, column)
+    margin = 0.02 * (values.max() - values.min()) or 0.5
+    return {
+        "label": literal(column),
+        "values": figures.rounded(values),
+        "range": figures.rounded([values.min() - margin, values.max() + margin], digits=4),
+    }

@@ -1,0 +1,187 @@
+"""Finished points in a plane of two metrics: rate and distortion, FID and reconstruction error."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from vae_sweeps.analysis.format import cell
+from vae_sweeps.report import figures
+from vae_sweeps.report.contents import Contents, label
+from vae_sweeps.report.figures import Figure, View, literal
+
+_MAX_WRITTEN = 60  # points that have room for words beside them
+_LEAST_RATE_NATS = 1e-3  # a log axis begins here: below, the posterior is the prior
+_WIDE = 30.0  # a rate that spans more than this is first shown on a log axis
+_NUM_ISO_LINES, _NUM_STEPS = 7, 120
+
+
+class Axis(NamedTuple):
+    """A column of the table as an axis; `sign` turns log p(x|z) into an error."""
+
+    column: str
+    title: str
+    sign: float = 1.0
+
+    def values(self, frame: pd.DataFrame) -> np.ndarray:
+        return self.sign * figures.floats(frame, self.column)
+
+
+_RATE = Axis("test/kl", "rate: test/kl (nats per image)")
+_DISTORTION = Axis("test/log_px", "distortion: −test/log_px (nats per image)", -1.0)
+_ERRORS = (Axis("test/log_px", "−test/log_px (nats per image)", -1.0), Axis("test/psnr", "test/psnr (dB)"))
+
+
+def rate_distortion(contents: Contents) -> Figure | None:
+    """The KL against -log p(x|z), with lines of equal ELBO = -(rate + distortion); None without numbers."""
+    shown = _with_both(contents.means, _RATE, _DISTORTION)
+    if shown.empty:
+        return None
+    rate, distortion = _RATE.values(shown), _DISTORTION.values(shown)
+    low, high = (max(v, _LEAST_RATE_NATS) for v in (rate.min(), rate.max()))
+    margin = 0.08 * (distortion.max() - distortion.min()) or 1.0
+    bottom, top = distortion.min() - margin, distortion.max() + margin
+    decades = [math.log10(low / 1.4), math.log10(high * 1.4)]
+    coarse, fine = _levels(-rate - distortion)
+    scales = {
+        "linear rate": (coarse, np.linspace(0, 1.08 * high, _NUM_STEPS), {"range": [0, 1.08 * high]}),
+        "log rate": (fine, np.logspace(decades[0], decades[1], _NUM_STEPS), {"type": "log", "range": decades}),
+    }
+    if high > _WIDE * low:
+        scales = dict(reversed(scales.items()))
+    points, layout = _scatter(shown, contents.group_keys, _RATE, _DISTORTION)
+    views = [
+        View(
+            name,
+            [*(line for elbo in elbos for line in _iso_elbo(elbo, x, bottom, top)), *points],
+            {**layout, "xaxis": {**layout["xaxis"], **axis}, "yaxis": {**layout["yaxis"], "range": [bottom, top]}},
+        )
+        for name, (elbos, x, axis) in scales.items()
+    ]
+    caption = (
+        "Along a dotted line the ELBO (at beta = 1) is what stands at its upper end; further down and left is better. "
+        "Thin lines join points that differ in beta alone."
+    )
+    return Figure("rate-distortion", "Rate and distortion", figures.averaged(caption, contents.keys), views, 480)
+
+
+def fid(contents: Contents) -> Figure | None:
+    """FID of each kind of images against the reconstruction error; None where nothing has a FID."""
+    means = contents.means
+    scores = [name for name in figures.metrics(means) if name.startswith("fid/") and not name.endswith("/floor")]
+    views = []
+    for error in _ERRORS:
+        for score in scores if figures.has(means, error.column) else ():
+            shown = _with_both(means, error, Axis(score, score))
+            data, layout = _scatter(shown, contents.group_keys, error, Axis(score, score))
+            views.append(View(score, data, layout, group=f"against {error.title}"))
+    if not views:
+        return None
+    caption = (
+        "Lower FID is better. Where samples of the prior are far worse than reconstructions of the same point, "
+        "the prior fits its latents badly."
+    )
+    return Figure("fid", "FID and reconstruction error", figures.averaged(caption, contents.keys), views)
+
+
+def _levels(elbo: np.ndarray) -> tuple[list[float], list[float]]:
+    """Round values over all of them; and the same with more where the better half is, which a log axis spreads."""
+    coarse = [float(v) for v in MaxNLocator(_NUM_ISO_LINES).tick_values(elbo.min(), elbo.max())]
+    better = [float(v) for v in MaxNLocator(_NUM_ISO_LINES // 2).tick_values(float(np.median(elbo)), elbo.max())]
+    return coarse, sorted({*coarse, *better})
+
+
+def _with_both(means: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
+    if not (figures.has(means, x.column) and figures.has(means, y.column)):
+        return means.iloc[:0]
+    return means.loc[np.isfinite(x.values(means)) & np.isfinite(y.values(means))]
+
+
+def _iso_elbo(elbo: float, rate: np.ndarray, bottom: float, top: float) -> list[dict[str, Any]]:
+    """The line distortion = -elbo - rate inside the view, its ELBO at its upper end; nothing where it is outside."""
+    distortion = -elbo - rate
+    inside = (distortion >= bottom) & (distortion <= top)
+    if inside.sum() < 2:
+        return []
+    line = {
+        "type": "scatter",
+        "mode": "lines+text",
+        "x": figures.rounded(rate[inside]),
+        "y": figures.rounded(distortion[inside]),
+        "text": [f"\u00a0\u00a0{round(elbo):,}", *[""] * (int(inside.sum()) - 1)],
+        "textposition": "bottom right",
+        "textfont": {"size": 10, "color": figures.INK},
+        "line": {"color": figures.INK, "width": 1, "dash": "dot"},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    return [line]
+
+
+def _scatter(shown: pd.DataFrame, keys: Sequence[str], x: Axis, y: Axis) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Traces and layout of points, a colour for each beta, with the values of the other keys beside them."""
+    coloured = figures.colour_key(keys)
+    beside = [key for key in keys if key != coloured]
+    names = [cell(coloured, v) for v in shown[coloured]] if coloured else [""] * len(shown)
+    order = figures.choices(coloured, shown[coloured]) if coloured else [""]
+    colours, named = figures.colours(order), set(order[:: -(-len(order) // figures.MAX_NAMED)])
+    has_words = beside and len(shown) <= _MAX_WRITTEN
+    traces = _joined(shown, beside, x, y) if coloured == "beta" else []
+    for name in order:
+        rows = shown.loc[[own == name for own in names]]
+        records = rows.to_dict("records")
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers+text" if has_words else "markers",
+                "name": literal(f"{coloured}={name}"),
+                "x": figures.rounded(x.values(rows)),
+                "y": figures.rounded(y.values(rows)),
+                **{f"error_{way}": _error(rows, axis) for way, axis in (("x", x), ("y", y)) if _has_error(rows, axis)},
+                "text": [literal(" ".join(cell(key, row[key]) for key in beside)) for row in records],
+                "textposition": "top right",
+                "textfont": {"size": 10},
+                "marker": {"size": 9, "color": colours[name], "line": {"width": 0.5, "color": figures.INK}},
+                "customdata": [row["run"] for row in records],
+                "hovertext": [literal(label(row, keys)) for row in records],
+                "hovertemplate": "%{hovertext}<br>%{x:,.2f}, %{y:,.2f}<extra></extra>",
+                "showlegend": coloured is not None and name in named,
+            }
+        )
+    return traces, {
+        "xaxis": {"title": {"text": literal(x.title)}},
+        "yaxis": {"title": {"text": literal(y.title)}},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    }
+
+
+def _has_error(rows: pd.DataFrame, axis: Axis) -> bool:
+    return figures.has(rows, f"{axis.column}/se")
+
+
+def _error(rows: pd.DataFrame, axis: Axis) -> dict[str, Any]:
+    errors = figures.rounded(figures.floats(rows, f"{axis.column}/se"))
+    return {"type": "data", "array": errors, "thickness": 1, "width": 2}
+
+
+def _joined(shown: pd.DataFrame, keys: Sequence[str], x: Axis, y: Axis) -> list[dict[str, Any]]:
+    """A thin line through the points that differ in beta alone, in its order."""
+    by_beta = shown.sort_values("beta", kind="stable")
+    groups = [rows for _, rows in by_beta.groupby(list(keys), sort=False, dropna=False)] if keys else [by_beta]
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": figures.rounded(x.values(rows)),
+            "y": figures.rounded(y.values(rows)),
+            "line": {"color": figures.INK, "width": 1},
+            "opacity": 0.6,
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
+        for rows in groups
+        if len(rows) > 1
+    ]

@@ -1,0 +1,160 @@
+"""Where a sweep stands: its points by state, what runs, what waits and why, what failed. Quick, and without torch."""
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps, runs_of_sweep, tasks_of_runs
+from vae_sweeps.system import slurm
+
+log = logging.getLogger(__name__)
+
+STATES = ("done", "diverged", "failed", "running", "queued", "preempted", "lost", "pending")
+# Of a point that will go on by itself.
+_MOVING = {"running", "queued"}
+_POLL_S = 2.0
+
+
+@dataclass(frozen=True)
+class PointState:
+    """One point: its state, how far it is (0 to 1) where that is known, its job, and why it waits or ended."""
+
+    run: str
+    state: str
+    progress: float | None = None
+    task: str | None = None
+    reason: str = ""
+
+
+def find(where: str, output_dir: str | Path) -> Path:
+    """The sweep's folder. Raises ValueError with the names of those that there are."""
+    folder = find_sweep(where, output_dir)
+    if folder is None:
+        raise ValueError(f"{where}: no such sweep; {known_sweeps(output_dir)}")
+    return folder
+
+
+def of_sweeps(sweep_folders: Sequence[Path], *, may_ask_slurm: bool = True) -> list[list[PointState]]:
+    """The states of each sweep's points; asks squeue once and sacct once, if any point has not ended.
+
+    Unless it `may_ask_slurm`, they are what the folders alone say. Raises ValueError where squeue does not answer.
+    """
+    tasks = [tasks_of_runs(folder) if may_ask_slurm else {} for folder in sweep_folders]
+    runs = [runs_of_sweep(folder) for folder in sweep_folders]
+    open_tasks = {
+        own[run.name]
+        for own, some in zip(tasks, runs, strict=True)
+        for run in some
+        if run.name in own and run_folder.read_result(run) is None
+    }
+    queue = slurm.in_queue(open_tasks)
+    over = slurm.ended(open_tasks - set(queue))
+    # Read after the queue: what ended in between has its result by now, and is not taken for lost.
+    results = {run: run_folder.read_result(run) for some in runs for run in some}
+    return [
+        [_of_run(run, results[run], own.get(run.name), queue, over) for run in some]
+        for own, some in zip(tasks, runs, strict=True)
+    ]
+
+
+def of_sweep(sweep_folder: Path) -> list[PointState]:
+    """The states of one sweep's points; see `of_sweeps`."""
+    return of_sweeps([sweep_folder])[0]
+
+
+def _of_run(
+    run: Path,
+    result: Mapping[str, Any] | None,
+    task: str | None,
+    queue: Mapping[str, slurm.Task],
+    over: Mapping[str, slurm.Task],
+) -> PointState:
+    state = run_folder.status(run, result)
+    if result is not None:
+        reason = f"at step {result['step']}" if state == "diverged" else ""
+        return PointState(run.name, state, 1.0 if state == "done" else None, task, reason)
+    progress = _progress(run)
+    if state == "failed":
+        return PointState(run.name, state, progress, task, _last_line(run / run_folder.FAILURE))
+    if task is not None and task in queue:
+        is_running = queue[task].state == "RUNNING"
+        return PointState(run.name, "running" if is_running else "queued", progress, task, queue[task].reason)
+    if state == "running" or task is None:
+        return PointState(run.name, state, progress, task)
+    # Its job is over without a result: told to stop with a checkpoint, or it vanished.
+    ended = over.get(task)
+    reason = f"{ended.state} {ended.reason}".strip() if ended else "its job is no more in the queue"
+    was_stopped = ended is None or ended.state in ("CANCELLED", "PREEMPTED", "TIMEOUT", "COMPLETED")
+    return PointState(run.name, "preempted" if state == "preempted" and was_stopped else "lost", progress, task, reason)
+
+
+def _progress(run: Path) -> float | None:
+    """The part of its steps that the run's newest row has reached."""
+    rows = run / run_folder.ROWS
+    try:
+        with rows.open("rb") as file:
+            file.seek(max(0, rows.stat().st_size - 4096))
+            row = json.loads(file.read().decode(errors="ignore").rstrip("\n").rpartition("\n")[2])
+        return float(row["step"]) / float(row["num_steps"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text().strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def runs_in_queue(sweep_folder: Path) -> set[str]:
+    """Names of the sweep's runs that wait or run in jobs, and have not ended."""
+    tasks = tasks_of_runs(sweep_folder)
+    queue = slurm.in_queue(set(tasks.values()))
+    runs = sweep_folder.parent.parent / "runs"
+    return {run for run, task in tasks.items() if task in queue and not run_folder.has_ended(runs / run)}
+
+
+def tasks_in_queue(sweep_folder: Path) -> set[str]:
+    """The sweep's own jobs that wait or run."""
+    return set(slurm.in_queue(set(tasks_of_runs(sweep_folder).values())))
+
+
+def described(states: Sequence[PointState]) -> list[str]:
+    """Lines for people: what runs and how far, what waits and why, what went wrong."""
+    lines = []
+    for point in states:
+        if point.state in ("done", "pending"):
+            continue
+        job = f"  job {point.task}" if point.task and point.state in ("running", "queued", "lost") else ""
+        progress = f"  {100 * point.progress:.0f} %" if point.progress is not None else ""
+        reason = f"  {point.reason}" if point.reason else ""
+        lines.append(f"  {point.state:<9}  {point.run}{progress}{job}{reason}")
+    return lines
+
+
+def counts(states: Sequence[PointState]) -> str:
+    """`3 done, 1 failed` of the states that occur."""
+    numbers = {state: sum(point.state == state for point in states) for state in STATES}
+    return ", ".join(f"{n} {state}" for state, n in numbers.items() if n) or "no points"
+
+
+def is_moving(states: Iterable[PointState]) -> bool:
+    """Whether any point goes on by itself."""
+    return any(point.state in _MOVING for point in states)
+
+
+def wait(sweep_folder: Path, poll_s: float = _POLL_S) -> list[PointState]:
+    """Stay until no point of the sweep runs or waits; says what changes. Ctrl-C leaves the jobs alone."""
+    said = ""
+    while True:
+        states = of_sweep(sweep_folder)
+        if counts(states) != said:
+            said = counts(states)
+            log.info("%s: %s", sweep_folder.name, said)
+        if not is_moving(states):
+            return states
+        time.sleep(poll_s)

@@ -1,0 +1,1 @@
+"""The ground: files, random generators, the machine, processes, SLURM, git, logs. Imports nothing of the project."""

@@ -1,0 +1,151 @@
+"""Telling W&B of a job's runs while they train: the job's side, which only writes lines to a helper process.
+
+The helper (`__main__.py`) has a session of its own, so that neither Ctrl-C nor a dead server reaches training.
+"""
+
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vae_sweeps.config.schema import Tracker
+from vae_sweeps.system import files
+from vae_sweeps.tracker import account
+
+log = logging.getLogger(__name__)
+
+# A job's end waits so long for the helper, which itself gives up before.
+_CLOSE_S, _KILL_S = 25.0, 28.0
+
+
+class Link:
+    """The way to a helper, which starts with the first run; with mode none, whatever it is told goes nowhere."""
+
+    def __init__(
+        self, settings: Tracker | None = None, sweep_folder: Path | None = None, *, keeps_place: bool = False
+    ) -> None:
+        """`keeps_place`: runs that are on W&B already stay in their projects."""
+        self._mode, self._how_to_sync = _effective_mode(settings), how_to_send(sweep_folder)
+        self._hello = {
+            "settings": {**(asdict(settings) if settings else {}), "mode": self._mode},
+            "sweep_folder": str(sweep_folder.resolve()) if sweep_folder else None,
+            "keeps_place": keeps_place,
+            "how_to_sync": self._how_to_sync,
+        }
+        self._process: subprocess.Popen[str] | None = None
+        # Lines go through a thread: a pipe to a helper that hangs fills up, and writing to it would stop training.
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def begin(self, runs: Mapping[Path, Mapping[str, Any]]) -> None:
+        """Show these runs; each with what is to stand beside its config (plain values)."""
+        if not runs or self._mode == "none":
+            return
+        if self._process is None:
+            if self._mode == "auto" and not account.has_key():
+                log.info("W&B: off, there is no key (%s; or tracker=none to hear no more of it)", account.HOW_TO_LOG_IN)
+                self._mode = "none"
+                return
+            self._start()
+        self._tell(do="begin", runs={str(folder.resolve()): facts for folder, facts in runs.items()})
+
+    def saved(self, folders: Iterable[Path], step: int) -> None:
+        """Rows up to `step` are covered by checkpoints, and will not be taken back."""
+        self._tell(do="saved", folders=[str(folder.resolve()) for folder in folders], step=step)
+
+    def ended(self, folders: Iterable[Path]) -> None:
+        """Nothing more will come of these runs in this job; their folders say how they ended."""
+        self._tell(do="ended", folders=[str(folder.resolve()) for folder in folders])
+
+    def close(self) -> None:
+        """Wait, less than 30 s, until W&B has everything; what it has not is said in one line."""
+        if self._process is None:
+            return
+        self._tell(do="close", seconds=_CLOSE_S)
+        self._lines.put(None)
+        try:
+            self._process.wait(_KILL_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        for thread in self._threads:
+            thread.join(1.0)
+        if self._process.returncode != 0:
+            log.warning("W&B has not got everything (its helper did not end well); to send it: %s", self._how_to_sync)
+        self._process = None
+
+    def _start(self) -> None:
+        paths = [str(files.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vae_sweeps.tracker"],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        self._threads = [threading.Thread(target=f, args=(self._process,), daemon=True) for f in (self._write, _listen)]
+        for thread in self._threads:
+            thread.start()
+        self._lines.put(json.dumps(self._hello))
+
+    def _tell(self, **message: Any) -> None:
+        if self._process is not None:
+            self._lines.put(json.dumps(message))
+
+    def _write(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stdin is not None
+        try:
+            while (line := self._lines.get()) is not None:
+                process.stdin.write(line + "\n")
+                process.stdin.flush()
+            process.stdin.close()
+        except OSError:
+            return  # the helper is gone, which `close` tells
+
+
+def _listen(process: "subprocess.Popen[str]") -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        try:
+            heard = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # a word of wandb's own
+        log.log(logging.WARNING if heard["level"] == "warning" else logging.INFO, heard["say"])
+
+
+def _effective_mode(settings: Tracker | None) -> str:
+    """`auto` gives way to W&B's own WANDB_MODE."""
+    own = {"offline": "offline", "disabled": "none"}.get(os.environ.get("WANDB_MODE", ""), "auto")
+    modes = {"auto": own, "online": "online", "offline": "offline"}
+    return modes.get(settings.mode, "none") if settings else "none"
+
+
+@contextmanager
+def linked(settings: Tracker, sweep_folder: Path | None, *, keeps_place: bool = False) -> Iterator[Link]:
+    """A link for a job, closed in its end."""
+    link = Link(settings, sweep_folder, keeps_place=keeps_place)
+    try:
+        yield link
+    finally:
+        link.close()
+
+
+def how_to_send(sweep_folder: Path | None) -> str:
+    """The command that sends later what W&B has not."""
+    if sweep_folder is None:
+        return "vae-sweeps sync RUN_FOLDER"
+    output_dir = sweep_folder.parent.parent
+    return f"vae-sweeps sync {sweep_folder.name}" + (
+        "" if str(output_dir) == "outputs" else f" --output-dir {output_dir}"
+    )

@@ -1,0 +1,101 @@
+"""What W&B's server says: of runs that it has, and of what went wrong, in few words."""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import wandb
+from wandb.errors import AuthenticationError, CommError, UsageError
+
+from vae_sweeps.tracker.account import HOW_TO_LOG_IN
+from vae_sweeps.tracker.address import Place
+
+_REQUEST_S = 5
+_RUNS_PER_REQUEST = 100
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A run as the server has it."""
+
+    num_rows: int
+    state: str  # in W&B's words: running, finished, failed, crashed, preempting, preempted
+    summary: dict[str, Any]
+
+
+def in_short(error: BaseException) -> str:
+    """One line of what happened, in words that say what to do where that is known."""
+    text = " ".join(str(error).split())
+    # wandb says of an answer that does not come that the credentials could not be verified.
+    if isinstance(error, TimeoutError) or "in time" in text or "deadline exceeded" in text:
+        return "the server does not answer in time"
+    if "too many open files" in text.lower():
+        return "too many open files (ulimit -n)"
+    if isinstance(error, OSError) and error.strerror:
+        return f"W&B's own files cannot be written: {error.strerror}"
+    if re.search(r"\b401\b", text) or isinstance(error, AuthenticationError):
+        return f"the key is refused: {HOW_TO_LOG_IN}"
+    if isinstance(error, UsageError) and "API key" in text:
+        return f"there is no key: {HOW_TO_LOG_IN}"
+    if is_about_this_run(error):
+        return "deleted on W&B, which takes no id twice: set another tracker.salt"
+    return text[:200] if isinstance(error, ValueError) else f"{type(error).__name__}: {text[:200]}"
+
+
+def is_about_this_run(error: BaseException) -> bool:
+    """Whether it is this run alone that cannot be sent: its id was deleted, or another process has it."""
+    return "deleted" in str(error) or isinstance(error, ValueError)
+
+
+def default_entity() -> str:
+    """The user or team whose key it is. Raises wandb's errors."""
+    return str(wandb.Api(timeout=_REQUEST_S).default_entity)
+
+
+def look(places: Sequence[Place]) -> dict[Place, Remote]:
+    """Those of the runs that the server has. Raises wandb's errors where it does not say."""
+    api = wandb.Api(timeout=_REQUEST_S)
+    found = {}
+    for entity, project in dict.fromkeys((place.entity, place.project) for place in places):
+        own = {place.id: place for place in places if (place.entity, place.project) == (entity, project)}
+        ids = list(own)
+        for start in range(0, len(ids), _RUNS_PER_REQUEST):
+            some = {"name": {"$in": ids[start : start + _RUNS_PER_REQUEST]}}
+            path = f"{entity or api.default_entity}/{project}"
+            runs = api.runs(path, filters=some, per_page=_RUNS_PER_REQUEST, lazy=False)
+            try:
+                for run in runs:
+                    found[own[run.id]] = Remote(run.historyLineCount, run.state, dict(run.summary._json_dict))
+            except (ValueError, CommError) as error:
+                if "Could not find project" not in str(error):
+                    raise
+    return found
+
+
+def send_missing_files(place: Place, folder: Path) -> None:
+    """Send what W&B keeps of a finished run's media in `folder` and the server has not: `finish` does not always wait.
+
+    Raises wandb's errors.
+    """
+    local = {path.relative_to(folder).as_posix(): path for path in folder.glob("media/**/*") if path.is_file()}
+    if not local:
+        return
+    api = wandb.Api(timeout=_REQUEST_S)
+    run = api.run(f"{place.entity or api.default_entity}/{place.project}/{place.id}")
+    there = {file.name for file in run.files(pattern="media/%", per_page=1000) if file.size > 0}
+    for name in sorted(local.keys() - there):
+        run.upload_file(str(local[name]), root=str(folder))
+
+
+def look_patiently(places: Sequence[Place], until: float) -> dict[Place, Remote]:
+    """The same, asked again until `until` (monotonic time) where the server does not say; then nothing is known."""
+    while True:
+        try:
+            return look(places)
+        except Exception:
+            if time.monotonic() + _REQUEST_S > until:
+                return {}
+            time.sleep(0.5)

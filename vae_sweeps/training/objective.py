@@ -1,0 +1,102 @@
+"""The ELBO's terms, and the training loss that papers make of them, with each convention's factor in nats.
+
+Every convention is loss = scale * (-log p(x|z) - offset + beta_nats * KL), reduced over the batch:
+
+    error    pixels  latents  the source's loss                        scale         beta_nats
+    nll      sum     sum      -log p(x|z) + beta KL                    1             beta
+    nll      mean    mean     -log p(x|z) / D + beta KL / L            1/D           beta D / L
+    squared  mean    sum      |x - mean|^2 / D + beta KL               2 sigma^2/D   beta D / (2 sigma^2)
+
+so two runs are comparable by `beta_nats` whatever their convention: it is the beta of Higgins et al. 2017.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vae_sweeps.config.schema import Point
+from vae_sweeps.models.vae import Terms
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The loss's factors, each [K,1]; `warmup_steps` is how long beta grows linearly from 0, 0 for not at all.
+
+    `beta_nats` has each model's full beta; see the function of that name.
+    """
+
+    scale: Tensor
+    offset: Tensor
+    scaled_beta: Tensor
+    warmup_steps: Tensor
+    sums_over_batch: bool
+    beta_nats: list[float]
+
+    def loss(self, terms: Terms, step: int, num_images: int | None = None) -> Float[Tensor, " K"]:
+        """Each model's training loss at `step` (from 0), in its convention's own units.
+
+        `num_images` is the size of a batch of which `terms` are a share: the shares' losses add up to the batch's.
+        """
+        beta = self.scaled_beta
+        if self.warmup_steps.numel():
+            beta = beta * self._share_of_beta(step)
+        per_image = torch.addcmul(beta * terms.kl, self.scale, terms.log_px + self.offset, value=-1)
+        return per_image.sum(1) if self.sums_over_batch else per_image.sum(1) / (num_images or per_image.shape[1])
+
+    def beta_nats_at(self, step: int) -> list[float]:
+        """Each model's weight of the KL beside -log p(x|z), both in nats, in the loss at `step` (from 0)."""
+        if not self.warmup_steps.numel():
+            return self.beta_nats
+        shares = self._share_of_beta(step).flatten().tolist()
+        return [beta * share for beta, share in zip(self.beta_nats, shares, strict=True)]
+
+    def _share_of_beta(self, step: int) -> Float[Tensor, "K 1"]:
+        return (step / self.warmup_steps).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1.0)
+
+
+def scale_and_offset(point: Point, image_shape: Sequence[int]) -> tuple[float, float]:
+    """What multiplies -log p(x|z) - offset in the point's convention, and the offset in nats."""
+    num_pixels = prod(image_shape)
+    scale, offset = 1.0, 0.0
+    if point.objective.error == "squared":
+        variance = float(point.likelihood["sigma"]) ** 2
+        scale, offset = 2 * variance, num_pixels / 2 * math.log(2 * math.pi * variance)
+    if point.objective.pixels == "mean":
+        scale /= num_pixels
+    return scale, offset
+
+
+def beta_nats(point: Point, image_shape: Sequence[int]) -> float:
+    """The weight of the KL beside -log p(x|z) when both are in nats."""
+    scale, _ = scale_and_offset(point, image_shape)
+    return point.beta / scale / (point.latent if point.objective.latents == "mean" else 1)
+
+
+def weights(
+    points: Sequence[Point],
+    image_shape: Sequence[int],
+    steps_per_epoch: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Weights:
+    """The factors of a pack's losses; its points must agree on `objective.batch`."""
+    columns = [scale_and_offset(point, image_shape) for point in points]
+    betas = [beta_nats(point, image_shape) for point in points]
+    warmups = [round(point.objective.warmup_epochs * steps_per_epoch) for point in points]
+
+    def column(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, device=device, dtype=dtype).unsqueeze(1)
+
+    return Weights(
+        scale=column([scale for scale, _ in columns]),
+        offset=column([offset for _, offset in columns]),
+        scaled_beta=column([scale * beta for (scale, _), beta in zip(columns, betas, strict=True)]),
+        warmup_steps=column(warmups) if any(warmups) else torch.empty(0),
+        sums_over_batch=points[0].objective.batch == "sum",
+        beta_nats=betas,
+    )

@@ -149,31 +149,40 @@ class Ended(NamedTuple):
 Door = Callable[..., Ended]
 
 
+def launch_here(*arguments: str, traceback: bool = False) -> int:
+    """`python launch.py ...` as the main module of this process; returns its exit code."""
+    package = logging.getLogger("vae_sweeps")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
+            patch.setattr(package, name, value)
+        patch.setattr(entry, "_exit_code", 0)
+        patch.setattr(entry, "_wants_traceback", False)
+        patch.setenv("GOMP_SPINCOUNT", "300")  # launch.py sets it, and it is to be as before after the launch
+        patch.setenv("HYDRA_FULL_ERROR", str(int(traceback)))  # launching sets it to 1
+        patch.setattr(sys, "argv", ["launch.py", *arguments])
+        GlobalHydra.instance().clear()
+        try:
+            with pytest.raises(SystemExit) as ended:
+                runpy.run_path(str(ROOT / "launch.py"), run_name="__main__")
+        finally:
+            GlobalHydra.instance().clear()
+    return 0 if ended.value.code is None else int(ended.value.code)
+
+
 @pytest.fixture
 def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Door]:
-    """Run launch.py as the main module of this process, in an empty folder, with output_dir=TMP/out."""
+    """Run launch.py as the main module of this process, in an empty folder."""
     work = tmp_path / "work"
     work.mkdir()
-    package = logging.getLogger("vae_sweeps")
-    for name, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
-        monkeypatch.setattr(package, name, value)
-    monkeypatch.setenv("GOMP_SPINCOUNT", "300")  # launch.py sets it, and it is to be as before after the test
-    monkeypatch.setattr(entry, "_exit_code", 0)
-    monkeypatch.setattr(entry, "_wants_traceback", False)
     monkeypatch.chdir(work)
 
     def run(*arguments: str, traceback: bool = False) -> Ended:
-        GlobalHydra.instance().clear()
-        monkeypatch.setenv("HYDRA_FULL_ERROR", str(int(traceback)))  # each time: launching sets it to 1
-        monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / "launch.py"), run_name="__main__")
+        code = launch_here(*arguments, traceback=traceback)
         out, err = capsys.readouterr()
-        return Ended(0 if ended.value.code is None else int(ended.value.code), out, err)
+        return Ended(code, out, err)
 
     yield run
-    GlobalHydra.instance().clear()
     assert list(work.iterdir()) == []
 
 

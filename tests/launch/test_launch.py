@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import vae_sweeps
-from tests.conftest import launch, start_launch, wait_until
+from tests.conftest import Door, ended_command, launch, start_launch, wait_until
 from vae_sweeps.runs import run_folder
 from vae_sweeps.runs.sweep_folder import sweeps_folder
 
@@ -78,22 +78,22 @@ def test_several_seeds_end_in_their_means(tmp_path) -> None:
     assert f"each point for itself: vae-sweeps results {sweep} (a mosaic is of the lowest seed)" in lines
 
 
-def test_the_same_command_again_trains_nothing(swept) -> None:
+def test_the_same_command_again_trains_nothing(swept, door: Door) -> None:
     output_dir, _ = swept
     before = rows_by_run(output_dir)
-    again = launch("-m", "latent=4,2", "beta=1.0,0e0", *SMALL, f"output_dir={output_dir}")  # spelt another way
-    assert again.returncode == 0
-    assert "4 of 4 points done already" in again.stdout
+    again = door("-m", "latent=4,2", "beta=1.0,0e0", *SMALL, f"output_dir={output_dir}")  # spelt another way
+    assert again.code == 0
+    assert "4 of 4 points done already" in again.out
     assert rows_by_run(output_dir) == before
     assert len(list(sweeps_folder(output_dir).iterdir())) == 1
 
 
-def test_an_extended_grid_trains_only_what_is_new(swept) -> None:
+def test_an_extended_grid_trains_only_what_is_new(swept, door: Door) -> None:
     output_dir, _ = swept
     before = rows_by_run(output_dir)
-    extended = launch("-m", "beta=0,1", "latent=2,4,3", *SMALL, f"output_dir={output_dir}", "sweep=extended")
-    assert extended.returncode == 0
-    assert "4 of 6 points done already" in extended.stdout
+    extended = door("-m", "beta=0,1", "latent=2,4,3", *SMALL, f"output_dir={output_dir}", "sweep=extended")
+    assert extended.code == 0
+    assert "4 of 6 points done already" in extended.out
     after = rows_by_run(output_dir)
     assert len(after) == 6
     assert {run: after[run] for run in before} == before
@@ -124,45 +124,45 @@ def test_a_loaded_model_agrees_with_the_table(swept) -> None:
         model.images("all")
 
 
-def test_results_prints_and_writes_the_table(swept, tmp_path) -> None:
+def test_results_prints_and_writes_the_table(swept, tmp_path, capsys) -> None:
     output_dir, _ = swept
     (sweep, *_) = sorted(path.name for path in sweeps_folder(output_dir).iterdir() if path.name != "extended")
-    command = [Path(sys.executable).parent / "vae-sweeps", "results", sweep, "--output-dir", output_dir]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["results", sweep, "--output-dir", output_dir]
+    script = Path(sys.executable).parent / "vae-sweeps"
+    shown = subprocess.run([script, *command], capture_output=True, text=True, check=True).stdout
     assert shown.count("done") == 4
     for option, read in (("--csv", pd.read_csv), ("--parquet", pd.read_parquet)):
         path = tmp_path / f"table.{option[2:]}"
-        subprocess.run([*command, option, path], check=True, capture_output=True)
+        assert ended_command(capsys, *command, option, path).code == 0
         np.testing.assert_allclose(
             read(path)["test/elbo"], vae_sweeps.results(output_dir / "sweeps" / sweep)["test/elbo"]
         )
 
 
-def test_a_corrupt_result_counts_as_not_done_and_is_said(tmp_path) -> None:
-    arguments = [*SMALL, f"output_dir={tmp_path}"]
-    assert launch(*arguments).returncode == 0
-    (folder,) = run_folder.runs_folder(tmp_path).iterdir()
+def test_a_corrupt_result_counts_as_not_done_and_is_said(tmp_path, door: Door) -> None:
+    arguments = [*SMALL, f"output_dir={tmp_path / 'out'}"]
+    assert door(*arguments).code == 0
+    (folder,) = run_folder.runs_folder(tmp_path / "out").iterdir()
     whole = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text('{"status": "do')
-    again = launch(*arguments)
-    assert again.returncode == 0
-    assert f"{folder / 'result.json'}: corrupt" in again.stdout
+    again = door(*arguments)
+    assert again.code == 0
+    assert f"{folder / 'result.json'}: corrupt" in again.out.replace("\n", "")
     assert json.loads((folder / "result.json").read_text())["metrics"] == whole["metrics"]
 
 
-def test_overwrite_trains_again(tmp_path) -> None:
-    arguments = [*SMALL, f"output_dir={tmp_path}"]
-    launch(*arguments)
-    before = rows_by_run(tmp_path)
-    assert launch(*arguments, "overwrite=true").returncode == 0
-    assert all(after > before[run] for run, after in rows_by_run(tmp_path).items())
+def test_overwrite_trains_again(tmp_path, door: Door) -> None:
+    arguments = [*SMALL, f"output_dir={tmp_path / 'out'}"]
+    door(*arguments)
+    before = rows_by_run(tmp_path / "out")
+    assert door(*arguments, "overwrite=true").code == 0
+    assert all(after > before[run] for run, after in rows_by_run(tmp_path / "out").items())
 
 
-def test_diverged_and_failed_points_leave_the_others_alone(tmp_path) -> None:
+def test_diverged_and_failed_points_leave_the_others_alone(tmp_path, door: Door) -> None:
     """beta = 1e38 overflows in single precision; its neighbours in the pack are done."""
-    finished = launch("-m", "beta=0.1,1e38,1", *SMALL, f"output_dir={tmp_path}")
-    assert finished.returncode == 1
-    table = vae_sweeps.results(tmp_path).set_index("beta")
+    assert door("-m", "beta=0.1,1e38,1", *SMALL, f"output_dir={tmp_path / 'out'}").code == 1
+    table = vae_sweeps.results(tmp_path / "out").set_index("beta")
     assert table["status"].to_dict() == {0.1: "done", 1.0: "done", 1e38: "diverged"}
     assert np.isnan(table.loc[1e38, "test/elbo"])
     assert table.loc[1e38, "step"] >= 1
@@ -178,16 +178,18 @@ class Fragile(Gaussian):
 """
 
 
-def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monkeypatch) -> None:
+def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monkeypatch, door: Door) -> None:
     """A user's likelihood raises for one point of the pack: its neighbours train in smaller packs."""
-    (tmp_path / "fragile.py").write_text(FRAGILE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    sigmas = ["likelihood=gaussian", "likelihood._target_=fragile.Fragile", "likelihood.sigma=0.1,0.5,0.7,1"]
-    finished = launch("-m", *sigmas, *SMALL, f"output_dir={tmp_path}")
-    assert finished.returncode == 1, finished.stderr
-    table = vae_sweeps.results(tmp_path).set_index("likelihood.sigma")
+    (tmp_path / "fragile_at_one_half.py").write_text(FRAGILE)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "out"
+    target = "likelihood._target_=fragile_at_one_half.Fragile"
+    sigmas = ["likelihood=gaussian", target, "likelihood.sigma=0.1,0.5,0.7,1"]
+    finished = door("-m", *sigmas, *SMALL, f"output_dir={out}")
+    assert finished.code == 1, finished.err
+    table = vae_sweeps.results(out).set_index("likelihood.sigma")
     assert table["status"].to_dict() == {0.1: "done", 0.5: "failed", 0.7: "done", 1.0: "done"}
-    folder = run_folder.runs_folder(tmp_path) / table.loc[0.5, "run"]
+    folder = run_folder.runs_folder(out) / table.loc[0.5, "run"]
     assert "sigma is one half" in (folder / "failure.txt").read_text()
 
 
@@ -218,7 +220,6 @@ def test_a_claim_of_a_killed_process_is_taken_over(tmp_path) -> None:
     assert run_folder.status(folder, None) == "pending"  # killed before its first checkpoint
 
 
-def test_hydras_own_sweeper_gets_one_value_a_point(tmp_path) -> None:
-    finished = launch("-m", "beta=0,1", *SMALL, "hydra/sweeper=basic", f"output_dir={tmp_path}")
-    assert finished.returncode == 0
-    assert set(vae_sweeps.results(tmp_path)["status"]) == {"done"}
+def test_hydras_own_sweeper_gets_one_value_a_point(tmp_path, door: Door) -> None:
+    assert door("-m", "beta=0,1", *SMALL, "hydra/sweeper=basic", f"output_dir={tmp_path / 'out'}").code == 0
+    assert set(vae_sweeps.results(tmp_path / "out")["status"]) == {"done"}

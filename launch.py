@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from vae_sweeps.config import compose
-from vae_sweeps.launch import entry
+from vae_sweeps.launch import door, entry
 
 compose.register_schemas()
 
@@ -23,4 +23,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    entry.through_the_door(main)
+    door.through_the_door(main)

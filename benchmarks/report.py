@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vae_sweeps.report import page
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import write_sweep
 
 TINY = ["epochs=20", "log_every_steps=10", "tracker=none", "beta=0.5", "latent=3", "seed=0"]
@@ -36,25 +36,25 @@ SHOWN = """async () => {
 def train_one(output_dir: Path) -> Path:
     """A run as it is made, with rows, pictures and the default evaluation."""
     subprocess.run([sys.executable, "launch.py", *TINY, f"output_dir={output_dir}"], check=True, stdout=sys.stderr)
-    (run,) = run_folder.runs_folder(output_dir).iterdir()
+    (run,) = runs_folder(output_dir).iterdir()
     return run
 
 
 def make_sweep(run: Path, num: int) -> Path:
     """`num` copies of `run` as a sweep beside it; pictures are links to the same files."""
     output_dir, draw = run.parent.parent, random.Random(0)
-    config, result = (run / run_folder.CONFIG).read_text(), run_folder.read_result(run)
+    config, result = RunFolder(run).config.read_text(), RunFolder(run).read_result()
     assert result is not None
     names = []
     for i in range(num):
         beta, latent = 0.5 + i // NUM_LATENTS, 2 + i % NUM_LATENTS
         folder = run.with_name(f"copy-of-{num}-{i:04d}")
         shutil.copytree(run / "pictures", folder / "pictures", copy_function=os.link)
-        shutil.copy(run / run_folder.ROWS, folder)
+        shutil.copy(RunFolder(run).rows, folder)
         text = config.replace("\nbeta: 0.5\n", f"\nbeta: {beta}\n").replace("\nlatent: 3\n", f"\nlatent: {latent}\n")
-        (folder / run_folder.CONFIG).write_text(text)
+        RunFolder(folder).config.write_text(text)
         metrics = {name: value * draw.uniform(0.8, 1.2) for name, value in result["metrics"].items()}
-        (folder / run_folder.RESULT).write_text(json.dumps(result | {"metrics": metrics}))
+        RunFolder(folder).result.write_text(json.dumps(result | {"metrics": metrics}))
         names.append(folder.name)
     return write_sweep(output_dir, f"{num}-points", names, ["beta", "latent"])
 

@@ -17,10 +17,11 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from vae_sweeps.cli import app
-from vae_sweeps.config.compose import compose_point
+from vae_sweeps.config.compose import compose_command
+from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset, fingerprint
-from vae_sweeps.launch import entry
+from vae_sweeps.runs.run_folder import RunFolder
 
 # What a developer's own cache holds must not decide a test.
 _CACHE = tempfile.TemporaryDirectory(prefix="vae-sweeps-tests-")
@@ -39,7 +40,13 @@ torch.set_num_threads(1)  # the tests' models are tiny, and two threads would wa
 @lru_cache
 def make_point(*overrides: str) -> Point:
     """The point that these overrides of the real configuration describe."""
-    return compose_point(overrides)
+    return compose_command(overrides)[0]
+
+
+@lru_cache
+def make_options(*overrides: str) -> LaunchOptions:
+    """The options of a launch that these overrides of the real configuration describe."""
+    return compose_command(overrides)[1]
 
 
 def make_dataset(
@@ -68,13 +75,13 @@ def _quiet_environment() -> None:
 
 
 @pytest.fixture
-def in_folders(tmp_path: Path) -> Callable[[int, str], list[Path]]:
+def in_folders(tmp_path: Path) -> Callable[[int, str], list[RunFolder]]:
     """Make `n` empty run folders."""
 
-    def make(n: int, name: str = "run") -> list[Path]:
-        folders = [tmp_path / f"{name}{k}" for k in range(n)]
+    def make(n: int, name: str = "run") -> list[RunFolder]:
+        folders = [RunFolder(tmp_path / f"{name}{k}") for k in range(n)]
         for folder in folders:
-            folder.mkdir()
+            folder.path.mkdir()
         return folders
 
     return make
@@ -130,13 +137,11 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     for name, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
         monkeypatch.setattr(package, name, value)
     monkeypatch.setenv("GOMP_SPINCOUNT", "300")  # launch.py sets it, and it is to be as before after the test
-    monkeypatch.setattr(entry, "_exit_code", 0)
-    monkeypatch.setattr(entry, "_wants_traceback", False)
     monkeypatch.chdir(work)
 
     def run(*arguments: str, traceback: bool = False) -> Ended:
         GlobalHydra.instance().clear()
-        monkeypatch.setenv("HYDRA_FULL_ERROR", str(int(traceback)))  # each time: launching sets it to 1
+        monkeypatch.setenv("HYDRA_FULL_ERROR", str(int(traceback)))  # each time: the door sets it to 1
         monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:

@@ -17,6 +17,7 @@ from tests.helpers.wandb_server import WandbServer
 from vae_sweeps.analysis import table, terminal
 from vae_sweeps.config.point import to_container
 from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import runs_of_sweep, write_sweep
 from vae_sweeps.system import files
 from vae_sweeps.system.logs import console
@@ -122,10 +123,10 @@ def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = []
     for k, (overrides, result) in enumerate(RUNS):
         names.append(f"mnist5k-mlp-gaussian-{'zyxwvu'[k]}-00000000000{k}")
-        folder = run_folder.runs_folder(output_dir) / names[-1]
+        folder = runs_folder(output_dir) / names[-1]
         run_folder.create_run(folder, make_point("data=mnist5k", GAUSSIAN[0], *overrides), [])
         if result is not None:
-            run_folder.write_result(folder, result)
+            RunFolder(folder).write_result(result)
         else:
             (folder / "checkpoint.pt").touch()
     write_sweep(output_dir, "grid", names, SWEPT)

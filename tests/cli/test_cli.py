@@ -24,6 +24,7 @@ from tests.conftest import Ended, ended_command, make_point
 from vae_sweeps.analysis import columns, seeds
 from vae_sweeps.cli import app
 from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import write_sweep
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app.app).commands  # type: ignore[attr-defined]
@@ -37,12 +38,12 @@ def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for beta in (0, 1):
         for seed in (0, 1, 2):
             names.append(f"mnist5k-mlp-bernoulli-beta{beta}-seed{seed}-00000000000{seed}")
-            folder = run_folder.runs_folder(output_dir) / names[-1]
+            folder = runs_folder(output_dir) / names[-1]
             run_folder.create_run(folder, make_point("data=mnist5k", f"beta={beta}", f"seed={seed}"), [])
             if (beta, seed) == (1, 2):
-                (folder / run_folder.FAILURE).write_text("ValueError: this is why\n")
+                RunFolder(folder).failure.write_text("ValueError: this is why\n")
             else:
-                run_folder.write_result(folder, done(ELBO | FULL | {"test/elbo": -100.0 - 10 * beta - seed}))
+                RunFolder(folder).write_result(done(ELBO | FULL | {"test/elbo": -100.0 - 10 * beta - seed}))
     write_sweep(output_dir, "grid", names, ["beta", "seed"])
     return output_dir
 

@@ -12,7 +12,7 @@ from tests.conftest import ROOT, ended_command, launch, make_point
 from tests.helpers.idx_files import small_arrays, write_files
 from vae_sweeps.config import errors
 from vae_sweeps.data.idx import TRAIN_IMAGES, TRAIN_LABELS
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import write_sweep
 
 SMALL = ["arch.hidden=[4]", "steps=1", "evaluation=none"]
@@ -201,8 +201,8 @@ def test_huge_values_are_allowed() -> None:
 def test_a_batch_larger_than_the_data_and_a_large_seed_are_trained(door, tmp_path) -> None:
     ended = door(*SMALL, "batch_size=100000", "latent=300", f"seed={10**20}", f"output_dir={tmp_path / 'out'}")
     assert (ended.code, ended.err) == (0, "")
-    (run,) = run_folder.runs_folder(tmp_path / "out").iterdir()
-    result = run_folder.read_result(run)
+    (run,) = runs_folder(tmp_path / "out").iterdir()
+    result = RunFolder(run).read_result()
     assert result is not None
     assert result["status"] == "done"
 

@@ -9,7 +9,7 @@ import torch
 from tests.helpers.drawn_faces import ATTRIBUTES, split_of, write_celeba
 from tests.helpers.image_files import load_celeba
 from vae_sweeps.data.dataset import SPLITS
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 
 NUM = 60
 DATA = ["data=celeba", "data.size=16"]
@@ -76,9 +76,9 @@ def test_a_launch_trains(door, root: Path, tmp_path: Path) -> None:
     ended = door(*DATA, f"data.root={root}", f"data.cache={tmp_path / 'cache'}", "arch.hidden=[4]", "epochs=1",
                  "evaluation=none", f"output_dir={tmp_path / 'out'}")  # fmt: skip
     assert (ended.code, ended.err) == (0, "")
-    (run,) = run_folder.runs_folder(tmp_path / "out").iterdir()
+    (run,) = runs_folder(tmp_path / "out").iterdir()
     assert run.name.startswith("celeba-mlp-")
-    result = run_folder.read_result(run)
+    result = RunFolder(run).read_result()
     assert result is not None
     assert result["status"] == "done"
 

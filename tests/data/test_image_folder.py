@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from tests.helpers.image_files import CONF, contents, load_folder, pixels, write
-from vae_sweeps.config.schema import GROUP_SCHEMAS
+from vae_sweeps.config.keys import GROUP_SCHEMAS
 from vae_sweeps.data.batches import Batches, epoch_order
 from vae_sweeps.data.dataset import SPLITS, to_model
 from vae_sweeps.data.decoding.image import Transform, decode

@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import ended_command, make_point
 from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import runs_folder
 from vae_sweeps.runs.sweep_folder import write_sweep
 
 SMALL = ["arch.hidden=[4]", "steps=1"]
@@ -73,7 +74,7 @@ def test_inception_without_its_extra_names_the_command_that_gets_it(refused) -> 
 
 @pytest.fixture
 def one_sweep(tmp_path: Path) -> Path:
-    folder = run_folder.runs_folder(tmp_path) / "run-0"
+    folder = runs_folder(tmp_path) / "run-0"
     run_folder.create_run(folder, make_point("evaluation=none"), [])
     write_sweep(tmp_path, "grid", [folder.name], [])
     return tmp_path

@@ -10,6 +10,7 @@ from tests.conftest import make_point
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.model import Model, from_state
 from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.runs.run_folder import runs_folder
 from vae_sweeps.runs.sweep_folder import write_sweep
 from vae_sweeps.training.pack import new_start
 
@@ -46,7 +47,7 @@ def test_the_mixtures_samples_have_the_mean_of_the_codes() -> None:
 
 
 def test_runs_and_sweeps_are_found_by_name_in_an_output_folder(tmp_path: Path) -> None:
-    folder = run_folder.runs_folder(tmp_path) / "mnist5k-mlp-0123456789ab"
+    folder = runs_folder(tmp_path) / "mnist5k-mlp-0123456789ab"
     run_folder.create_run(folder, LINEAR, [])
     start = new_start(LINEAR, SHAPE)
     checkpoint.save(folder, start)

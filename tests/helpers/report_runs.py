@@ -11,6 +11,7 @@ import torch
 from tests.conftest import make_point
 from vae_sweeps.analysis import pictures
 from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import log_launch, write_sweep
 from vae_sweeps.system import files
 from vae_sweeps.system.rng import generator
@@ -63,14 +64,12 @@ def result(beta: float, latent: int, seed: int, **more: Any) -> dict[str, Any]:
 
 def make_run(output_dir: Path, beta: float, latent: int, seed: int = 0, *overrides: str) -> Path:
     """A folder with config, rows and pictures, of a point that has not ended."""
-    folder = (
-        run_folder.runs_folder(output_dir) / f"mnist5k-mlp-beta{beta:g}-latent{latent}-seed{seed}-{len(overrides)}0ff"
-    )
+    folder = runs_folder(output_dir) / f"mnist5k-mlp-beta{beta:g}-latent{latent}-seed{seed}-{len(overrides)}0ff"
     run_folder.create_run(
         folder, make_point("data=mnist5k", f"beta={beta}", f"latent={latent}", f"seed={seed}", *overrides), []
     )
     for row in rows(beta, latent, seed):
-        run_folder.append_row(folder, row)
+        RunFolder(folder).append_row(row)
     draw(folder / "pictures", seed)
     return folder
 
@@ -84,7 +83,7 @@ def draw(folder: Path, seed: int = 0) -> None:
 
 
 def end(folder: Path, content: Mapping[str, Any]) -> None:
-    run_folder.write_result(folder, content)
+    RunFolder(folder).write_result(content)
 
 
 def make_sweep(

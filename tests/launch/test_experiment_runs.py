@@ -12,7 +12,7 @@ from tests.conftest import make_dataset
 from tests.helpers.presets import RANGES, SHAPES, point_of
 from vae_sweeps.launch import record
 from vae_sweeps.models.build import build_vae
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.training.loop import train
 from vae_sweeps.training.pack import new_start
 from vae_sweeps.training.schedule import is_to_be_drawn, is_to_be_logged
@@ -41,7 +41,7 @@ def test_two_epochs_lower_the_loss_and_leave_the_sources_pictures(experiment: st
         vae, [point], [folder], dataset, starts, device=torch.device("cpu"), checkpoint_every_s=1e9, draw=draw
     )
     assert outcome.status == "done"
-    rows = run_folder.read_rows(folder)
+    rows = RunFolder(folder).read_rows()
     assert rows[-1]["train/loss"] < rows[0]["train/loss"]
     draw(0, 2)
     tile = max(56, shape[1])
@@ -97,7 +97,7 @@ def test_a_preset_runs_from_the_command_line(door, tmp_path, experiment, overrid
     ended = door(f"experiment={experiment}", *QUICK, *overrides, f"output_dir={tmp_path / 'out'}")
     assert ended.code == 0, ended.err
     (run,) = (tmp_path / "out" / "runs").iterdir()
-    assert [row["step"] for row in run_folder.read_rows(run)] == steps
+    assert [row["step"] for row in RunFolder(run).read_rows()] == steps
     assert json.loads((run / "result.json").read_text())["status"] == "done"
     assert (run / "pictures" / "samples.png").exists()
 

@@ -13,7 +13,7 @@ import torch
 
 import vae_sweeps
 from tests.conftest import launch, start_launch, wait_until
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import sweeps_folder
 
 SMALL = ["arch.hidden=[16]", "steps=30", "evaluation=none"]
@@ -24,9 +24,7 @@ GRID = ["-m", "beta=0,1", "latent=2,4", *SMALL[:-1]]  # with the default evaluat
 
 def rows_by_run(output_dir: Path) -> dict[str, int]:
     """When each run's rows were last written, in ns."""
-    return {
-        path.parent.name: path.stat().st_mtime_ns for path in run_folder.runs_folder(output_dir).glob("*/metrics.jsonl")
-    }
+    return {path.parent.name: path.stat().st_mtime_ns for path in runs_folder(output_dir).glob("*/metrics.jsonl")}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,7 @@ def test_a_grid_ends_in_table_and_pictures(swept) -> None:
     np.testing.assert_allclose(table["test/bits_per_dim"], -table["test/elbo"] / (784 * np.log(2)), rtol=1e-12)
     pd.testing.assert_frame_equal(pd.read_parquet(sweep / "results.parquet"), table, check_dtype=False)
     for run in table["run"]:
-        folder = run_folder.runs_folder(output_dir) / run
+        folder = runs_folder(output_dir) / run
         pictures = {path.name for path in (folder / "pictures").iterdir()}
         assert pictures == {f"{name}.png" for name in PICTURES}
         assert (folder / ".hydra" / "overrides.yaml").exists()
@@ -103,7 +101,7 @@ def test_an_extended_grid_trains_only_what_is_new(swept) -> None:
 def test_a_loaded_model_agrees_with_the_table(swept) -> None:
     output_dir, _ = swept
     row = vae_sweeps.results(output_dir).query("beta == 1 and latent == 4").iloc[0]
-    model = vae_sweeps.load(run_folder.runs_folder(output_dir) / row["run"])
+    model = vae_sweeps.load(runs_folder(output_dir) / row["run"])
     x = model.images("test")
     assert x.shape == (1000, 1, 28, 28)
     mu, sigma = model.encode(x)
@@ -141,7 +139,7 @@ def test_results_prints_and_writes_the_table(swept, tmp_path) -> None:
 def test_a_corrupt_result_counts_as_not_done_and_is_said(tmp_path) -> None:
     arguments = [*SMALL, f"output_dir={tmp_path}"]
     assert launch(*arguments).returncode == 0
-    (folder,) = run_folder.runs_folder(tmp_path).iterdir()
+    (folder,) = runs_folder(tmp_path).iterdir()
     whole = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text('{"status": "do')
     again = launch(*arguments)
@@ -187,7 +185,7 @@ def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monke
     assert finished.returncode == 1, finished.stderr
     table = vae_sweeps.results(tmp_path).set_index("likelihood.sigma")
     assert table["status"].to_dict() == {0.1: "done", 0.5: "failed", 0.7: "done", 1.0: "done"}
-    folder = run_folder.runs_folder(tmp_path) / table.loc[0.5, "run"]
+    folder = runs_folder(tmp_path) / table.loc[0.5, "run"]
     assert "sigma is one half" in (folder / "failure.txt").read_text()
 
 
@@ -199,8 +197,8 @@ def test_two_launches_at_once_train_every_point_once(tmp_path) -> None:
     for process in processes:
         process.communicate(timeout=120)
     assert launch(*arguments).returncode == 0  # by now all are done
-    for folder in run_folder.runs_folder(tmp_path).iterdir():
-        steps = [row["step"] for row in run_folder.read_rows(folder)]
+    for folder in runs_folder(tmp_path).iterdir():
+        steps = [row["step"] for row in RunFolder(folder).read_rows()]
         assert steps == sorted(set(steps))
         assert steps[-1] == 1500
         assert "goes on after step" not in (folder / "log.txt").read_text()
@@ -210,12 +208,12 @@ def test_a_claim_of_a_killed_process_is_taken_over(tmp_path) -> None:
     arguments = ["steps=100000", "arch.hidden=[16]", f"output_dir={tmp_path}"]
     process = start_launch(*arguments)
     wait_until(lambda: len(rows_by_run(tmp_path)) == 1, process)
-    (folder,) = run_folder.runs_folder(tmp_path).iterdir()
-    assert run_folder.status(folder, None) == "running"
+    (folder,) = runs_folder(tmp_path).iterdir()
+    assert states.status(RunFolder(folder), None) == "running"
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (folder / "claim.json").exists()
-    assert run_folder.status(folder, None) == "pending"  # killed before its first checkpoint
+    assert states.status(RunFolder(folder), None) == "pending"  # killed before its first checkpoint
 
 
 def test_hydras_own_sweeper_gets_one_value_a_point(tmp_path) -> None:

@@ -18,7 +18,7 @@ from tests.helpers import slurm_cluster
 from tests.helpers.slurm_cluster import Cluster
 from tests.helpers.wandb_runs import assert_same
 from tests.helpers.wandb_server import WandbServer
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import write_sweep
 
 _WHY_NOT = slurm_cluster.why_not()
@@ -79,11 +79,11 @@ def table(output_dir: Path) -> pd.DataFrame:
 
 
 def steps_of(output_dir: Path) -> list[list[int]]:
-    return [[row["step"] for row in run_folder.read_rows(run)] for run in run_folder.runs_folder(output_dir).iterdir()]
+    return [[row["step"] for row in RunFolder(run).read_rows()] for run in runs_folder(output_dir).iterdir()]
 
 
 def has_checkpoints(output_dir: Path) -> bool:
-    folders = list(run_folder.runs_folder(output_dir).glob("*"))
+    folders = list(runs_folder(output_dir).glob("*"))
     return len(folders) == 4 and all((folder / "checkpoint.pt").exists() for folder in folders)
 
 
@@ -120,7 +120,7 @@ def test_a_grid_is_submitted_done_and_equal_to_the_local_launchers(cluster, tmp_
 
 def runs_by_point(output_dir: Path) -> list[Path]:
     """Run folders in the order of their readable names."""
-    return sorted(run_folder.runs_folder(output_dir).iterdir(), key=lambda run: run.name.rsplit("-", 1)[0])
+    return sorted(runs_folder(output_dir).iterdir(), key=lambda run: run.name.rsplit("-", 1)[0])
 
 
 def submit_long(output_dir: Path, *more: str) -> None:
@@ -134,7 +134,7 @@ def assert_undisturbed(output_dir: Path, undisturbed: Path, *, num_lives: int = 
     wait(output_dir)
     pd.testing.assert_frame_equal(table(output_dir), table(undisturbed), check_exact=True)
     assert sorted(steps_of(output_dir)) == sorted(steps_of(undisturbed))
-    for run in run_folder.runs_folder(output_dir).iterdir():
+    for run in runs_folder(output_dir).iterdir():
         assert (run / "log.txt").read_text().count("goes on after step") >= num_lives - 1
 
 
@@ -170,7 +170,7 @@ def test_two_tasks_train_a_pack_and_are_requeued_together(cluster, tmp_path) -> 
     assert launch(*double, f"output_dir={here}").returncode == 0
     pd.testing.assert_frame_equal(table(there), table(here), check_exact=False, rtol=1e-6)
     assert sorted(steps_of(there)) == sorted(steps_of(here))
-    for run in run_folder.runs_folder(there).iterdir():
+    for run in runs_folder(there).iterdir():
         assert "goes on after step" in (run / "log.txt").read_text()
 
 
@@ -181,10 +181,10 @@ def test_a_time_limit_is_survived(cluster, undisturbed, tmp_path) -> None:
     wait(tmp_path)
     for run, expected in zip(runs_by_point(tmp_path), runs_by_point(undisturbed), strict=True):
         assert "goes on after step" in (run / "log.txt").read_text()
-        steps = [row["step"] for row in run_folder.read_rows(run)]
+        steps = [row["step"] for row in RunFolder(run).read_rows()]
         assert steps == sorted(set(steps))
         assert steps[-1] == 13_000
-        both = zip(run_folder.read_rows(run), run_folder.read_rows(expected), strict=False)
+        both = zip(RunFolder(run).read_rows(), RunFolder(expected).read_rows(), strict=False)
         assert all(row["train/elbo"] == other["train/elbo"] for row, other in both)
 
 
@@ -200,7 +200,7 @@ def test_a_job_out_of_requeues_leaves_its_points_to_the_next_launch(cluster, und
 
 def test_a_killed_worker_is_taken_up_by_the_next_launch(cluster, undisturbed, tmp_path) -> None:
     submit_long(tmp_path)
-    (run, *_) = run_folder.runs_folder(tmp_path).iterdir()
+    (run, *_) = runs_folder(tmp_path).iterdir()
     os.kill(int((run / "claim.json").read_text().split('"pid": ')[1].split(",")[0]), signal.SIGKILL)
     assert vs("wait", "grid", "--output-dir", tmp_path).returncode == 1
     lost = vs("status", "grid", "--output-dir", tmp_path).stdout
@@ -274,7 +274,7 @@ def test_guilty_points_leave_their_neighbours_alone_and_can_be_retried(cluster, 
 
 
 def runs_done(output_dir: Path) -> list[Path]:
-    return [run for run in run_folder.runs_folder(output_dir).iterdir() if run_folder.read_result(run)]
+    return [run for run in runs_folder(output_dir).iterdir() if RunFolder(run).read_result()]
 
 
 def test_two_launches_at_the_same_moment_train_every_point_once(cluster, tmp_path) -> None:
@@ -284,9 +284,9 @@ def test_two_launches_at_the_same_moment_train_every_point_once(cluster, tmp_pat
         assert process.returncode == 0, f"{out} {err}"
     wait(tmp_path)
     wait_for(lambda: not cluster.run("squeue", "-h"))
-    for run in run_folder.runs_folder(tmp_path).iterdir():
+    for run in runs_folder(tmp_path).iterdir():
         assert "goes on after step" not in (run / "log.txt").read_text()
-        steps = [row["step"] for row in run_folder.read_rows(run)]
+        steps = [row["step"] for row in RunFolder(run).read_rows()]
         assert steps == sorted(set(steps))
 
 

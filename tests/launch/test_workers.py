@@ -9,7 +9,7 @@ import pytest
 
 import vae_sweeps
 from tests.conftest import launch, start_launch, wait_until
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 
 GRID = ["-m", "beta=0.1,1", "latent=2,5", "arch.hidden=[16]", "evaluation=none", "sweep=grid", "log_every_steps=20"]
 TWO = "hydra.launcher.workers=2"
@@ -36,7 +36,7 @@ def test_two_workers_give_the_numbers_of_one(tmp_path) -> None:
 def test_ctrl_c_ends_the_workers_in_order_and_nothing_is_lost(tmp_path) -> None:
     arguments = [*GRID, "steps=2500", "checkpoint_every_s=1e9", TWO, f"output_dir={tmp_path}"]
     process = start_launch(*arguments)
-    runs = run_folder.runs_folder(tmp_path)
+    runs = runs_folder(tmp_path)
     wait_until(lambda: len(list(runs.glob("*/metrics.jsonl"))) == 4, process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -48,7 +48,7 @@ def test_ctrl_c_ends_the_workers_in_order_and_nothing_is_lost(tmp_path) -> None:
     later = launch(*arguments)
     assert later.returncode == 0, later.stderr
     for run in runs.iterdir():
-        steps = [row["step"] for row in run_folder.read_rows(run)]
+        steps = [row["step"] for row in RunFolder(run).read_rows()]
         assert steps == sorted(set(steps))
         assert steps[-1] == 2500
         assert "goes on after step" in (run / "log.txt").read_text()

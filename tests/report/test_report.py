@@ -17,6 +17,7 @@ from PIL import Image
 from tests.conftest import ended_command
 from tests.helpers import report_runs
 from vae_sweeps.report import contents, facts, page, scatter, thumbnails
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs import run_folder
 from vae_sweeps.runs.sweep_folder import read_sweep, runs_of_sweep, write_sweep
 
@@ -117,10 +118,10 @@ def test_names_and_reasons_are_text_wherever_they_stand(tmp_path) -> None:
     content = read_sweep(sweep)
     (sweep / "points.json").write_text(json.dumps(content | {"sweep": "<script>alert(1)</script>"}))
     run = runs_of_sweep(sweep)[0]
-    (run / run_folder.RESULT).unlink()
-    (run / run_folder.FAILURE).write_text(f"Traceback\nValueError: {ATTACK}\n")
-    config = (run / run_folder.CONFIG).read_text()
-    (run / run_folder.CONFIG).write_text(config.replace("activation: relu", f"activation: '{ATTACK}'"))
+    RunFolder(run).result.unlink()
+    RunFolder(run).failure.write_text(f"Traceback\nValueError: {ATTACK}\n")
+    config = RunFolder(run).config.read_text()
+    RunFolder(run).config.write_text(config.replace("activation: relu", f"activation: '{ATTACK}'"))
     html = page.render(contents.read([sweep]))
     found = Page(html)
     assert "<script>alert(1)</script>" in found.text
@@ -138,8 +139,8 @@ def test_markup_in_a_value_is_no_markup_for_plotly(tmp_path) -> None:
     for activation in ("<b>relu</b>", "tanh"):
         runs.append(report_runs.make_run(tmp_path, 1, 2, len(runs)))
         report_runs.end(runs[-1], report_runs.result(1, 2, 0))
-        config = (runs[-1] / run_folder.CONFIG).read_text()
-        (runs[-1] / run_folder.CONFIG).write_text(config.replace("activation: relu", f"activation: {activation}"))
+        config = (RunFolder(runs[-1]).config).read_text()
+        (RunFolder(runs[-1]).config).write_text(config.replace("activation: relu", f"activation: {activation}"))
     sweep = write_sweep(tmp_path, "markup", [run.name for run in runs], ["arch.activation"])
     figure = scatter.rate_distortion(contents.read([sweep]))
     assert figure is not None
@@ -152,7 +153,7 @@ def test_a_sweep_with_nothing_finished_has_its_curves_and_says_so(tmp_path) -> N
     run = report_runs.make_run(tmp_path, 1, 2)
     other = report_runs.make_run(tmp_path, 0, 2)
     report_runs.delete(other / "pictures")
-    (other / run_folder.ROWS).unlink()
+    RunFolder(other).rows.unlink()
     found = report(write_sweep(tmp_path, "young", [run.name, other.name], ["beta"]))
     assert "No point is finished yet" in found.text
     assert "Not finished: 2 pending" in found.text
@@ -188,7 +189,7 @@ def test_a_sweep_without_points_has_a_report(tmp_path) -> None:
 def test_runs_without_fid_or_numbers_leave_the_rest(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
     for i, run in enumerate(runs_of_sweep(sweep)):
-        result = run_folder.read_result(run)
+        result = RunFolder(run).read_result()
         assert result is not None
         kept = {k: v for k, v in result["metrics"].items() if not k.startswith("fid/")}
         kept["test/psnr"] = math.nan
@@ -219,8 +220,8 @@ def test_a_run_folder_deleted_by_hand_is_named(tmp_path) -> None:
 def test_failed_and_diverged_points_are_named_with_their_reasons(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
     failed, diverged, *_ = runs_of_sweep(sweep)
-    (failed / run_folder.RESULT).unlink()
-    (failed / run_folder.FAILURE).write_text("Traceback\n  ...\nOutOfMemoryError: 3 GiB\n")
+    RunFolder(failed).result.unlink()
+    RunFolder(failed).failure.write_text("Traceback\n  ...\nOutOfMemoryError: 3 GiB\n")
     report_runs.end(diverged, report_runs.result(0, 4, 0, status="diverged", step=7, metrics={}))
     told = contents.read([sweep])
     assert [(t.run, t.state, t.reason) for t in facts.troubles(told)] == [

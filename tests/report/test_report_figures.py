@@ -8,7 +8,7 @@ import pytest
 from tests.helpers import report_runs
 from vae_sweeps.report import contents, curves, figures, heat_map, parallel_coordinates, scatter
 from vae_sweeps.report.grid import of
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import runs_of_sweep, write_sweep
 
 
@@ -99,9 +99,9 @@ def test_seeds_are_a_mean_line_and_a_band_of_one_standard_error(sweep) -> None:
 def test_long_curves_are_thinned_and_keep_their_ends(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, betas=(0,), latents=(2,), num_seeds=1)
     (run,) = runs_of_sweep(sweep)
-    (run / run_folder.ROWS).unlink()
+    RunFolder(run).rows.unlink()
     for step in range(1, 5001):
-        run_folder.append_row(run, {"step": step, "num_steps": 5000, "train/elbo": -100.0 - 1 / step})
+        RunFolder(run).append_row({"step": step, "num_steps": 5000, "train/elbo": -100.0 - 1 / step})
     told = contents.read([sweep])
     (line,) = curves.of_point(told.runs[run.name], 1)
     assert len(line["x"]) <= 200

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from tests.conftest import ROOT, launch
 from tests.helpers import report_runs
 from vae_sweeps.report import contents, page
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import read_sweep, runs_of_sweep, sweeps_folder
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -238,8 +238,8 @@ def test_a_name_that_is_a_script_is_shown_and_not_run(open_page: Open, tmp_path)
     points = sweep / "points.json"
     points.write_text(points.read_text().replace('"sweep": "grid"', f'"sweep": "{attack}"'))
     run = runs_of_sweep(sweep)[0]
-    (run / run_folder.RESULT).unlink()
-    (run / run_folder.FAILURE).write_text(f"ValueError: </script>{attack}")
+    RunFolder(run).result.unlink()
+    RunFolder(run).failure.write_text(f"ValueError: </script>{attack}")
     opened = open_page(page.write([sweep], tmp_path / "report.html"))
     expect(opened.locator("h1")).to_have_text(attack)
     expect(opened.locator(".troubles")).to_contain_text(attack)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import ended_command, launch, make_point
 from vae_sweeps.runs import claims, run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import log_submission, write_sweep
 from vae_sweeps.system import files
 
@@ -18,15 +19,15 @@ STATES = ["done", "diverged", "failed", "running", "preempted", "pending"]
 def sweep(tmp_path: Path) -> Path:
     """A sweep with a point in every state that needs no cluster."""
     for seed, state in enumerate(STATES):
-        folder = run_folder.runs_folder(tmp_path) / f"run-{state}"
+        folder = runs_folder(tmp_path) / f"run-{state}"
         run_folder.create_run(folder, make_point(f"seed={seed}"), [])
         if state in ("done", "diverged"):
-            run_folder.write_result(folder, {"status": state, "step": 7, "metrics": {}})
+            RunFolder(folder).write_result({"status": state, "step": 7, "metrics": {}})
         elif state == "failed":
-            files.write_whole(folder / run_folder.FAILURE, "Traceback\n  ...\nValueError: this is why\n")
+            files.write_whole(RunFolder(folder).failure, "Traceback\n  ...\nValueError: this is why\n")
         elif state == "running":
             assert claims.take(folder)
-            run_folder.append_row(folder, {"step": 30, "num_steps": 120})
+            RunFolder(folder).append_row({"step": 30, "num_steps": 120})
         elif state == "preempted":
             (folder / "checkpoint.pt").touch()
     write_sweep(tmp_path, "grid", [f"run-{state}" for state in STATES], ["seed"])

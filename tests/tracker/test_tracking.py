@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import ROOT, launch, start_launch, wait_until
 from tests.helpers.wandb_runs import assert_same, local_row, numbers, runs_of
 from tests.helpers.wandb_server import KEY, WandbServer
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.tracker import offline_files
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def assert_no_secret(output_dir: Path) -> None:
 
 def values(output_dir: Path) -> dict[str, Any]:
     """Each run's metrics."""
-    return {folder.name: (run_folder.read_result(folder) or {})["metrics"] for folder in runs_of(output_dir)}
+    return {folder.name: (RunFolder(folder).read_result() or {})["metrics"] for folder in runs_of(output_dir)}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_nothing_is_doubled_or_lost_when_killed(server: WandbServer, tmp_path: P
 def test_preempted_runs_say_so_and_go_on(server: WandbServer, tmp_path: Path) -> None:
     arguments = [*LONG, f"output_dir={tmp_path}"]
     process = start_launch(*arguments, environment=server.environment())
-    wait_until(lambda: len(list(run_folder.runs_folder(tmp_path).glob("*/checkpoint.pt"))) == 4, process)
+    wait_until(lambda: len(list(runs_folder(tmp_path).glob("*/checkpoint.pt"))) == 4, process)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
@@ -108,7 +108,7 @@ def test_preempted_runs_say_so_and_go_on(server: WandbServer, tmp_path: Path) ->
     assert {run.num_preempting for run in server.runs.values()} == {1}
     for folder in runs_of(tmp_path):  # what was saved is there
         run = server.run(folder.name.rsplit("-", 1)[-1])
-        assert [numbers(row) for row in run.history] == [local_row(row) for row in run_folder.read_rows(folder)]
+        assert [numbers(row) for row in run.history] == [local_row(row) for row in RunFolder(folder).read_rows()]
     assert launch(*arguments, environment=server.environment()).returncode == 0
     assert_same(server, tmp_path)
 
@@ -116,7 +116,7 @@ def test_preempted_runs_say_so_and_go_on(server: WandbServer, tmp_path: Path) ->
 def test_offline_attempts_and_sync(server: WandbServer, tmp_path: Path) -> None:
     arguments = [*LONG, "tracker.mode=offline", f"output_dir={tmp_path}"]
     process = start_launch(*arguments, environment=server.environment())
-    folders = run_folder.runs_folder(tmp_path)
+    folders = runs_folder(tmp_path)
 
     def has_rows() -> bool:
         found = [offline_files.segments_in(folder) for folder in folders.glob("*")]
@@ -130,7 +130,7 @@ def test_offline_attempts_and_sync(server: WandbServer, tmp_path: Path) -> None:
     assert f"4 of 4 runs kept offline; to send the rest: vae-sweeps sync grid --output-dir {tmp_path}" in later.stdout
     for folder in runs_of(tmp_path):
         first, second = offline_files.segments_in(folder)
-        assert first.steps + second.steps == [row["step"] for row in run_folder.read_rows(folder)]
+        assert first.steps + second.steps == [row["step"] for row in RunFolder(folder).read_rows()]
     assert server.runs == {}
     sent = sync(tmp_path, server)
     assert (sent.returncode, sent.stderr) == (0, "")
@@ -268,7 +268,7 @@ def test_more_runs_than_files_may_be_open(server: WandbServer, tmp_path: Path) -
     assert sync(tmp_path, server).returncode == 0
     for folder in runs_of(tmp_path):
         run = server.run(folder.name.rsplit("-", 1)[-1])
-        assert [numbers(row) for row in run.history] == [local_row(row) for row in run_folder.read_rows(folder)]
+        assert [numbers(row) for row in run.history] == [local_row(row) for row in RunFolder(folder).read_rows()]
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can mount a small file system")

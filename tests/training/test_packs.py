@@ -14,8 +14,8 @@ from vae_sweeps.evaluation.metrics.elbo import evaluate_split
 from vae_sweeps.models.build import build_vae
 from vae_sweeps.models.precision import DTYPES
 from vae_sweeps.models.stacking import put_point
-from vae_sweeps.runs import run_folder
 from vae_sweeps.runs.checkpoint import available
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.training.loop import train
 from vae_sweeps.training.pack import new_start
 
@@ -78,7 +78,7 @@ def test_packed_equals_solo_in_float64(arch, likelihood, posterior, in_folders) 
         assert alone.keys() == packed[k].keys()
         for name in alone:
             assert relative_difference(packed[k][name], alone[name]) < 1e-9, name
-        rows = zip(run_folder.read_rows(packed_folders[k]), run_folder.read_rows(folder), strict=True)
+        rows = zip(RunFolder(packed_folders[k]).read_rows(), RunFolder(folder).read_rows(), strict=True)
         for row_packed, row_alone in rows:
             for name in row_alone.keys() - {"time_s", "images_per_s"}:
                 assert row_packed[name] == pytest.approx(row_alone[name], rel=1e-9, abs=1e-12), name
@@ -144,7 +144,7 @@ def test_a_diverged_point_leaves_its_neighbours_alone(arch, in_folders) -> None:
     vae, device = build_vae(points, dataset.image_shape), torch.device("cpu")
     outcomes = train(vae, points, folders, dataset, starts, device=device, checkpoint_every_s=1e9)
     assert [(o.status, o.step) for o in outcomes] == [("done", 30), ("diverged", 1), ("done", 30)]
-    assert run_folder.read_rows(folders[1]) == []
+    assert RunFolder(folders[1]).read_rows() == []
     for k in (0, 2):
         (alone,) = train_together([points[k]], dataset, in_folders(1, f"solo{k}-"))
         for key, tensor in available(folders[k])[0].model.items():

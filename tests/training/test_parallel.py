@@ -12,8 +12,9 @@ import torch
 
 from tests.conftest import launch, start_launch, wait_until
 from vae_sweeps.models.layers import BatchNorm2d
-from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.system import distributed
 
 # 3,500 images in batches of 48: the last of an epoch has 44.
@@ -22,7 +23,7 @@ QUICK = [*POINTS, "precision=fp64", "optim.clip_norm=1", "evaluation=none", "tra
 
 
 def states(output_dir: Path) -> Iterator[Checkpoint]:
-    for run in sorted(run_folder.runs_folder(output_dir).iterdir()):
+    for run in sorted(runs_folder(output_dir).iterdir()):
         yield checkpoint.available(run)[0]
 
 
@@ -33,8 +34,8 @@ def assert_equal(one: Path, other: Path, tolerance: float) -> None:
         for kind in ("model", "exp_avg", "exp_avg_sq"):
             for name, tensor in getattr(a, kind).items():
                 torch.testing.assert_close(getattr(b, kind)[name], tensor, rtol=tolerance, atol=tolerance)
-    for run in sorted(run_folder.runs_folder(one).iterdir()):
-        rows, others = (run_folder.read_rows(place / run.name) for place in (run.parent, run_folder.runs_folder(other)))
+    for run in sorted(runs_folder(one).iterdir()):
+        rows, others = (RunFolder(place / run.name).read_rows() for place in (run.parent, runs_folder(other)))
         assert [row["step"] for row in rows] == [row["step"] for row in others]
         for row, again in zip(rows, others, strict=True):
             for name in ("train/elbo", "train/kl", "train/loss"):
@@ -62,7 +63,7 @@ def test_two_processes_give_the_numbers_of_one(more: list[str], tmp_path: Path) 
 def test_from_two_processes_to_one_and_back(tmp_path: Path) -> None:
     whole = launch(*QUICK, "steps=500", "devices=2", f"output_dir={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
-    runs = run_folder.runs_folder(tmp_path / "parts")
+    runs = runs_folder(tmp_path / "parts")
     for devices in (2, 1):
         step_before = max((state.step for state in states(tmp_path / "parts")), default=0) if runs.exists() else 0
         command = [*QUICK, "steps=500", f"devices={devices}", "checkpoint_every_s=0.2"]
@@ -85,7 +86,7 @@ def has_passed(runs: Path, step: int) -> bool:
 def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
     arguments = [*QUICK, "steps=100000", "devices=2", "checkpoint_every_s=0.5", f"output_dir={tmp_path}"]
     process = start_launch(*arguments)
-    runs = run_folder.runs_folder(tmp_path)
+    runs = runs_folder(tmp_path)
     wait_until(lambda: has_passed(runs, 0), process)
     os.kill(ranks_under(process.pid)[1], signal.SIGKILL)
     killed_at = time.monotonic()
@@ -95,7 +96,7 @@ def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
     assert "rank 0 of 2" in out + err
     assert "Traceback" in out + err
     for run in runs.iterdir():
-        assert "rank 0 of 2" in (run / run_folder.FAILURE).read_text()
+        assert "rank 0 of 2" in RunFolder(run).failure.read_text()
         assert not (run / "claim.json").exists()
     assert {state.step > 0 for state in states(tmp_path)} == {True}
 
@@ -172,8 +173,8 @@ def test_bf16_learns_what_fp32_learns(tmp_path: Path) -> None:
         out = tmp_path / precision
         arguments = ["steps=300", "evaluation=none", "tracker=none", f"precision={precision}", f"output_dir={out}"]
         assert launch(*arguments).returncode == 0
-        (run,) = run_folder.runs_folder(out).iterdir()
-        rows[precision] = run_folder.read_rows(run)
+        (run,) = runs_folder(out).iterdir()
+        rows[precision] = RunFolder(run).read_rows()
     last = {name: found[-1]["val/elbo"] for name, found in rows.items()}
     first = rows["fp32"][0]["val/elbo"] if "val/elbo" in rows["fp32"][0] else rows["fp32"][0]["train/elbo"]
     assert abs(last["bf16"] - last["fp32"]) < 0.05 * abs(last["fp32"] - first) + 1

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.conftest import launch, start_launch, wait_until
-from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.runs import checkpoint
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 
 GRID = ["-m", "beta=0.01,1", "latent=2,5", "seed=3", "log_every_steps=30", "checkpoint_every_s=0.2"]
 GRID += ["evaluation=none"]
@@ -16,15 +17,15 @@ CONV = [*GRID, "arch=conv", "arch.channels=[4,8]", "arch.batch_norm=true", "step
 
 
 def runs_of(output_dir: Path) -> dict[str, Path]:
-    return {folder.name: folder for folder in run_folder.runs_folder(output_dir).iterdir()}
+    return {folder.name: folder for folder in runs_folder(output_dir).iterdir()}
 
 
 def saved_steps(output_dir: Path) -> list[int]:
     """The newest rows' steps of the runs that have a checkpoint and one before it."""
-    if not run_folder.runs_folder(output_dir).exists():
+    if not runs_folder(output_dir).exists():
         return []
     folders = [f for f in runs_of(output_dir).values() if (f / checkpoint.PREVIOUS).exists()]
-    return [rows[-1]["step"] for folder in folders if (rows := run_folder.read_rows(folder))]
+    return [rows[-1]["step"] for folder in folders if (rows := RunFolder(folder).read_rows())]
 
 
 def timeless(rows: list[dict]) -> list[dict]:
@@ -41,8 +42,8 @@ def assert_same_runs(one: Path, other: Path) -> None:
         for part in ("model", "exp_avg", "exp_avg_sq"):
             tensors, expected = getattr(a, part), getattr(b, part)
             assert all(torch.equal(tensors[key], expected[key]) for key in expected), (name, part)
-        assert timeless(run_folder.read_rows(folder)) == timeless(run_folder.read_rows(others[name]))
-        result, expected_result = run_folder.read_result(folder), run_folder.read_result(others[name])
+        assert timeless(RunFolder(folder).read_rows()) == timeless(RunFolder(others[name]).read_rows())
+        result, expected_result = RunFolder(folder).read_result(), RunFolder(others[name]).read_result()
         assert result is not None
         assert expected_result is not None
         assert result["metrics"] == expected_result["metrics"]
@@ -75,7 +76,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path) -> Non
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on from here" in out
-    assert {run_folder.status(f, run_folder.read_result(f)) for f in runs_of(tmp_path).values()} == {"preempted"}
+    assert {states.status(RunFolder(f), RunFolder(f).read_result()) for f in runs_of(tmp_path).values()} == {
+        "preempted"
+    }
     assert launch(*MLP, f"output_dir={tmp_path}").returncode == 0
     assert_same_runs(tmp_path, undisturbed)
 

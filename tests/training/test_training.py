@@ -20,8 +20,9 @@ from vae_sweeps.evaluation.reference import Reference
 from vae_sweeps.launch.packing import pack_key
 from vae_sweeps.launch.record import drawing, record
 from vae_sweeps.models.build import build_vae
-from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.training import objective
 from vae_sweeps.training.loop import train
 from vae_sweeps.training.pack import Outcome, new_start
@@ -64,7 +65,7 @@ def _no_curves(monkeypatch) -> None:
 def test_bits_per_dim_are_the_elbos(in_folders) -> None:
     (folder,) = in_folders(1)
     train_pack([make_point(*SMALL, "epochs=2", "latent=3")], [folder])
-    rows = run_folder.read_rows(folder)
+    rows = RunFolder(folder).read_rows()
     assert [row["step"] for row in rows] == [3, 5, 6, 9, 10]
     for row in rows:
         splits = ("train", "val") if row["step"] % STEPS_PER_EPOCH == 0 else ("train",)
@@ -82,7 +83,7 @@ def test_beta_nats_of_a_row_is_what_its_last_step_was_trained_with(convention, i
     folders = in_folders(3)
     train_pack(points, folders)
     full = objective.beta_nats(points[0], DATASET.image_shape)
-    constant, slow, fast = ([row["beta_nats"] for row in run_folder.read_rows(folder)] for folder in folders)
+    constant, slow, fast = ([row["beta_nats"] for row in RunFolder(folder).read_rows()] for folder in folders)
     assert constant == [full] * 10
     assert slow == pytest.approx([full * min(1, step / 8) for step in range(10)], rel=1e-6)
     assert slow[4] == full / 2
@@ -93,7 +94,7 @@ def test_beta_nats_of_a_row_explains_its_loss(in_folders) -> None:
     (folder,) = in_folders(1)
     point = make_point(*SMALL, "log_every_steps=1", "steps=10", "beta=0.7", "precision=fp64")
     train_pack([replace(point, objective=replace(point.objective, warmup_epochs=1.6))], [folder])
-    for row in run_folder.read_rows(folder):
+    for row in RunFolder(folder).read_rows():
         for split in {name.split("/")[0] for name in row if name.endswith("/loss")}:
             expected = -row[f"{split}/log_px"] + row["beta_nats"] * row[f"{split}/kl"]
             assert row[f"{split}/loss"] == pytest.approx(expected, rel=1e-9), (row["step"], split)
@@ -106,7 +107,7 @@ def test_kl_per_latent_is_each_points_own(in_folders) -> None:
     for k, point in enumerate(points):
         (alone,) = in_folders(1, f"alone{k}-")
         train_pack([point], [alone])
-        for row, row_alone in zip(run_folder.read_rows(folders[k]), run_folder.read_rows(alone), strict=True):
+        for row, row_alone in zip(RunFolder(folders[k]).read_rows(), RunFolder(alone).read_rows(), strict=True):
             assert ("val/kl_per_latent" in row) == (row["step"] % STEPS_PER_EPOCH == 0)
             if "val/kl_per_latent" in row:
                 nats = row["val/kl_per_latent"]
@@ -134,7 +135,7 @@ def test_saved_tells_of_steps_at_which_all_living_points_stand(in_folders) -> No
         told.append(step)
         if step:
             assert [[c.step for c in checkpoint.available(folders[k])][:1] for k in (0, 2)] == [[step]] * 2
-            assert all(row["step"] <= step for k in (0, 2) for row in run_folder.read_rows(folders[k]))
+            assert all(row["step"] <= step for k in (0, 2) for row in RunFolder(folders[k]).read_rows())
 
     outcomes = train_pack(points, folders, starts, checkpoint_every_s=0, saved=saved)
     assert [outcome.status for outcome in outcomes] == ["done", "diverged", "done"]
@@ -158,8 +159,8 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
 def timeless(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows and the result, as they are written, without what a clock says."""
     clock = {"time_s", "images_per_s", "finished_at", "evaluated"}
-    rows = [{k: v for k, v in row.items() if k not in clock} for row in run_folder.read_rows(folder)]
-    return rows, {k: v for k, v in json.loads((folder / run_folder.RESULT).read_text()).items() if k not in clock}
+    rows = [{k: v for k, v in row.items() if k not in clock} for row in RunFolder(folder).read_rows()]
+    return rows, {k: v for k, v in json.loads(RunFolder(folder).result.read_text()).items() if k not in clock}
 
 
 def assert_same(folders: Sequence[Path], others: Sequence[Path]) -> None:
@@ -226,7 +227,7 @@ def test_pictures_stand_before_the_row_and_only_of_the_living(in_folders) -> Non
 
     def draw(k: int, epoch: int) -> None:
         calls.append((k, epoch))
-        assert run_folder.read_rows(folders[k])[-1]["step"] < epoch * STEPS_PER_EPOCH
+        assert RunFolder(folders[k]).read_rows()[-1]["step"] < epoch * STEPS_PER_EPOCH
 
     train_pack(points, folders, starts, draw=draw)
     assert calls == [(0, 1), (0, 2)]
@@ -264,5 +265,5 @@ def test_overwriting_a_run_removes_its_pictures(in_folders) -> None:
     (folder,) = in_folders(1)
     train_pack([make_point(*SMALL, "epochs=2", "pictures_every_epochs=1")], [folder])
     assert drawn(folder)
-    run_folder.clear_run(folder)
+    RunFolder(folder).clear()
     assert not (folder / "pictures").exists()

@@ -10,10 +10,11 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from vae_sweeps.config.identity import short_name
-from vae_sweeps.config.keys import as_typed, not_numbers
-from vae_sweeps.config.schema import GROUP_SCHEMAS, Point
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps, read_sweep, runs_of_sweep
+from vae_sweeps.config.keys import GROUP_SCHEMAS, as_typed, not_numbers
+from vae_sweeps.config.schema import Point
+from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
+from vae_sweeps.runs.states import status
+from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps
 from vae_sweeps.system import files
 
 METRICS = [f"{split}/{name}" for split in ("train", "val", "test") for name in ("elbo", "log_px", "kl")]
@@ -75,29 +76,29 @@ class Record:
     result: Mapping[str, Any] | None
 
 
-def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[list[Path], list[str]]:
+def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[list[RunFolder], list[str]]:
     """The run folders that `where` means, and the swept keys if it is a sweep; see `results`."""
     path = Path(where)
     if (folder := find_sweep(where, output_dir)) is not None:
-        return runs_of_sweep(folder), read_sweep(folder)["swept"]
-    if (path / run_folder.CONFIG).exists():
-        return [path], []
-    if run_folder.runs_folder(path).is_dir():
-        return sorted(config.parent for config in run_folder.runs_folder(path).glob(f"*/{run_folder.CONFIG}")), []
+        return folder.runs(), folder.swept()
+    if RunFolder(path).exists():
+        return [RunFolder(path)], []
+    if runs_folder(path).is_dir():
+        return all_runs(path), []
     raise ValueError(f"{where}: no such sweep or folder; {known_sweeps(output_dir)}")
 
 
-def make_table(folders: Sequence[Path], swept: Sequence[str] = ()) -> pd.DataFrame:
+def make_table(folders: Sequence[RunFolder], swept: Sequence[str] = ()) -> pd.DataFrame:
     """The table of the runs in `folders`; `swept` keys get a column even if they do not vary."""
-    return table_of([read_record(folder) for folder in folders if (folder / run_folder.CONFIG).exists()], swept)
+    return table_of([read_record(folder) for folder in folders if folder.exists()], swept)
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: RunFolder) -> Record:
     """What the run's folder says of it."""
-    content = OmegaConf.to_container(OmegaConf.load(folder / run_folder.CONFIG))
+    content = OmegaConf.to_container(OmegaConf.load(folder.config))
     assert isinstance(content, dict)
-    result = run_folder.read_result(folder)
-    return Record(folder.name, _flat(content), run_folder.status(folder, result), result)
+    result = folder.read_result()
+    return Record(folder.name, _flat(content), status(folder, result), result)
 
 
 def table_of(records: Sequence[Record], swept: Sequence[str] = ()) -> pd.DataFrame:
@@ -222,11 +223,11 @@ def _metric_column(metric: str, result: Mapping[str, Any], ambiguous: set[str]) 
     return metric
 
 
-def reasons(folders: Iterable[Path]) -> dict[str, list[str]]:
+def reasons(folders: Iterable[RunFolder]) -> dict[str, list[str]]:
     """Why columns are empty where they are: a line -> the runs that it holds for."""
     found: dict[str, list[str]] = {}
     for folder in folders:
-        for column, reason in (run_folder.read_result(folder) or {}).get("missing", {}).items():
+        for column, reason in (folder.read_result() or {}).get("missing", {}).items():
             found.setdefault(f"{column}: {reason}", []).append(folder.name)
     return found
 

@@ -78,11 +78,11 @@ def report(
     Several sweeps are told together, by default in the output folder.
     """
     from vae_sweeps.report import page
-    from vae_sweeps.runs import states
+    from vae_sweeps.runs.sweep_folder import get_sweep
 
     with refusing():
-        folders = [states.find(sweep, output_dir) for sweep in dict.fromkeys(sweeps)]
-    place = html or (folders[0] if len(folders) == 1 else output_dir) / page.NAME
+        folders = [get_sweep(sweep, output_dir) for sweep in dict.fromkeys(sweeps)]
+    place = html or (folders[0].report if len(folders) == 1 else output_dir / folders[0].report.name)
     try:
         page.write(folders, place)
     except OSError as error:

@@ -25,10 +25,10 @@ def status(
     from rich.console import Console
 
     from vae_sweeps.runs import states
-    from vae_sweeps.runs.sweep_folder import all_sweeps, known_sweeps
+    from vae_sweeps.runs.sweep_folder import all_sweeps, get_sweep, known_sweeps
 
     with refusing():
-        folders = [states.find(sweep, output_dir)] if sweep is not None else all_sweeps(output_dir)
+        folders = [get_sweep(sweep, output_dir)] if sweep is not None else all_sweeps(output_dir)
         while True:
             found = states.of_sweeps(folders)
             if watch:
@@ -50,11 +50,12 @@ def wait(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:
     Exit code 1 if not all are done. Ctrl-C leaves the jobs alone.
     """
     from vae_sweeps.runs import states
+    from vae_sweeps.runs.sweep_folder import get_sweep
     from vae_sweeps.system.logs import start_logging
 
     start_logging()
     with refusing():
-        ended = states.wait(states.find(sweep, output_dir))
+        ended = states.wait(get_sweep(sweep, output_dir))
     raise typer.Exit(0 if all(point.state == "done" for point in ended) else 1)
 
 
@@ -79,10 +80,11 @@ def cancel(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:
     The same launch again goes on from there.
     """
     from vae_sweeps.runs import states
+    from vae_sweeps.runs.sweep_folder import get_sweep
     from vae_sweeps.system import slurm
 
     with refusing():
-        tasks = states.tasks_in_queue(states.find(sweep, output_dir))
+        tasks = states.tasks_in_queue(get_sweep(sweep, output_dir))
         slurm.cancel(tasks)
     typer.echo(f"{len(tasks)} jobs told to end: {', '.join(sorted(tasks))}" if tasks else "no jobs in the queue")
 

@@ -57,12 +57,12 @@ def dashboard(
     """
     import json
 
-    from vae_sweeps.runs import states
+    from vae_sweeps.runs.sweep_folder import get_sweep
     from vae_sweeps.tracker import dashboard
     from vae_sweeps.tracker.board import board_of
 
     with refusing():
-        board = board_of(states.find(sweep, output_dir), entity, project)
+        board = board_of(get_sweep(sweep, output_dir), entity, project)
         if as_json:
             typer.echo(json.dumps(dashboard.specification(board), indent=1, ensure_ascii=False))
             return

@@ -12,8 +12,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae_sweeps.config.point import to_point
-from vae_sweeps.config.schema import GROUP_SCHEMAS, Point
+from vae_sweeps.config.keys import GROUP_SCHEMAS, Command
+from vae_sweeps.config.launch_options import LaunchOptions
+from vae_sweeps.config.point import to_command
+from vae_sweeps.config.schema import Point
 from vae_sweeps.system.files import ROOT
 
 # In a checkout beside the package; in a wheel inside it.
@@ -23,19 +25,19 @@ CONF = next(folder for folder in (ROOT / "conf", ROOT / "vae_sweeps" / "conf") i
 def register_schemas() -> None:
     """Tell Hydra the types of all keys; conf/*.yaml names these schemas in its defaults."""
     store = ConfigStore.instance()
-    store.store(name="point_schema", node=Point)
+    store.store(name="command_schema", node=Command)
     for (group, name), schema in GROUP_SCHEMAS.items():
         store.store(group=group, name=name, node=schema)
 
 
-def compose_point(overrides: Sequence[str]) -> Point:
-    """The point that `overrides` of conf/ describe. Raises ValueError, or Hydra's errors, as `launch.py` would."""
+def compose_command(overrides: Sequence[str]) -> tuple[Point, LaunchOptions]:
+    """What `overrides` of conf/ describe. Raises ValueError, or Hydra's errors, as `launch.py` would."""
     register_schemas()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", list(overrides))
     OmegaConf.set_struct(cfg, False)
-    return to_point(cfg)
+    return to_command(cfg)
 
 
 def compose_sweep(

@@ -5,23 +5,23 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from vae_sweeps.config.keys import not_numbers, without_late_defaults
+from vae_sweeps.config.keys import GROUP_SCHEMAS, not_numbers, without_later_keys
 from vae_sweeps.config.point import to_container
-from vae_sweeps.config.schema import GROUP_SCHEMAS, Point
+from vae_sweeps.config.schema import Point
 
 # Raised when a change of the code changes the numbers of old configs.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def identifying_content(point: Point) -> dict[str, Any]:
-    """The config without what cannot change the numbers: places, and later keys at what was done before them."""
+    """The config without what cannot change the numbers: places, and keys of later releases at their defaults."""
     content = {name: value for name, value in to_container(point).items() if name not in not_numbers()}
     for (group, _), schema in GROUP_SCHEMAS.items():
         for f in fields(schema):
             if not f.metadata["numbers"] and isinstance(content.get(group), dict):
                 content[group].pop(f.name, None)
-    groups = {name: without_late_defaults(name, inner) for name, inner in content.items() if isinstance(inner, dict)}
-    return without_late_defaults("", content | groups)
+    groups = {name: without_later_keys(name, inner) for name, inner in content.items() if isinstance(inner, dict)}
+    return without_later_keys("", content | groups)
 
 
 def _canonical(value: Any) -> Any:
@@ -34,6 +34,7 @@ def _canonical(value: Any) -> Any:
 
 
 def canonical_json(content: Any) -> str:
+    """JSON that is the same for equal contents."""
     return json.dumps(_canonical(content), sort_keys=True)
 
 

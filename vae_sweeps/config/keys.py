@@ -3,14 +3,36 @@
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import fields
+from dataclasses import field, fields, make_dataclass
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from vae_sweeps.config.schema import GROUP_SCHEMAS, Evaluation, Objective, Optim, Pictures, Point, Tracker
+from vae_sweeps.config.launch_options import Evaluation, LaunchOptions, Tracker
+from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
+from vae_sweeps.config.schema import (
+    Bernoulli,
+    Celeba,
+    Conv,
+    Gaussian,
+    ImageFolder,
+    Mlp,
+    Mnist,
+    Objective,
+    Optim,
+    Pictures,
+    Point,
+)
 
+# All keys of a command: those of a point, and the options of its launch. It is not frozen, as `LaunchOptions` is, since
+# OmegaConf makes the configs of frozen classes read-only.
+Command = make_dataclass(
+    "Command",
+    [(f.name, f.type, field(default=f.default, metadata=f.metadata)) for f in (*fields(Point), *fields(LaunchOptions))],
+    namespace={"__module__": __name__},
+)
+
+# The groups with one schema for all their choices.
 TYPED_GROUPS: dict[str, type] = {
     "objective": Objective,
     "optim": Optim,
@@ -19,49 +41,61 @@ TYPED_GROUPS: dict[str, type] = {
     "pictures": Pictures,
 }
 
+# The groups whose choices have schemas of their own: (group, choice's schema name), for Hydra's ConfigStore.
+GROUP_SCHEMAS: dict[tuple[str, str], type] = {
+    ("data", "mnist_schema"): Mnist,
+    ("data", "image_folder_schema"): ImageFolder,
+    ("data", "celeba_schema"): Celeba,
+    ("arch", "mlp_schema"): Mlp,
+    ("arch", "conv_schema"): Conv,
+    ("likelihood", "bernoulli_schema"): Bernoulli,
+    ("likelihood", "gaussian_schema"): Gaussian,
+    ("hydra/launcher", "local_schema"): LocalLauncher,
+    ("hydra/launcher", "slurm_schema"): SlurmLauncher,
+}
+
+
+def option_names() -> set[str]:
+    """Top-level keys that are options of the launch, not of a point."""
+    return {f.name for f in fields(LaunchOptions)}
+
 
 def not_numbers() -> set[str]:
     """Top-level keys that cannot change a point's numbers."""
-    return {f.name for f in fields(Point) if not f.metadata["numbers"]}
+    return {f.name for f in fields(Command) if not f.metadata["numbers"]}
 
 
-def _schemas_at(prefix: str) -> list[type]:
+def schemas_at(prefix: str) -> list[type]:
     """The schemas that describe the keys under `prefix` ("" for the top): several where a group has several."""
     if not prefix:
-        return [Point]
+        return [Command]
     if prefix in TYPED_GROUPS:
         return [TYPED_GROUPS[prefix]]
     return [schema for (group, _), schema in GROUP_SCHEMAS.items() if group.replace("/", ".") == prefix]
 
 
-def without_late_defaults(group: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's content ("" for the top's) without the keys that have a default in the schema and stand at it.
+def without_later_keys(group: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's content ("" for a point's) without the keys that were added after a release and have their default.
 
-    Such a key came later than the first runs, and at its default it means what there was before it. A group without a
-    schema, as one's own may be, stays as it is.
+    Run ids leave these out, so an added key does not change the ids of runs that were trained before it. A group that
+    no schema describes, such as a user's own, stays as it is.
     """
-    late: dict[str, Any] = {}
-    for schema in _schemas_at(group):
-        own = {f.name: f.default for f in fields(schema)}
-        needed = {f.name for f in fields(schema) if f.default == MISSING and f.metadata["numbers"]}
-        if schema is Point or (content.keys() <= own.keys() and content.keys() >= needed):
-            late |= {name: default for name, default in own.items() if default not in (MISSING, NO_DEFAULT)}
-
-    def is_at_default(name: str, value: Any) -> bool:
-        return name in late and (list(late[name]) if isinstance(late[name], tuple) else late[name]) == value
-
-    return {name: value for name, value in content.items() if not is_at_default(name, value)}
+    for schema in [Point] if not group else schemas_at(group):
+        later = {f.name: f.default for f in fields(schema) if f.default is not MISSING}
+        if not group or content.keys() == {f.name for f in fields(schema)}:
+            return {name: value for name, value in content.items() if name not in later or later[name] != value}
+    return dict(content)
 
 
 def known_keys(prefix: str) -> list[str]:
     """Full names of the keys under `prefix`, a group's name or "" for the top."""
-    return [f"{prefix}.{f.name}" if prefix else f.name for schema in _schemas_at(prefix) for f in fields(schema)]
+    return [f"{prefix}.{f.name}" if prefix else f.name for schema in schemas_at(prefix) for f in fields(schema)]
 
 
 def describe(full_key: str) -> str | None:
     """What the schema allows for `full_key`, in words; None if it knows no such key."""
     prefix, _, name = full_key.rpartition(".")
-    for schema in _schemas_at(prefix):
+    for schema in schemas_at(prefix):
         for f in fields(schema):
             if f.name == name:
                 return f.metadata["allowed"]

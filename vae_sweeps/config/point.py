@@ -1,13 +1,14 @@
-"""From a composed config to a checked `Point`, and to and from plain containers."""
+"""From a composed config to a checked point and its launch's options; points to and from plain containers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from vae_sweeps.config.keys import TYPED_GROUPS, as_typed, describe, did_you_mean, known_keys
+from vae_sweeps.config.keys import TYPED_GROUPS, as_typed, describe, did_you_mean, known_keys, option_names
+from vae_sweeps.config.launch_options import LaunchOptions, options_from
 from vae_sweeps.config.schema import Point
 
 
@@ -23,8 +24,8 @@ def _checked_fields(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, F
             yield full_key, known[str(name)], value
 
 
-def to_point(cfg: DictConfig) -> Point:
-    """Check every value of a composed config and return it as a plain `Point`.
+def to_command(cfg: DictConfig) -> tuple[Point, LaunchOptions]:
+    """Check every value of a composed config, and return its point and the options of its launch.
 
     Raises ValueError with the key, its value and what is allowed.
     """
@@ -40,7 +41,8 @@ def to_point(cfg: DictConfig) -> Point:
     for name in ("root", "cache"):
         if (place := content["data"].get(name)) is not None:
             content["data"][name] = str(Path(place).expanduser().resolve())  # notebooks open runs from other folders
-    return from_container(content)
+    options = {name: content.pop(name) for name in option_names()}
+    return from_container(cast(dict[str, Any], content)), options_from(options)
 
 
 def check_values(node: DictConfig, prefix: str = "") -> None:
@@ -57,7 +59,7 @@ def _check_names(cfg: DictConfig) -> None:
             raise ValueError(f"{name}={as_typed(cfg[name])}: no such key; {did_you_mean(name, known)}")
     for name in known:
         if name not in cfg or OmegaConf.is_missing(cfg, name):
-            raise ValueError(f"~{name}: must not be left out; every point has {name}, {describe(name)}")
+            raise ValueError(f"~{name}: must not be left out; every command has {name}, {describe(name)}")
 
 
 def _check_together(cfg: DictConfig) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from vae_sweeps.config.keys import without_late_defaults
 from vae_sweeps.config.targets import instantiate_target
 from vae_sweeps.data.dataset import Dataset
 
@@ -17,4 +16,4 @@ def load_dataset(data: Mapping[str, Any]) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _cached_dataset(data: str) -> Dataset:
-    return instantiate_target(without_late_defaults("data", json.loads(data)))
+    return instantiate_target(json.loads(data))

@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 from itertools import pairwise
 
 from vae_sweeps.config.identity import canonical_json, identifying_content
-from vae_sweeps.config.schema import Point, SlurmLauncher
+from vae_sweeps.config.launchers import SlurmLauncher
+from vae_sweeps.config.schema import Point
 from vae_sweeps.models.size import num_activations, num_params
 
 

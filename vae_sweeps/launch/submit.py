@@ -15,12 +15,12 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import did_you_mean
-from vae_sweeps.config.point import read_point
-from vae_sweeps.config.schema import Point, SlurmLauncher
-from vae_sweeps.launch.job import job_of, settings_of_job
-from vae_sweeps.launch.plan import Plan
-from vae_sweeps.runs import run_folder, states
-from vae_sweeps.runs.sweep_folder import log_submission, submissions
+from vae_sweeps.config.launchers import SlurmLauncher
+from vae_sweeps.launch.job import job_of
+from vae_sweeps.launch.plan import Launch, Plan
+from vae_sweeps.runs import states
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import output_dir_option
 from vae_sweeps.system import files, slurm
 from vae_sweeps.system.git import snapshot
 from vae_sweeps.system.logs import count
@@ -74,35 +74,32 @@ def _ask_sbatch(settings: SlurmLauncher, devices: int) -> None:
         raise ValueError(f"hydra/launcher=slurm: sbatch refuses such a job: {said or 'without a word'}")
 
 
-def submit(
-    packs: Sequence[Sequence[Path]],
-    to_evaluate: Sequence[Path],
-    first: Point,
-    settings: SlurmLauncher,
-    sweep_folder: Path,
-) -> list[str]:
+def submit(plan: Plan, launch: Launch) -> list[str]:
     """Submit packs, and runs that only want evaluation, in arrays no larger than the site allows; returns the tasks.
 
     Points of different architectures go into different arrays. Raises ValueError with sbatch's words; what was
     submitted before is logged and stays.
     """
-    code = snapshot(sweep_folder, files.ROOT) if settings.snapshot else None
-    by_kind: dict[str, list[Sequence[Path]]] = {}
-    for pack in packs:
-        kind = short_name(str(read_point(pack[0] / run_folder.CONFIG).arch["_target_"]))
+    settings, sweep, devices = launch.cluster, launch.sweep, launch.options.devices
+    assert settings is not None
+    assert sweep is not None
+    code = snapshot(sweep.code, files.ROOT) if settings.snapshot else None
+    by_kind: dict[str, list[Sequence[RunFolder]]] = {}
+    for pack in plan.packs:
+        kind = short_name(str(pack[0].read_point().arch["_target_"]))
         by_kind.setdefault(kind, []).append(pack)
     arrays = {
-        kind: [job_of(some, [], first, sweep_folder) for some in _by_points(own, settings.points_per_job or 0)]
+        kind: [job_of(some, [], launch) for some in _by_points(own, settings.points_per_job or 0)]
         for kind, own in by_kind.items()
     }
-    if to_evaluate:
-        arrays["evaluation"] = [job_of([], to_evaluate, first, sweep_folder)]
+    if plan.to_evaluate:
+        arrays["evaluation"] = [job_of([], plan.to_evaluate, launch)]
     size, tasks = slurm.max_array_size(), []
     for kind, jobs in arrays.items():
         for start in range(0, len(jobs), size):
             chunk = jobs[start : start + size]
-            own = _for_ranks(_of_kind(settings, kind), first.devices)
-            executor = _executor(own, sweep_folder / "jobs", f"{sweep_folder.name}-{kind}", code, first.devices)
+            own = _for_ranks(_of_kind(settings, kind), devices)
+            executor = _executor(own, sweep.jobs, f"{sweep.name}-{kind}", code, devices)
             try:
                 with executor.batch():
                     submitted = [executor.submit(job) for job in chunk]
@@ -110,23 +107,17 @@ def submit(
                 said = " ".join(str(error.__cause__ or error).split())
                 raise ValueError(f"sbatch: {said}; {len(tasks)} jobs are submitted") from error
             found = {
-                one.job_id: [Path(run).name for pack in [*job.packs, job.to_evaluate] for run in pack]
+                one.job_id: [run.name for pack in [*job.packs, job.to_evaluate] for run in pack]
                 for one, job in zip(submitted, chunk, strict=True)
             }
-            log_submission(sweep_folder, found, {"launcher": asdict(settings), "job": settings_of_job(first)})
+            sweep.log_submission(found, {"launcher": asdict(settings), "options": asdict(launch.options)})
             tasks += found
     return tasks
 
 
-def last_settings(sweep_folder: Path) -> dict[str, Any] | None:
-    """How the sweep was submitted last: the launcher's settings, and what its jobs know; None if it never was."""
-    entries = submissions(sweep_folder)
-    return entries[-1]["settings"] if entries else None
-
-
-def _by_points(packs: Sequence[Sequence[Path]], limit: int) -> list[list[Sequence[Path]]]:
+def _by_points(packs: Sequence[Sequence[RunFolder]], limit: int) -> list[list[Sequence[RunFolder]]]:
     """Packs that one job trains one after another: one, or as many as make `limit` points."""
-    jobs: list[list[Sequence[Path]]] = []
+    jobs: list[list[Sequence[RunFolder]]] = []
     for pack in packs:
         if jobs and sum(map(len, jobs[-1])) + len(pack) <= limit:
             jobs[-1].append(pack)
@@ -152,16 +143,15 @@ def _executor(settings: SlurmLauncher, folder: Path, name: str, code: Path | Non
     return executor
 
 
-def on_cluster(
-    plan: Plan, first: Point, cluster: SlurmLauncher, sweep_folder: Path, *, may_detach: bool = True
-) -> bool:
+def on_cluster(plan: Plan, launch: Launch, *, may_detach: bool = True) -> bool:
     """Submit what is missing, say so, and return; or wait for the end. Returns whether it is over.
 
     Raises ValueError with sbatch's words.
     """
-    name = sweep_folder.name
+    assert launch.cluster is not None
+    assert launch.sweep is not None
     if plan.packs or plan.to_evaluate:
-        tasks = submit(plan.packs, plan.to_evaluate, first, cluster, sweep_folder)
+        tasks = submit(plan, launch)
         num_points = sum(map(len, plan.packs))
         log.info(
             "%s in %s submitted as %s: %s",
@@ -169,12 +159,12 @@ def on_cluster(
         )  # fmt: skip
     else:
         log.info("nothing to submit")
-    if not cluster.wait and may_detach:
-        log.info("where it stands: vae-sweeps status %s%s", name, _option(first.output_dir))
+    if not launch.cluster.wait and may_detach:
+        log.info("where it stands: vae-sweeps status %s%s", launch.sweep.name, output_dir_option(launch.sweep))
         return False
-    if not cluster.wait:
+    if not launch.cluster.wait:
         log.info("the sweeper needs the points' values, so this waits for them")
-    states.wait(sweep_folder)
+    states.wait(launch.sweep)
     return True
 
 
@@ -184,7 +174,3 @@ def _in_short(tasks: Iterable[str]) -> str:
     for task in tasks:
         arrays[task.split("_")[0]] = arrays.get(task.split("_")[0], 0) + 1
     return ", ".join(job if n == 1 else f"{job}_[0-{n - 1}]" for job, n in arrays.items())
-
-
-def _option(output_dir: str) -> str:
-    return "" if output_dir == "outputs" else f" --output-dir {output_dir}"

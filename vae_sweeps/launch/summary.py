@@ -11,8 +11,10 @@ import torch
 
 from vae_sweeps.analysis import pictures, seeds, table, terminal
 from vae_sweeps.analysis.mosaic import mosaic
-from vae_sweeps.evaluation.model import load
+from vae_sweeps.evaluation.model import load_run
 from vae_sweeps.report import page
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system.logs import console
 from vae_sweeps.system.rng import generator
 
@@ -26,23 +28,22 @@ def value(result: Mapping[str, Any] | None) -> float:
     return float(result["metrics"]["val/elbo"])
 
 
-def tell(folders: Sequence[Path], swept: Sequence[str], sweep_folder: Path | None) -> None:
-    """Print the table of `folders`, of several seeds their means; of a sweep also write table, mosaic and report."""
-    frame = table.make_table(folders, swept)
+def tell(runs: Sequence[RunFolder], swept: Sequence[str], sweep: SweepFolder | None) -> None:
+    """Print the table of `runs`, of several seeds their means; of a sweep also write table, mosaic and report."""
+    frame = table.make_table(runs, swept)
     if (means := _over_seeds(frame)) is None:
         terminal.show(frame, swept, out=console)
     else:
         terminal.show(means, swept, out=console, over=["seed"])
-        where = sweep_folder or folders[0].parent.parent
+        where = sweep.path if sweep else runs[0].output_dir
         log.info("each point for itself: vae-sweeps results %s (a mosaic is of the lowest seed)", where)
-    for reason, runs in table.reasons(folders).items():
-        log.info("missing of %s: %s", runs[0] if len(runs) == 1 else f"{len(runs)} points", reason)
-    runs = folders[0].parent
-    if sweep_folder is None:
-        log.info("run: %s", folders[0] if len(folders) == 1 else f"{runs} ({len(folders)} runs)")
+    for reason, names in table.reasons(runs).items():
+        log.info("missing of %s: %s", names[0] if len(names) == 1 else f"{len(names)} points", reason)
+    if sweep is None:
+        log.info("run: %s", runs[0].path if len(runs) == 1 else f"{runs[0].path.parent} ({len(runs)} runs)")
         return
-    log.info("table, mosaic and report: %s", ", ".join(map(str, write(sweep_folder))))
-    log.info("pictures of each point: %s", runs / "<run>" / "pictures")
+    log.info("table, mosaic and report: %s", ", ".join(map(str, write(sweep))))
+    log.info("pictures of each point: %s", RunFolder.under(sweep.output_dir, "<run>").pictures)
 
 
 def _over_seeds(frame: pd.DataFrame) -> pd.DataFrame | None:
@@ -57,24 +58,24 @@ def _over_seeds(frame: pd.DataFrame) -> pd.DataFrame | None:
     return means if len(means) < len(frame) else None
 
 
-def write(sweep_folder: Path) -> list[Path]:
+def write(sweep: SweepFolder) -> list[Path]:
     """Write the sweep's table, mosaic and report as they now are; returns the files."""
-    runs, swept = table.find_runs(sweep_folder)
-    table.to_file(table.make_table(runs, swept), sweep_folder / "results.parquet")
-    files = [sweep_folder / "results.parquet"]
+    runs, swept = sweep.runs(), sweep.swept()
+    table.to_file(table.make_table(runs, swept), sweep.table)
+    files = [sweep.table]
     picture = mosaic_of(runs, swept)
     if picture is not None:
-        pictures.save(picture, sweep_folder / "mosaic.png")
-        files.append(sweep_folder / "mosaic.png")
-    return [*files, page.write([sweep_folder], sweep_folder / page.NAME)]
+        pictures.save(picture, sweep.mosaic)
+        files.append(sweep.mosaic)
+    return [*files, page.write([sweep], sweep.report)]
 
 
-def mosaic_of(folders: Sequence[Path], swept: Sequence[str]) -> Any:
+def mosaic_of(runs: Sequence[RunFolder], swept: Sequence[str]) -> Any:
     """Samples of every point, of the lowest seed; beta, behind what else was swept, down and latent across."""
-    frame = table.make_table(folders, swept).sort_values("seed", kind="stable")
+    frame = table.make_table(runs, swept).sort_values("seed", kind="stable")
     if frame.empty:
         return None
-    runs = {folder.name: folder for folder in folders}
+    by_name = {run.name: run for run in runs}
     others = [key for key in swept if key in frame and key not in ("beta", "latent", "seed")]
     rows = list(zip(*(frame[key] for key in [*others, "beta"]), strict=True))
     row_order = list(dict.fromkeys(rows)) if others else sorted(set(rows))
@@ -83,12 +84,12 @@ def mosaic_of(folders: Sequence[Path], swept: Sequence[str]) -> Any:
     for row, latent, run, status in zip(rows, frame["latent"], frame["run"], frame["status"], strict=True):
         place = row_order.index(row), latents.index(latent)
         if place not in cells:
-            cells[place] = _samples(runs[run]) if status == "done" else str(status)
+            cells[place] = _samples(by_name[run]) if status == "done" else str(status)
     labels = [" ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in row) for row in row_order]
     return mosaic(cells, labels, [str(n) for n in latents], row_name=" ".join([*others, "beta"]), column_name="latent")
 
 
-def _samples(folder: Path) -> Any:
-    model = load(folder)
+def _samples(run: RunFolder) -> Any:
+    model = load_run(run)
     eps = torch.randn(16, model.latent, generator=generator("samples", model.point.seed), dtype=model.dtype)
     return pictures.grid(model.decode(eps), 4, model.pixel_range)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vae_sweeps.config.keys import without_late_defaults
 from vae_sweeps.config.schema import Point
 from vae_sweeps.config.targets import instantiate_target
 from vae_sweeps.models.layers import BatchNorm2d
@@ -29,7 +28,6 @@ def build_networks(
     posterior: str,
 ) -> VAE:
     num_models = len(latents)
-    arch = without_late_defaults("arch", arch)  # a network of one's own need not know all keys of ours
     networks = instantiate_target(arch, num_models=num_models, image_shape=image_shape, latent=max(latents))
     stacked = {"sigma": [one["sigma"] for one in likelihoods]} if "sigma" in likelihoods[0] else {}
     likelihood = instantiate_target(likelihoods[0], num_models=num_models, **stacked)

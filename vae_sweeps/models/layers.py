@@ -128,6 +128,7 @@ class BatchNorm2d(nn.Module):
     def __init__(self, num_models: int, num_channels: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
         self.momentum, self.eps, self.towers = momentum, eps, 1
+        self.batch_size: int | None = None  # of the whole batch, where this rank sees a share of it
         self.weight = nn.Parameter(torch.ones(num_models * num_channels))
         self.bias = nn.Parameter(torch.zeros(num_models * num_channels))
         self.register_buffer("running_mean", torch.zeros(num_models * num_channels))
@@ -159,7 +160,7 @@ class BatchNorm2d(nn.Module):
         return centred * scale[:, None, None] + self.bias[:, None, None]
 
     def _by_towers(self, x: Tensor) -> Tensor:
-        parts = x.split(distributed.tower_sizes(self.towers, x.shape[0]))
+        parts = x.split(distributed.tower_sizes(self.towers, x.shape[0], self.batch_size or x.shape[0]))
         with torch.no_grad():
             found = [torch.var_mean(part.float() if part.dtype.itemsize < 4 else part, (0, 2, 3)) for part in parts]
             own = [sum((s[i] for s in found), torch.zeros_like(self.running_mean)) for i in (0, 1)]

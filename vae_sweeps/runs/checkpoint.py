@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-log = logging.getLogger(__name__)
+from vae_sweeps.runs.run_folder import RunFolder
 
-NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Checkpoint:
     image_shape: tuple[int, int, int]
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to `folder`; a kill at any moment leaves a whole one behind."""
-    newest, aside = folder / NEWEST, folder / f"{NEWEST}.tmp"
+def save(run: RunFolder, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` into the run's folder; a kill at any moment leaves a whole one behind."""
+    newest, aside = run.checkpoint, run.unfinished_checkpoint
     with aside.open("wb") as file:
         torch.save(vars(checkpoint), file)
         file.flush()
         os.fsync(file.fileno())
     if newest.exists():
-        os.replace(newest, folder / PREVIOUS)
+        os.replace(newest, run.previous_checkpoint)
     os.replace(aside, newest)
 
 
@@ -62,9 +62,9 @@ def _read(path: Path) -> Checkpoint | None:
         return None
 
 
-def available(folder: Path) -> list[Checkpoint]:
-    """The whole checkpoints in `folder`, newest first: none, one or two. Damaged ones are named in the log."""
-    return [c for name in (NEWEST, PREVIOUS) if (c := _read(folder / name)) is not None]
+def available(run: RunFolder) -> list[Checkpoint]:
+    """The run's whole checkpoints, newest first: none, one or two. Damaged ones are named in the log."""
+    return [c for path in (run.checkpoint, run.previous_checkpoint) if (c := _read(path)) is not None]
 
 
 def common_step(choices: list[list[Checkpoint]]) -> int | None:

@@ -5,13 +5,14 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-_CLAIM = "claim.json"
+from vae_sweeps.runs.run_folder import RunFolder
+
 # On another host a process cannot be looked up; its claim counts as left behind after this long without a heartbeat.
 _SILENCE_S = 600.0
 
@@ -39,12 +40,11 @@ def _is_alive(pid: int, began: str | None) -> bool:
     return began is None or _began(pid) == began
 
 
-def _holder(folder: Path) -> dict[str, Any] | None:
+def _holder(run: RunFolder) -> dict[str, Any] | None:
     """Who works on the run, or None if nobody living does."""
-    path = folder / _CLAIM
     try:
-        claim = json.loads(path.read_text())
-        silence_s = time.time() - path.stat().st_mtime
+        claim = json.loads(run.claim.read_text())
+        silence_s = time.time() - run.claim.stat().st_mtime
         if claim["host"] == socket.gethostname():
             return claim if _is_alive(claim["pid"], claim["began"]) else None
         return claim if silence_s < _SILENCE_S else None
@@ -52,22 +52,21 @@ def _holder(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def is_held(folder: Path) -> bool:
+def is_held(run: RunFolder) -> bool:
     """Whether a living process (this one or another) works on the run."""
-    return _holder(folder) is not None
+    return _holder(run) is not None
 
 
-def take(folder: Path) -> bool:
+def take(run: RunFolder) -> bool:
     """Claim the run for this process; False if another living one has it."""
-    path = folder / _CLAIM
     # The lock makes "look, then write" one step among all who want this run.
-    with FileLock(folder / ".claim.lock"):
-        holder, own = _holder(folder), _this_process()
+    with FileLock(run.claim_lock):
+        holder, own = _holder(run), _this_process()
         if holder is not None and not _is_own(holder, own):
             return False
-        aside = path.with_name(".claim.tmp")
+        aside = run.claim.with_name(".claim.tmp")
         aside.write_text(json.dumps(own))
-        os.replace(aside, path)
+        os.replace(aside, run.claim)
     return True
 
 
@@ -81,24 +80,24 @@ def _is_own(holder: dict[str, Any], own: dict[str, Any]) -> bool:
     return own["job"] is not None and holder["job"] == own["job"]
 
 
-def keep(folder: Path) -> None:
+def keep(run: RunFolder) -> None:
     """Heartbeat: say that this process is still at work."""
     with contextlib.suppress(FileNotFoundError):
-        os.utime(folder / _CLAIM)
+        os.utime(run.claim)
 
 
-def release(folder: Path) -> None:
+def release(run: RunFolder) -> None:
     """Give the claim up."""
-    (folder / _CLAIM).unlink(missing_ok=True)
+    (run.claim).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def taken(folders: list[Path]) -> Iterator[list[Path]]:
-    """Claim as many of `folders` as can be had, and release them in the end."""
-    won: list[Path] = []
+def taken(runs: Iterable[RunFolder]) -> Iterator[list[RunFolder]]:
+    """Claim those of `runs` that nobody else works on, and release them in the end."""
+    won: list[RunFolder] = []
     try:
-        won.extend(folder for folder in folders if take(folder))
+        won.extend(run for run in runs if take(run))
         yield won
     finally:
-        for folder in won:
-            release(folder)
+        for run in won:
+            release(run)

@@ -5,11 +5,11 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps, runs_of_sweep, tasks_of_runs
+from vae_sweeps.runs import claims
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import slurm
 
 log = logging.getLogger(__name__)
@@ -31,56 +31,62 @@ class PointState:
     reason: str = ""
 
 
-def find(where: str, output_dir: str | Path) -> Path:
-    """The sweep's folder. Raises ValueError with the names of those that there are."""
-    folder = find_sweep(where, output_dir)
-    if folder is None:
-        raise ValueError(f"{where}: no such sweep; {known_sweeps(output_dir)}")
-    return folder
+def status(run: RunFolder, result: Mapping[str, Any] | None) -> str:
+    """done, diverged, running, failed, preempted (stopped with a checkpoint, or its process gone) or pending.
+
+    This is what the folder says: `of_sweeps` also asks SLURM.
+    """
+    if result is not None:
+        return str(result["status"])
+    if claims.is_held(run):
+        return "running"
+    if run.failure.exists():
+        return "failed"
+    return "preempted" if run.checkpoint.exists() else "pending"
 
 
-def of_sweeps(sweep_folders: Sequence[Path], *, may_ask_slurm: bool = True) -> list[list[PointState]]:
+def of_sweeps(sweeps: Sequence[SweepFolder], *, may_ask_slurm: bool = True) -> list[list[PointState]]:
     """The states of each sweep's points; asks squeue once and sacct once, if any point has not ended.
 
     Unless it `may_ask_slurm`, they are what the folders alone say. Raises ValueError where squeue does not answer.
     """
-    tasks = [tasks_of_runs(folder) if may_ask_slurm else {} for folder in sweep_folders]
-    runs = [runs_of_sweep(folder) for folder in sweep_folders]
+    tasks = [sweep.tasks_of_runs() if may_ask_slurm else {} for sweep in sweeps]
+    runs = [sweep.runs() for sweep in sweeps]
     open_tasks = {
         own[run.name]
         for own, some in zip(tasks, runs, strict=True)
         for run in some
-        if run.name in own and run_folder.read_result(run) is None
+        if run.name in own and run.read_result() is None
     }
     queue = slurm.in_queue(open_tasks)
     over = slurm.ended(open_tasks - set(queue))
     # Read after the queue: what ended in between has its result by now, and is not taken for lost.
-    results = {run: run_folder.read_result(run) for some in runs for run in some}
+    results = {run: run.read_result() for some in runs for run in some}
     return [
         [_of_run(run, results[run], own.get(run.name), queue, over) for run in some]
         for own, some in zip(tasks, runs, strict=True)
     ]
 
 
-def of_sweep(sweep_folder: Path) -> list[PointState]:
+def of_sweep(sweep: SweepFolder) -> list[PointState]:
     """The states of one sweep's points; see `of_sweeps`."""
-    return of_sweeps([sweep_folder])[0]
+    return of_sweeps([sweep])[0]
 
 
 def _of_run(
-    run: Path,
+    run: RunFolder,
     result: Mapping[str, Any] | None,
     task: str | None,
     queue: Mapping[str, slurm.Task],
     over: Mapping[str, slurm.Task],
 ) -> PointState:
-    state = run_folder.status(run, result)
+    state = status(run, result)
     if result is not None:
         reason = f"at step {result['step']}" if state == "diverged" else ""
         return PointState(run.name, state, 1.0 if state == "done" else None, task, reason)
     progress = _progress(run)
     if state == "failed":
-        return PointState(run.name, state, progress, task, _last_line(run / run_folder.FAILURE))
+        return PointState(run.name, state, progress, task, _last_line(run.read_failure() or ""))
     if task is not None and task in queue:
         is_running = queue[task].state == "RUNNING"
         return PointState(run.name, "running" if is_running else "queued", progress, task, queue[task].reason)
@@ -93,34 +99,32 @@ def _of_run(
     return PointState(run.name, "preempted" if state == "preempted" and was_stopped else "lost", progress, task, reason)
 
 
-def _progress(run: Path) -> float | None:
+def _progress(run: RunFolder) -> float | None:
     """The part of its steps that the run's newest row has reached."""
-    rows = run / run_folder.ROWS
     try:
-        with rows.open("rb") as file:
-            file.seek(max(0, rows.stat().st_size - 4096))
+        with run.rows.open("rb") as file:
+            file.seek(max(0, run.rows.stat().st_size - 4096))
             row = json.loads(file.read().decode(errors="ignore").rstrip("\n").rpartition("\n")[2])
         return float(row["step"]) / float(row["num_steps"])
     except (OSError, ValueError, KeyError):
         return None
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_text().strip().splitlines()
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
     return lines[-1] if lines else ""
 
 
-def runs_in_queue(sweep_folder: Path) -> set[str]:
+def runs_in_queue(sweep: SweepFolder) -> set[str]:
     """Names of the sweep's runs that wait or run in jobs, and have not ended."""
-    tasks = tasks_of_runs(sweep_folder)
+    tasks = sweep.tasks_of_runs()
     queue = slurm.in_queue(set(tasks.values()))
-    runs = sweep_folder.parent.parent / "runs"
-    return {run for run, task in tasks.items() if task in queue and not run_folder.has_ended(runs / run)}
+    return {name for name, task in tasks.items() if task in queue and not sweep.run(name).has_ended()}
 
 
-def tasks_in_queue(sweep_folder: Path) -> set[str]:
+def tasks_in_queue(sweep: SweepFolder) -> set[str]:
     """The sweep's own jobs that wait or run."""
-    return set(slurm.in_queue(set(tasks_of_runs(sweep_folder).values())))
+    return set(slurm.in_queue(set(sweep.tasks_of_runs().values())))
 
 
 def described(states: Sequence[PointState]) -> list[str]:
@@ -147,14 +151,14 @@ def is_moving(states: Iterable[PointState]) -> bool:
     return any(point.state in _MOVING for point in states)
 
 
-def wait(sweep_folder: Path, poll_s: float = _POLL_S) -> list[PointState]:
+def wait(sweep: SweepFolder, poll_s: float = _POLL_S) -> list[PointState]:
     """Stay until no point of the sweep runs or waits; says what changes. Ctrl-C leaves the jobs alone."""
     said = ""
     while True:
-        states = of_sweep(sweep_folder)
+        states = of_sweep(sweep)
         if counts(states) != said:
             said = counts(states)
-            log.info("%s: %s", sweep_folder.name, said)
+            log.info("%s: %s", sweep.name, said)
         if not is_moving(states):
             return states
         time.sleep(poll_s)

@@ -19,9 +19,6 @@ from torch import Tensor
 # evaluates what was trained.
 _PATIENCE = timedelta(hours=24)
 
-# Images of the batch that the ranks are at, which tells how a share is cut into the towers of the whole.
-_batch_size = 0
-
 
 def num_ranks() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
@@ -68,19 +65,17 @@ def hear() -> Any:
 
 
 def share(num_images: int) -> slice:
-    """This rank's images of a batch, whose size is remembered; shares differ by one at most, and may be empty."""
-    global _batch_size
-    _batch_size = num_images
+    """This rank's images of a batch of `num_images`; shares differ by one at most, and may be empty."""
     return slice(*_cut(num_images, num_ranks())[rank() : rank() + 2])
 
 
-def tower_sizes(towers: int, num_images: int) -> list[int]:
-    """How this rank's `num_images` of the batch fall to the towers of the whole batch; empty ones are left out."""
+def tower_sizes(towers: int, num_images: int, batch_size: int) -> list[int]:
+    """How many of this rank's `num_images` belong to each tower of the batch of `batch_size`, without empty ones."""
     if num_ranks() == 1:
         cuts = _cut(num_images, towers)
     else:
         per_rank = towers // num_ranks()
-        cuts = _cut(_batch_size, towers)[rank() * per_rank : (rank() + 1) * per_rank + 1]
+        cuts = _cut(batch_size, towers)[rank() * per_rank : (rank() + 1) * per_rank + 1]
     sizes = [end - begin for begin, end in pairwise(cuts) if end > begin]
     assert sum(sizes) == num_images
     return sizes

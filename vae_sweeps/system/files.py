@@ -1,4 +1,4 @@
-"""Files that are written whole, and JSON."""
+"""Files that are written whole, files of JSON lines, and JSON itself."""
 
 import contextlib
 import hashlib
@@ -45,6 +45,14 @@ def to_json(content: Mapping[str, Any], *, indent: int | None = None) -> str:
         return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
     return json.dumps(plain(content), indent=indent, default=_json_default)
+
+
+def append_line(path: Path, content: Mapping[str, Any]) -> None:
+    """Add one object to a .jsonl file. A kill may cut the line short; `read_lines` leaves such a line out."""
+    with path.open("a+b") as file:
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read())[1] != b"\n":
+            file.write(b"\n")  # end the line that a kill cut short, so that it does not spoil this one
+        file.write((to_json(content) + "\n").encode())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

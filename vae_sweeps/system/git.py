@@ -32,11 +32,11 @@ def diff() -> str:
         return ""
 
 
-def snapshot(sweep_folder: Path, source: Path) -> Path:
-    """A copy of `source`'s tracked files, as they are now, for jobs to run; one copy for each state of the code."""
+def snapshot(folder: Path, source: Path) -> Path:
+    """A copy in `folder` of `source`'s tracked files, as they are now; one copy for each state of the code."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=source, capture_output=True, check=True).stdout
     tracked = [Path(name) for name in listed.decode().split("\0") if name and (source / name).is_file()]
-    target = sweep_folder / "code" / files.content_hash([source / name for name in tracked])
+    target = folder / files.content_hash([source / name for name in tracked])
     if not target.exists():
         aside = target.with_name(f".{target.name}.tmp")
         shutil.rmtree(aside, ignore_errors=True)

@@ -25,10 +25,10 @@ class _ToFiles(logging.Handler):
 
 
 @contextlib.contextmanager
-def logged_to(folders: Sequence[Path]) -> Iterator[None]:
-    """Copy the package's log into each run's log.txt."""
+def logged_to(paths: Sequence[Path]) -> Iterator[None]:
+    """Copy the package's log into each of these files."""
     package, handler = logging.getLogger("vae_sweeps"), _ToFiles()
-    handler.paths = [folder / "log.txt" for folder in folders]
+    handler.paths = paths
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     package.addHandler(handler)
     try:

@@ -13,7 +13,7 @@ from tests.helpers.idx_files import small_arrays, write_files
 from vae_sweeps.config import errors
 from vae_sweeps.data.idx import TRAIN_IMAGES, TRAIN_LABELS
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
-from vae_sweeps.runs.sweep_folder import write_sweep
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 SMALL = ["arch.hidden=[4]", "steps=1", "evaluation=none"]
 GRID = ["-m", "latent=2,3"]
@@ -94,9 +94,9 @@ bata=1 | bata=1: no such key; did you mean beta or data? known: arch, batch_size
 trackr=none | trackr=none: no such key; did you mean tracker? known: arch,
 foo.bar=1 | foo.bar=1: no such key; known: arch, batch_size,
 beta.x=1 | beta.x=1: beta has no keys of its own; it must be a number >= 0
-~beta | ~beta: must not be left out; every point has beta, a number >= 0
+~beta | ~beta: must not be left out; every command has beta, a number >= 0
 ~steps | ~steps: has no value that could be left out; drop it from the command
-~arch | ~arch: must not be left out; every point has arch, a group of conf/arch
+~arch | ~arch: must not be left out; every command has arch, a group of conf/arch
 +arch=conv | +arch=conv: arch is chosen already; write arch=conv without +
 arch=conv arch.chanels=[8] | arch.chanels=[8]: no such key; did you mean arch.channels? known: arch.activation,
 arch.channels=[8] | arch.channels=[8]: no such key here; must go with arch=conv; known: arch.activation, arch.hidden
@@ -234,14 +234,14 @@ def test_results_of_an_unknown_sweep_names_those_that_exist(tmp_path, capsys) ->
     ended = ended_command(capsys, "results", "nosuchsweep", "--output-dir", tmp_path)
     assert ended == (2, "", f"error: nosuchsweep: no such sweep or folder; {tmp_path} has no sweeps\n")
     for name in ("first", "second"):
-        write_sweep(tmp_path, name, [], [])
+        SweepFolder.under(tmp_path, name).add([], [])
     ended = ended_command(capsys, "results", "nosuchsweep", "--output-dir", tmp_path)
     assert ended == (2, "", f"error: nosuchsweep: no such sweep or folder; sweeps in {tmp_path}: first, second\n")
 
 
 @pytest.mark.parametrize("option", ["csv", "parquet"])
 def test_a_table_that_cannot_be_written(tmp_path, capsys, option: str) -> None:
-    write_sweep(tmp_path, "first", [], [])
+    SweepFolder.under(tmp_path, "first").add([], [])
     path = tmp_path / "none" / "table"
     ended = ended_command(capsys, "results", "first", "--output-dir", tmp_path, f"--{option}", path)
     line = f"--{option}={path}: cannot be written (No such file or directory); must be a file in a folder that exists"

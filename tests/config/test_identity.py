@@ -1,9 +1,8 @@
 """Which configs are one point, which points train together, and that conf/ holds nothing that does not work."""
 
-import inspect
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -11,17 +10,15 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import MISSING
 
-from tests.conftest import ROOT, make_point
-from vae_sweeps.config import errors
+from tests.conftest import ROOT, make_options, make_point
+from vae_sweeps.config import errors, keys
+from vae_sweeps.config.fields import at_least
 from vae_sweeps.config.identity import run_id, run_name
 from vae_sweeps.config.point import from_container, to_container
-from vae_sweeps.config.schema import GROUP_SCHEMAS, Point
-from vae_sweeps.data import mnist_family
+from vae_sweeps.config.schema import Mlp, Point
 from vae_sweeps.launch import grid
 from vae_sweeps.launch.packing import Cost, cost, group, pack_key
-from vae_sweeps.models import convolutional, dense
 from vae_sweeps.models.build import build_vae
 
 SHAPE = (1, 28, 28)
@@ -80,7 +77,12 @@ NUMBERS = [
     ["optim.clip_norm=1"],
     ["data.seed=1"],
     ["data.binarize=static"],
+    ["data.train_on=all"],
     ["data=mnist"],
+    ["arch.init=he"],
+    ["arch.negative_slope=0.2"],
+    [GAUSSIAN, "arch.output=tanh"],
+    ["towers=2"],
 ]
 
 
@@ -90,53 +92,20 @@ def test_whatever_changes_the_numbers_changes_the_id() -> None:
     assert len(set(ids)) == len(NUMBERS) + 2
 
 
-# As they were made before the keys that have a default in the schema.
-OLD_IDS = [
-    ([], "e483dc0d99c2"),
-    (["arch=conv", "arch.batch_norm=true"], "f173a22f1dd2"),
-    ([GAUSSIAN, "objective=mse", "data=mnist"], "67c4adb94b61"),
-    (["posterior=square", "objective=pixel_mean", "beta=0.01", "steps=1024", "data=fashion_mnist"], "f3e4caf2f8ed"),
-    (["arch.activation=leaky_relu"], "96a5e0f3c8a8"),
-]
-LATER_KEYS = {
-    "arch": ("init", "output", "negative_slope", "downsampling", "dense", "start", "last_conv"),
-    "data": ("train_on",),
-}
+@dataclass
+class LaterMlp(Mlp):
+    """The schema of a later release, which has one more key."""
+
+    depth: int = at_least(1, default=1)
 
 
-@pytest.mark.parametrize(("overrides", "old_id"), OLD_IDS)
-def test_later_keys_leave_the_ids_of_old_runs_as_they_were(overrides, old_id) -> None:
-    """At their defaults, written or not: an old run's config.yaml does not have them."""
-    old = to_container(make_point(*overrides))
-    assert id_of(*overrides) == old_id
-    for name in ("pictures", "pictures_at_epochs", "log_steps"):
-        del old[name]
-    for group_name, later in LATER_KEYS.items():
-        for name in later:
-            old[group_name].pop(name, None)
-    assert run_id(from_container(old), "abc") == old_id
-    assert build_vae([from_container(old)], SHAPE).num_models == 1
-
-
-def test_a_later_key_counts_where_it_is_not_at_its_default() -> None:
-    changes = ["arch.init=he", "arch.negative_slope=0.2", "arch.output=tanh", "data.train_on=all"]
-    assert len({id_of(GAUSSIAN, change) for change in changes} | {id_of(GAUSSIAN)}) == 5
-
-
-def test_functions_and_schema_have_the_same_defaults() -> None:
-    """Keys at their default are not passed on."""
-    targets = {
-        "data": [mnist_family.mnist5k, mnist_family.mnist, mnist_family.fashion_mnist],
-        "arch": [dense.mlp, convolutional.conv],
-    }
-    for group_name, functions in targets.items():
-        schemas = [schema for (name, _), schema in GROUP_SCHEMAS.items() if name == group_name]
-        for function in functions:
-            arguments = inspect.signature(function).parameters
-            schema = next(s for s in schemas if {f.name for f in fields(s)} - {"_target_"} <= arguments.keys())
-            late = {f.name: f.default for f in fields(schema) if f.default != MISSING}
-            assert late
-            assert late == {name: arguments[name].default for name in late}
+def test_a_key_of_a_later_release_counts_where_it_is_not_at_its_default(monkeypatch) -> None:
+    """So runs that were trained before there was the key keep their ids."""
+    before = make_point()
+    monkeypatch.setitem(keys.GROUP_SCHEMAS, ("arch", "mlp_schema"), LaterMlp)
+    ids = [run_id(replace(before, arch={**before.arch, "depth": depth}), "abc") for depth in (1, 2)]
+    assert ids[0] == run_id(before, "abc")
+    assert ids[1] != ids[0]
 
 
 def test_a_key_of_ones_own_network_is_never_left_out() -> None:
@@ -164,7 +133,7 @@ def test_a_key_of_ones_own_network_is_never_left_out() -> None:
     ],
 )
 def test_places_and_conditions_do_not_change_the_id(override) -> None:
-    assert make_point(override) != make_point()
+    assert (make_point(override), make_options(override)) != (make_point(), make_options())
     assert id_of(override) == id_of()
 
 
@@ -184,7 +153,6 @@ def test_the_runs_name_is_readable_and_ends_with_its_id() -> None:
         ([GAUSSIAN], "objective=mse"),
         ([], "objective=pixel_mean"),
         ([], "objective.warmup_epochs=2"),
-        ([], "output_dir=elsewhere"),
     ],
 )
 def test_what_may_differ_within_a_pack(common, change) -> None:
@@ -364,15 +332,6 @@ def test_conf_has_choices() -> None:
     """The walk above finds what it is meant to find."""
     groups = {str(choice.parent) for choice in CHOICES}
     assert groups >= {"data", "arch", "likelihood", "objective", "optim", "evaluation", "tracker"}
-
-
-def test_configs_of_before_there_was_a_key_open_with_what_was_done_then() -> None:
-    now = make_point("tracker=none")
-    then = {name: value for name, value in to_container(now).items() if name != "pictures_every_epochs"}
-    found = from_container(then | {"tracker": {"tags": []}})
-    assert found.pictures_every_epochs is None
-    assert to_container(replace(found, pictures_every_epochs=now.pictures_every_epochs)) == to_container(now)
-    assert run_id(found, "data") == run_id(now, "data")
 
 
 @pytest.mark.parametrize("content", [None, [], {}, {"beta": 1.0}])

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ended_command, make_point
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.run_folder import runs_folder
-from vae_sweeps.runs.sweep_folder import write_sweep
+from tests.conftest import ended_command, make_options, make_point
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 SMALL = ["arch.hidden=[4]", "steps=1"]
 
@@ -17,8 +16,8 @@ import torch
 from dataclasses import replace
 from vae_sweeps.data import mnist5k
 
-def images(root, binarize, pixel_range, seed):
-    return replace(mnist5k(root, binarize, pixel_range, seed), name="unlabelled", labels=None)
+def images(**keys):
+    return replace(mnist5k(**keys), name="unlabelled", labels=None)
 """
 
 
@@ -74,9 +73,9 @@ def test_inception_without_its_extra_names_the_command_that_gets_it(refused) -> 
 
 @pytest.fixture
 def one_sweep(tmp_path: Path) -> Path:
-    folder = runs_folder(tmp_path) / "run-0"
-    run_folder.create_run(folder, make_point("evaluation=none"), [])
-    write_sweep(tmp_path, "grid", [folder.name], [])
+    run = RunFolder.under(tmp_path, "run-0")
+    run.create(make_point(), make_options("evaluation=none"), [])
+    SweepFolder.under(tmp_path, "grid").add([run.name], [])
     return tmp_path
 
 

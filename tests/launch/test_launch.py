@@ -13,8 +13,9 @@ import torch
 
 import vae_sweeps
 from tests.conftest import launch, start_launch, wait_until
-from vae_sweeps.runs.run_folder import RunFolder, runs_folder
-from vae_sweeps.runs.sweep_folder import sweeps_folder
+from vae_sweeps.runs import states
+from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
+from vae_sweeps.runs.sweep_folder import all_sweeps
 
 SMALL = ["arch.hidden=[16]", "steps=30", "evaluation=none"]
 PICTURES = ["reconstructions", "samples", "traversal", "interpolations", "curves"]
@@ -36,11 +37,11 @@ def swept(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
 def test_a_grid_ends_in_table_and_pictures(swept) -> None:
     output_dir, finished = swept
     assert (finished.returncode, finished.stderr) == (0, "")
-    (sweep,) = sweeps_folder(output_dir).iterdir()
+    (sweep,) = all_sweeps(output_dir)
     assert sweep.name.startswith("mnist5k-beta-latent-")
-    assert (sweep / "mosaic.png").exists()
-    assert (sweep / "report.html").exists()
-    table = vae_sweeps.results(sweep)
+    assert sweep.mosaic.exists()
+    assert sweep.report.exists()
+    table = vae_sweeps.results(sweep.path)
     assert list(zip(table["beta"], table["latent"], strict=True)) == [(0, 2), (0, 4), (1, 2), (1, 4)]
     assert set(table["status"]) == {"done"}
     expected = "run run_id status seed data arch likelihood beta latent beta_nats num_params time_s images_per_s"
@@ -49,21 +50,21 @@ def test_a_grid_ends_in_table_and_pictures(swept) -> None:
         elbo = table[f"{split}/log_px"] - table[f"{split}/kl"]
         np.testing.assert_allclose(table[f"{split}/elbo"], elbo, rtol=1e-12)
     np.testing.assert_allclose(table["test/bits_per_dim"], -table["test/elbo"] / (784 * np.log(2)), rtol=1e-12)
-    pd.testing.assert_frame_equal(pd.read_parquet(sweep / "results.parquet"), table, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_parquet(sweep.table), table, check_dtype=False)
     for run in table["run"]:
-        folder = runs_folder(output_dir) / run
-        pictures = {path.name for path in (folder / "pictures").iterdir()}
+        folder = RunFolder.under(output_dir, run)
+        pictures = {path.name for path in folder.pictures.iterdir()}
         assert pictures == {f"{name}.png" for name in PICTURES}
-        assert (folder / ".hydra" / "overrides.yaml").exists()
-        assert not (folder / "claim.json").exists()
+        assert folder.launch_options.with_name("overrides.yaml").exists()
+        assert not folder.claim.exists()
 
 
 @pytest.mark.slow
 def test_several_seeds_end_in_their_means(tmp_path) -> None:
     finished = launch("-m", "beta=0,1", "seed=0,1,2", *SMALL, f"output_dir={tmp_path}")
     assert (finished.returncode, finished.stderr) == (0, "")
-    (sweep,) = sweeps_folder(tmp_path).iterdir()
-    table = vae_sweeps.results(sweep)
+    (sweep,) = all_sweeps(tmp_path)
+    table = vae_sweeps.results(sweep.path)
     lines = finished.stdout.splitlines()
     first = lines.index("2 rows, mean ± standard error over seed; data=mnist5k arch=mlp likelihood=bernoulli latent=10")
     rule = next(k for k in range(first, len(lines)) if lines[k].startswith("──"))
@@ -73,7 +74,7 @@ def test_several_seeds_end_in_their_means(tmp_path) -> None:
         assert (name, n) == (str(beta), "3")
         assert abs(float(mean) - elbo.mean()) <= 10.0 ** -len(mean.partition(".")[2])
         assert abs(float(se) - elbo.std(ddof=1) / 3**0.5) <= 10.0 ** -len(se.partition(".")[2])
-    assert f"each point for itself: vae-sweeps results {sweep} (a mosaic is of the lowest seed)" in lines
+    assert f"each point for itself: vae-sweeps results {sweep.path} (a mosaic is of the lowest seed)" in lines
 
 
 def test_the_same_command_again_trains_nothing(swept) -> None:
@@ -83,7 +84,7 @@ def test_the_same_command_again_trains_nothing(swept) -> None:
     assert again.returncode == 0
     assert "4 of 4 points done already" in again.stdout
     assert rows_by_run(output_dir) == before
-    assert len(list(sweeps_folder(output_dir).iterdir())) == 1
+    assert len(all_sweeps(output_dir)) == 1
 
 
 def test_an_extended_grid_trains_only_what_is_new(swept) -> None:
@@ -95,13 +96,13 @@ def test_an_extended_grid_trains_only_what_is_new(swept) -> None:
     after = rows_by_run(output_dir)
     assert len(after) == 6
     assert {run: after[run] for run in before} == before
-    assert len(vae_sweeps.results(sweeps_folder(output_dir) / "extended")) == 6
+    assert len(vae_sweeps.results("extended", output_dir)) == 6
 
 
 def test_a_loaded_model_agrees_with_the_table(swept) -> None:
     output_dir, _ = swept
     row = vae_sweeps.results(output_dir).query("beta == 1 and latent == 4").iloc[0]
-    model = vae_sweeps.load(runs_folder(output_dir) / row["run"])
+    model = vae_sweeps.load(row["run"], output_dir)
     x = model.images("test")
     assert x.shape == (1000, 1, 28, 28)
     mu, sigma = model.encode(x)
@@ -124,7 +125,7 @@ def test_a_loaded_model_agrees_with_the_table(swept) -> None:
 
 def test_results_prints_and_writes_the_table(swept, tmp_path) -> None:
     output_dir, _ = swept
-    (sweep, *_) = sorted(path.name for path in sweeps_folder(output_dir).iterdir() if path.name != "extended")
+    (sweep, *_) = (sweep.name for sweep in all_sweeps(output_dir) if sweep.name != "extended")
     command = [Path(sys.executable).parent / "vae-sweeps", "results", sweep, "--output-dir", output_dir]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.count("done") == 4
@@ -197,23 +198,23 @@ def test_two_launches_at_once_train_every_point_once(tmp_path) -> None:
     for process in processes:
         process.communicate(timeout=120)
     assert launch(*arguments).returncode == 0  # by now all are done
-    for folder in runs_folder(tmp_path).iterdir():
-        steps = [row["step"] for row in RunFolder(folder).read_rows()]
+    for run in all_runs(tmp_path):
+        steps = [row["step"] for row in run.read_rows()]
         assert steps == sorted(set(steps))
         assert steps[-1] == 1500
-        assert "goes on after step" not in (folder / "log.txt").read_text()
+        assert "goes on after step" not in run.log.read_text()
 
 
 def test_a_claim_of_a_killed_process_is_taken_over(tmp_path) -> None:
     arguments = ["steps=100000", "arch.hidden=[16]", f"output_dir={tmp_path}"]
     process = start_launch(*arguments)
     wait_until(lambda: len(rows_by_run(tmp_path)) == 1, process)
-    (folder,) = runs_folder(tmp_path).iterdir()
-    assert states.status(RunFolder(folder), None) == "running"
+    (run,) = all_runs(tmp_path)
+    assert states.status(run, None) == "running"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert (folder / "claim.json").exists()
-    assert states.status(RunFolder(folder), None) == "pending"  # killed before its first checkpoint
+    assert run.claim.exists()
+    assert states.status(run, None) == "pending"  # killed before its first checkpoint
 
 
 def test_hydras_own_sweeper_gets_one_value_a_point(tmp_path) -> None:

@@ -19,7 +19,7 @@ from tests.helpers.slurm_cluster import Cluster
 from tests.helpers.wandb_runs import assert_same
 from tests.helpers.wandb_server import WandbServer
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
-from vae_sweeps.runs.sweep_folder import write_sweep
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 _WHY_NOT = slurm_cluster.why_not()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))]
@@ -384,13 +384,13 @@ def test_a_snapshot_is_what_the_jobs_run(cluster, tmp_path) -> None:
     assert submitted.returncode == 0, submitted.stderr
     wait(tmp_path)
     (code,) = (tmp_path / "sweeps" / "grid" / "code").iterdir()
-    assert (code / "vae_sweeps" / "jobs.py").exists()
+    assert (code / "vae_sweeps" / "launch" / "job.py").exists()
     script = next((tmp_path / "sweeps" / "grid" / "jobs").glob("*_submission.sh")).read_text()
     assert f"export PYTHONPATH={code}:" in script
 
 
 def test_a_sweep_that_does_not_exist_names_those_that_do(tmp_path) -> None:
-    write_sweep(tmp_path, "there", [], [])
+    SweepFolder.under(tmp_path, "there").add([], [])
     for command in ("status", "wait", "retry", "cancel"):
         refused = vs(command, "nosuch", "--output-dir", tmp_path)
         assert refused.returncode == 2

@@ -18,7 +18,6 @@ from tests.conftest import ended_command
 from tests.helpers import report_runs
 from vae_sweeps.report import contents, facts, page, scatter, thumbnails
 from vae_sweeps.runs.run_folder import RunFolder
-from vae_sweeps.runs import run_folder
 from vae_sweeps.runs.sweep_folder import read_sweep, runs_of_sweep, write_sweep
 
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.conftest import launch, start_launch, wait_until
-from vae_sweeps.runs import checkpoint
-from vae_sweeps.runs.run_folder import RunFolder, runs_folder
+from vae_sweeps.runs import checkpoint, states
+from vae_sweeps.runs.run_folder import RunFolder, all_runs
 
 GRID = ["-m", "beta=0.01,1", "latent=2,5", "seed=3", "log_every_steps=30", "checkpoint_every_s=0.2"]
 GRID += ["evaluation=none"]
@@ -16,16 +16,14 @@ MLP = [*GRID, "arch.hidden=[40]", "steps=1500"]
 CONV = [*GRID, "arch=conv", "arch.channels=[4,8]", "arch.batch_norm=true", "steps=300"]
 
 
-def runs_of(output_dir: Path) -> dict[str, Path]:
-    return {folder.name: folder for folder in runs_folder(output_dir).iterdir()}
+def runs_of(output_dir: Path) -> dict[str, RunFolder]:
+    return {run.name: run for run in all_runs(output_dir)}
 
 
 def saved_steps(output_dir: Path) -> list[int]:
     """The newest rows' steps of the runs that have a checkpoint and one before it."""
-    if not runs_folder(output_dir).exists():
-        return []
-    folders = [f for f in runs_of(output_dir).values() if (f / checkpoint.PREVIOUS).exists()]
-    return [rows[-1]["step"] for folder in folders if (rows := RunFolder(folder).read_rows())]
+    runs = [run for run in all_runs(output_dir) if run.previous_checkpoint.exists()]
+    return [rows[-1]["step"] for run in runs if (rows := run.read_rows())]
 
 
 def timeless(rows: list[dict]) -> list[dict]:
@@ -42,8 +40,8 @@ def assert_same_runs(one: Path, other: Path) -> None:
         for part in ("model", "exp_avg", "exp_avg_sq"):
             tensors, expected = getattr(a, part), getattr(b, part)
             assert all(torch.equal(tensors[key], expected[key]) for key in expected), (name, part)
-        assert timeless(RunFolder(folder).read_rows()) == timeless(RunFolder(others[name]).read_rows())
-        result, expected_result = RunFolder(folder).read_result(), RunFolder(others[name]).read_result()
+        assert timeless(folder.read_rows()) == timeless(others[name].read_rows())
+        result, expected_result = folder.read_result(), others[name].read_result()
         assert result is not None
         assert expected_result is not None
         assert result["metrics"] == expected_result["metrics"]
@@ -76,9 +74,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path) -> Non
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on from here" in out
-    assert {states.status(RunFolder(f), RunFolder(f).read_result()) for f in runs_of(tmp_path).values()} == {
-        "preempted"
-    }
+    assert {states.status(run, run.read_result()) for run in all_runs(tmp_path)} == {"preempted"}
     assert launch(*MLP, f"output_dir={tmp_path}").returncode == 0
     assert_same_runs(tmp_path, undisturbed)
 
@@ -89,7 +85,7 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_used(undisturbed, tm
     wait_until(lambda: len(saved_steps(tmp_path)) == 4, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    damaged = next(iter(runs_of(tmp_path).values())) / checkpoint.NEWEST
+    damaged = all_runs(tmp_path)[0].checkpoint
     damaged.write_bytes(damaged.read_bytes()[:1000])
     finished = launch(*MLP, f"output_dir={tmp_path}")
     assert finished.returncode == 0

@@ -10,14 +10,12 @@ import pytest
 import torch
 
 from tests.conftest import float_dataset, make_point
+from tests.helpers.training import train_points
 from vae_sweeps.analysis.notebook import gaussian_squared_error
 from vae_sweeps.config.schema import Point
 from vae_sweeps.evaluation.metrics.elbo import SplitTerms, evaluate_split
 from vae_sweeps.evaluation.metrics.latent import active_units
 from vae_sweeps.evaluation.metrics.linear_vae import at_level, at_rate
-from vae_sweeps.models.build import build_vae
-from vae_sweeps.training.loop import train
-from vae_sweeps.training.pack import new_start
 
 EIGENVALUES = torch.tensor([4.0, 2.5, 1.5, 0.8, 0.3, 0.2, 0.1, 0.05], dtype=torch.float64)
 NUM_LATENTS = 4
@@ -46,11 +44,9 @@ def data() -> torch.Tensor:
 def trained_terms(points: list[Point], data: torch.Tensor, folders) -> tuple[SplitTerms, torch.Tensor, torch.Tensor]:
     """Terms on the training data, averaged over 80 posterior samples each; mean log_px and KL."""
     dataset = float_dataset(data, data[:10], data[:10])
-    vae = build_vae(points, dataset.image_shape)
-    starts = [new_start(point, dataset.image_shape) for point in points]
-    train(vae, points, folders, dataset, starts, device=torch.device("cpu"), checkpoint_every_s=1e9)
+    pack, _ = train_points(points, folders, dataset)
     draws = [
-        evaluate_split(vae, dataset, "train", seed=seed, batch_size=512, dtype=torch.float64) for seed in range(80)
+        evaluate_split(pack.vae, dataset, "train", seed=seed, batch_size=512, dtype=torch.float64) for seed in range(80)
     ]
     return draws[0], torch.stack([d.log_px for d in draws]).mean(0), torch.stack([d.kl for d in draws]).mean(0)
 
@@ -75,11 +71,8 @@ def test_learned_and_optimal_sigma_find_ppcas_noise(data, in_folders) -> None:
     points = [make_point(*TRAINING, f"likelihood.sigma={kind}") for kind in ("learned", "optimal")]
     for point in points:
         dataset = float_dataset(data, data[:10], data[:10])
-        vae = build_vae([point], dataset.image_shape)
-        starts = [new_start(point, dataset.image_shape)]
-        folders = in_folders(1, str(point.likelihood["sigma"]))
-        train(vae, [point], folders, dataset, starts, device=torch.device("cpu"), checkpoint_every_s=1e9)
-        variance = vae.likelihood.sigma.item() ** 2  # type: ignore[operator, union-attr]
+        pack, _ = train_points([point], in_folders(1, str(point.likelihood["sigma"])), dataset)
+        variance = pack.vae.likelihood.sigma.item() ** 2  # type: ignore[operator, union-attr]
         assert variance == pytest.approx(EIGENVALUES[NUM_LATENTS:].mean().item(), rel=0.02)
 
 

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+import tomllib
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -20,7 +21,7 @@ import typer
 
 import vae_sweeps
 from tests.analysis.test_table import ELBO, FULL, done
-from tests.conftest import Ended, ended_command, make_point
+from tests.conftest import ROOT, Ended, ended_command, make_point
 from vae_sweeps.analysis import columns, seeds
 from vae_sweeps.cli import app
 from vae_sweeps.runs import run_folder
@@ -172,6 +173,11 @@ def test_help_groups_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     for name, command in COMMANDS.items():
         assert re.search(rf"^│ {name} +[A-Z]", ended.out, re.MULTILINE), name
         assert command.rich_help_panel in panels
+
+
+def test_the_version_is_that_of_the_installed_package(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert ended_command(capsys, "--version") == (0, f"vae-sweeps {project['version']}\n", "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

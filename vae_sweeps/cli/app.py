@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from importlib import metadata
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,6 +19,20 @@ app = typer.Typer(
     help="Look after the sweeps that [bold]python launch.py[/bold] trains: where they stand, and what came out.",
     epilog="[bold]vae-sweeps COMMAND --help[/bold] shows a command's arguments, and examples.",
 )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"vae-sweeps {metadata.version('vae-sweeps')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
 
 
 def _add(command: Callable[..., None], panel: str, *examples: str) -> None:

@@ -106,16 +106,12 @@ def did_you_mean(name: str, known: list[str]) -> str:
     """`name`'s nearest neighbours among `known` and the whole list, for the end of an error line."""
     public = sorted({k for k in known if not k.rpartition(".")[2].startswith("_")})
 
-    def own(full: str) -> str:
+    def last(full: str) -> str:
         return re.split(r"[./]", full)[-1]
 
-    def closeness_to(known_own: str) -> float:
-        is_start = known_own.startswith(own(name))
-        return 1.0 if is_start else difflib.SequenceMatcher(None, own(name), known_own).ratio()
-
-    closeness = {k: closeness_to(own(k)) for k in public}
-    best = max(0.6, *closeness.values()) if closeness else 1.0
-    near = " or ".join(k for k in public if closeness[k] == best)
+    close = difflib.get_close_matches(last(name), {last(full) for full in public}, n=2)
+    starts = [full for full in public if last(full).startswith(last(name))]
+    near = " or ".join(starts or [full for full in public if last(full) in close])
     return (f"did you mean {near}? " if near else "") + f"known: {', '.join(public) or 'none'}"
 
 

@@ -4,11 +4,11 @@ import hashlib
 import io
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import torch
 from filelock import FileLock
 
@@ -20,8 +20,8 @@ _SUM_BYTES = hashlib.sha256().digest_size
 
 
 def folder() -> Path:
-    """vae-sweeps in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "vae-sweeps"
+    """vae-sweeps in the user's cache folder: on Linux in $XDG_CACHE_HOME, or in ~/.cache if that is not set."""
+    return platformdirs.user_cache_path("vae-sweeps", appauthor=False)
 
 
 def digest(content: Any) -> str:

@@ -105,8 +105,8 @@ experiment=foo | experiment=foo:
 epochs=null | epochs=null: must be a whole number >= 1 where steps is null; set one of the two
 data.pixel_range=[-1,1] | data.pixel_range=[-1,1]: must be [0,1] with likelihood=bernoulli; or choose likelihood=gauss
 objective=mse | objective.error=squared: must be nll unless likelihood.sigma is a number; add likelihood=gaussian, or
-arch=conv arch.channels=[8,8,8] | arch.channels=[8, 8, 8]: 3 layers of stride 2 need sides that 8 divides, such as 24
-arch=conv arch.downsampling=max_pool | arch.kernel=4: must be odd with arch.downsampling=max_pool, or take stride
+arch=conv arch.channels=[8,8,8] | arch.channels=[8, 8, 8]: 3 layers of stride 2 need image sides divisible by 8, such
+arch=conv arch.downsampling=max_pool | arch.kernel=4: must be odd with arch.downsampling=max_pool; use an odd kernel
 arch.output=tanh | arch.output=tanh: must be identity with likelihood=bernoulli, whose sigmoid follows; or choose
 pictures.foo=1 | pictures.foo=1: no such key; known: pictures.columns, pictures.num_reconstructions,
 arch._target_=foo.bar | _target_=foo.bar: cannot be imported; must be the full dotted name of a function or class

@@ -1,4 +1,4 @@
-"""From points to a VAE."""
+"""Build a VAE from points."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from vae_sweeps.models.vae import VAE
 
 
 def build_vae(points: Sequence[Point], image_shape: tuple[int, int, int]) -> VAE:
-    """A VAE of K points, its weights not yet drawn. Raises ValueError where network and images do not fit."""
+    """Build a VAE of K points without drawing its weights. Raises ValueError if network and images do not fit."""
     likelihoods = [point.likelihood for point in points]
     latents = [point.latent for point in points]
-    built = build_networks(latents, image_shape, points[0].arch, likelihoods, points[0].posterior)
-    for module in built.modules():
+    vae = build_networks(latents, image_shape, points[0].arch, likelihoods, points[0].posterior)
+    for module in vae.modules():
         if isinstance(module, BatchNorm2d):
             module.towers = points[0].towers
-    return built
+    return vae
 
 
 def build_networks(
@@ -29,6 +29,6 @@ def build_networks(
 ) -> VAE:
     num_models = len(latents)
     networks = instantiate_target(arch, num_models=num_models, image_shape=image_shape, latent=max(latents))
-    stacked = {"sigma": [one["sigma"] for one in likelihoods]} if "sigma" in likelihoods[0] else {}
+    stacked = {"sigma": [config["sigma"] for config in likelihoods]} if "sigma" in likelihoods[0] else {}
     likelihood = instantiate_target(likelihoods[0], num_models=num_models, **stacked)
     return VAE(networks, likelihood, latents, posterior)

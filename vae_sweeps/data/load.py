@@ -1,4 +1,4 @@
-"""From a point's config to its Dataset."""
+"""Load a point's Dataset from its config."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from vae_sweeps.data.dataset import Dataset
 
 
 def load_dataset(data: Mapping[str, Any]) -> Dataset:
-    """The data that a point names, on the CPU; a few are kept. Raises ValueError if it cannot be had."""
+    """Load a point's data on the CPU; the last few data sets stay cached. Raises ValueError if loading fails."""
     return _cached_dataset(json.dumps(data, sort_keys=True))
 
 

@@ -9,7 +9,7 @@ from vae_sweeps.runs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Run:
-    """A point, the folder that keeps what comes of it, and the checkpoint that training starts from."""
+    """A point, the folder of its results, and the checkpoint that training starts from."""
 
     point: Point
     folder: RunFolder

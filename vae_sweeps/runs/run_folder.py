@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, order=True)
 class RunFolder:
-    """The folder of one run, wherever it is; nobody else spells the names of its files."""
+    """The folder of one run. No other code may spell the names of its files."""
 
     path: Path
 
@@ -36,7 +36,7 @@ class RunFolder:
 
     @property
     def id(self) -> str:
-        """The run id, with which the name ends."""
+        """The run id, which is the end of the name."""
         return self.name.rsplit("-", 1)[-1]
 
     @property
@@ -56,12 +56,12 @@ class RunFolder:
 
     @property
     def rows(self) -> Path:
-        """Rows of training, one JSON object a line."""
+        """Rows of training, one JSON object per line."""
         return self.path / "metrics.jsonl"
 
     @property
     def result(self) -> Path:
-        """How the run ended, with its numbers; once it is there the run is over."""
+        """How the run ended, with its metrics; once this file exists the run is over."""
         return self.path / "result.json"
 
     @property
@@ -84,7 +84,7 @@ class RunFolder:
 
     @property
     def unfinished_checkpoint(self) -> Path:
-        """What a kill leaves of a checkpoint that was being written."""
+        """The checkpoint that is being written; a kill may leave it behind."""
         return self.path / "checkpoint.pt.tmp"
 
     @property
@@ -98,7 +98,7 @@ class RunFolder:
 
     @property
     def wandb_address(self) -> Path:
-        """Which W&B run this is, and how much of it is known to be there."""
+        """The address of the W&B run, and how much of the run is known to be uploaded."""
         return self.path / "wandb.json"
 
     @property
@@ -107,7 +107,7 @@ class RunFolder:
 
     @property
     def jobs(self) -> Path:
-        """submitit's files, where the run was trained by processes of its own outside a sweep."""
+        """submitit's files, if the run was trained outside a sweep in separate processes."""
         return self.path / "jobs"
 
     @property
@@ -120,12 +120,14 @@ class RunFolder:
         return self.pictures / f"epoch-{epoch:04d}"
 
     def all_pictures(self) -> list[Path]:
-        """The folders of pictures that may be there, newest first: those of the end, then those of later epochs."""
+        """The folders that may hold pictures, newest first: the final pictures, then those of each epoch."""
         return [self.pictures, *sorted(self.pictures.glob("epoch-*"), reverse=True)]
 
     def create(self, point: Point, options: LaunchOptions, overrides: Iterable[str], code_diff: str = "") -> None:
-        """Make the folder with its config, which is never written again, the launch's options, the overrides of the
-        command, and what the code differed in from its commit."""
+        """Create the folder, with the point's config, the launch's options, the overrides and the code's changes.
+
+        The config is never written again. `code_diff` is the difference between the code and its commit.
+        """
         if self.config.exists():
             return
         self.launch_options.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +142,7 @@ class RunFolder:
         return self.config.exists()
 
     def clear(self, *, keep_training: bool = False) -> None:
-        """Remove what training made, or only the traceback of its failure; the config stays."""
+        """Remove everything that training wrote, or only the traceback of its failure; the config stays."""
         self.failure.unlink(missing_ok=True)
         if keep_training:
             return
@@ -178,7 +180,7 @@ class RunFolder:
         self.failure.unlink(missing_ok=True)
 
     def read_result(self) -> dict[str, Any] | None:
-        """The run's result, or None if it has none; a corrupt one is named in the log and counts as none."""
+        """The run's result, or None if it has none; a corrupt result is reported in the log and counts as none."""
         try:
             result = json.loads(self.result.read_text())
             if not isinstance(result, dict) or "status" not in result:
@@ -187,7 +189,7 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except ValueError:
-            log.warning("%s: corrupt, counts as not done", self.result)
+            log.warning("%s: corrupt; the run counts as not done", self.result)
             return None
 
     def write_failure(self, text: str) -> None:
@@ -215,7 +217,7 @@ def all_runs(output_dir: str | Path) -> list[RunFolder]:
 
 
 class _Dumper(yaml.CSafeDumper):
-    """OmegaConf's YAML, which quotes texts that it would read as numbers, ten times as fast."""
+    """Writes the same YAML as OmegaConf, which quotes strings that look like numbers, but ten times as fast."""
 
 
 _Dumper.add_representer(str, OmegaConfDumper.str_representer)  # type: ignore[arg-type]

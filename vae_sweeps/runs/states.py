@@ -1,4 +1,4 @@
-"""Where a sweep stands: its points by state, what runs, what waits and why, what failed. Quick, and without torch."""
+"""The states of a sweep's points: what runs, what waits and why, what failed. Fast, and does not import torch."""
 
 import json
 import logging
@@ -15,14 +15,14 @@ from vae_sweeps.system import slurm
 log = logging.getLogger(__name__)
 
 STATES = ("done", "diverged", "failed", "running", "queued", "preempted", "lost", "pending")
-# Of a point that will go on by itself.
+# States that change without another command.
 _MOVING = {"running", "queued"}
 _POLL_S = 2.0
 
 
 @dataclass(frozen=True)
 class PointState:
-    """One point: its state, how far it is (0 to 1) where that is known, its job, and why it waits or ended."""
+    """A point's state, its progress (0 to 1) if known, its job, and the reason why it waits or ended."""
 
     run: str
     state: str
@@ -32,9 +32,9 @@ class PointState:
 
 
 def status(run: RunFolder, result: Mapping[str, Any] | None) -> str:
-    """done, diverged, running, failed, preempted (stopped with a checkpoint, or its process gone) or pending.
+    """done, diverged, running, failed, preempted (stopped with a checkpoint, or its process is gone) or pending.
 
-    This is what the folder says: `of_sweeps` also asks SLURM.
+    This is based on the folder alone; `of_sweeps` also asks SLURM.
     """
     if result is not None:
         return str(result["status"])
@@ -46,25 +46,25 @@ def status(run: RunFolder, result: Mapping[str, Any] | None) -> str:
 
 
 def of_sweeps(sweeps: Sequence[SweepFolder], *, may_ask_slurm: bool = True) -> list[list[PointState]]:
-    """The states of each sweep's points; asks squeue once and sacct once, if any point has not ended.
+    """The states of each sweep's points; calls squeue once and sacct once, if any point has not ended.
 
-    Unless it `may_ask_slurm`, they are what the folders alone say. Raises ValueError where squeue does not answer.
+    Unless `may_ask_slurm`, they are based on the folders alone. Raises ValueError if squeue does not answer.
     """
     tasks = [sweep.tasks_of_runs() if may_ask_slurm else {} for sweep in sweeps]
     runs = [sweep.runs() for sweep in sweeps]
     open_tasks = {
-        own[run.name]
-        for own, some in zip(tasks, runs, strict=True)
-        for run in some
-        if run.name in own and run.read_result() is None
+        sweep_tasks[run.name]
+        for sweep_tasks, sweep_runs in zip(tasks, runs, strict=True)
+        for run in sweep_runs
+        if run.name in sweep_tasks and run.read_result() is None
     }
     queue = slurm.in_queue(open_tasks)
-    over = slurm.ended(open_tasks - set(queue))
-    # Read after the queue: what ended in between has its result by now, and is not taken for lost.
-    results = {run: run.read_result() for some in runs for run in some}
+    ended = slurm.ended(open_tasks - set(queue))
+    # Read after the queue, so that a run that ended in between has its result and does not count as lost.
+    results = {run: run.read_result() for sweep_runs in runs for run in sweep_runs}
     return [
-        [_of_run(run, results[run], own.get(run.name), queue, over) for run in some]
-        for own, some in zip(tasks, runs, strict=True)
+        [_of_run(run, results[run], sweep_tasks.get(run.name), queue, ended) for run in sweep_runs]
+        for sweep_tasks, sweep_runs in zip(tasks, runs, strict=True)
     ]
 
 
@@ -78,7 +78,7 @@ def _of_run(
     result: Mapping[str, Any] | None,
     task: str | None,
     queue: Mapping[str, slurm.Task],
-    over: Mapping[str, slurm.Task],
+    ended: Mapping[str, slurm.Task],
 ) -> PointState:
     state = status(run, result)
     if result is not None:
@@ -92,15 +92,15 @@ def _of_run(
         return PointState(run.name, "running" if is_running else "queued", progress, task, queue[task].reason)
     if state == "running" or task is None:
         return PointState(run.name, state, progress, task)
-    # Its job is over without a result: told to stop with a checkpoint, or it vanished.
-    ended = over.get(task)
-    reason = f"{ended.state} {ended.reason}".strip() if ended else "its job is no more in the queue"
-    was_stopped = ended is None or ended.state in ("CANCELLED", "PREEMPTED", "TIMEOUT", "COMPLETED")
+    # The job ended without a result: it was stopped with a checkpoint, or it vanished.
+    job = ended.get(task)
+    reason = f"{job.state} {job.reason}".strip() if job else "its job is no longer in the queue"
+    was_stopped = job is None or job.state in ("CANCELLED", "PREEMPTED", "TIMEOUT", "COMPLETED")
     return PointState(run.name, "preempted" if state == "preempted" and was_stopped else "lost", progress, task, reason)
 
 
 def _progress(run: RunFolder) -> float | None:
-    """The part of its steps that the run's newest row has reached."""
+    """The fraction of the run's steps that its newest row has reached."""
     try:
         with run.rows.open("rb") as file:
             file.seek(max(0, run.rows.stat().st_size - 4096))
@@ -116,19 +116,19 @@ def _last_line(text: str) -> str:
 
 
 def runs_in_queue(sweep: SweepFolder) -> set[str]:
-    """Names of the sweep's runs that wait or run in jobs, and have not ended."""
+    """Names of the sweep's runs whose jobs wait or run, and that have not ended."""
     tasks = sweep.tasks_of_runs()
     queue = slurm.in_queue(set(tasks.values()))
     return {name for name, task in tasks.items() if task in queue and not sweep.run(name).has_ended()}
 
 
 def tasks_in_queue(sweep: SweepFolder) -> set[str]:
-    """The sweep's own jobs that wait or run."""
+    """The sweep's jobs that wait or run."""
     return set(slurm.in_queue(set(sweep.tasks_of_runs().values())))
 
 
 def described(states: Sequence[PointState]) -> list[str]:
-    """Lines for people: what runs and how far, what waits and why, what went wrong."""
+    """One line per point that is neither done nor pending: its state, progress, job and reason."""
     lines = []
     for point in states:
         if point.state in ("done", "pending"):
@@ -141,24 +141,24 @@ def described(states: Sequence[PointState]) -> list[str]:
 
 
 def counts(states: Sequence[PointState]) -> str:
-    """`3 done, 1 failed` of the states that occur."""
+    """The number of points in each state that occurs, such as `3 done, 1 failed`."""
     numbers = {state: sum(point.state == state for point in states) for state in STATES}
     return ", ".join(f"{n} {state}" for state, n in numbers.items() if n) or "no points"
 
 
 def is_moving(states: Iterable[PointState]) -> bool:
-    """Whether any point goes on by itself."""
+    """Whether any point runs or waits in the queue."""
     return any(point.state in _MOVING for point in states)
 
 
 def wait(sweep: SweepFolder, poll_s: float = _POLL_S) -> list[PointState]:
-    """Stay until no point of the sweep runs or waits; says what changes. Ctrl-C leaves the jobs alone."""
-    said = ""
+    """Wait until no point of the sweep runs or is queued, and log changes. Ctrl-C does not affect the jobs."""
+    logged = ""
     while True:
         states = of_sweep(sweep)
-        if counts(states) != said:
-            said = counts(states)
-            log.info("%s: %s", sweep.name, said)
+        if counts(states) != logged:
+            logged = counts(states)
+            log.info("%s: %s", sweep.name, logged)
         if not is_moving(states):
             return states
         time.sleep(poll_s)

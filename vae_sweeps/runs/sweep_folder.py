@@ -12,7 +12,7 @@ from vae_sweeps.system import files
 
 @dataclass(frozen=True, order=True)
 class SweepFolder:
-    """The folder of one sweep; nobody else spells the names of its files."""
+    """The folder of one sweep. No other code may spell the names of its files."""
 
     path: Path
 
@@ -37,12 +37,12 @@ class SweepFolder:
 
     @property
     def launches(self) -> Path:
-        """The commands that launched it, one JSON object a line."""
+        """The commands that launched it, one JSON object per line."""
         return self.path / "launches.jsonl"
 
     @property
     def submissions(self) -> Path:
-        """Which SLURM task has which runs, one JSON object a submission."""
+        """Which runs each SLURM task trains, one JSON object per submission."""
         return self.path / "jobs.jsonl"
 
     @property
@@ -72,7 +72,7 @@ class SweepFolder:
         return self.points.exists()
 
     def add(self, runs: Iterable[str], swept: Iterable[str]) -> None:
-        """Add names of runs and swept keys to the sweep's list of points; the folder is made if it is not there."""
+        """Add names of runs and swept keys to the sweep's list of points; creates the folder if necessary."""
         self.path.mkdir(parents=True, exist_ok=True)
         known = self.read() if self.exists() else {"runs": [], "swept": []}
         content = {
@@ -91,11 +91,11 @@ class SweepFolder:
         return self.read()["swept"]
 
     def runs(self) -> list[RunFolder]:
-        """The sweep's runs, in its order."""
+        """The sweep's runs, in the sweep's order."""
         return [self.run(name) for name in self.read()["runs"]]
 
     def run(self, name: str) -> RunFolder:
-        """The folder of the run `name`, which sweeps of one output folder share."""
+        """The folder of the run `name`; the sweeps of an output folder share runs."""
         return RunFolder.under(self.output_dir, name)
 
     def log_launch(self, entry: Mapping[str, Any]) -> None:
@@ -107,11 +107,11 @@ class SweepFolder:
         return files.read_lines(self.launches)
 
     def log_submission(self, runs_of_tasks: Mapping[str, list[str]], settings: Mapping[str, Any]) -> None:
-        """Remember which task has which runs, and how they were submitted."""
+        """Record which runs each task trains, and the settings of the submission."""
         files.append_line(self.submissions, {"at": files.now(), "tasks": runs_of_tasks, "settings": settings})
 
     def read_submissions(self) -> list[dict[str, Any]]:
-        """What `log_submission` wrote, oldest first; a line that a kill cut short is left out."""
+        """The entries that `log_submission` wrote, oldest first; a line cut short by a kill is left out."""
         return files.read_lines(self.submissions)
 
     def tasks_of_runs(self) -> dict[str, str]:
@@ -124,18 +124,18 @@ class SweepFolder:
 
 
 def output_dir_option(sweep: SweepFolder) -> str:
-    """The option with which `vae-sweeps` finds the sweep by its name; empty where it is the default."""
+    """The option that `vae-sweeps` needs to find the sweep by its name; empty for the default output folder."""
     return "" if str(sweep.output_dir) == "outputs" else f" --output-dir {sweep.output_dir}"
 
 
 def find_sweep(where: str | Path, output_dir: str | Path) -> SweepFolder | None:
-    """The folder of the sweep that `where` names, by its path or by its name in `output_dir`; None if it names none."""
+    """The sweep `where`, given by its path or by its name in `output_dir`; None if there is no such sweep."""
     folders = (SweepFolder(Path(where)), SweepFolder.under(output_dir, str(where)))
     return next((folder for folder in folders if folder.exists()), None)
 
 
 def get_sweep(where: str | Path, output_dir: str | Path) -> SweepFolder:
-    """The folder of the sweep that `where` names. Raises ValueError with the names of those that there are."""
+    """The sweep `where`, as `find_sweep` finds it. Raises ValueError with the names of the existing sweeps."""
     sweep = find_sweep(where, output_dir)
     if sweep is None:
         raise ValueError(f"{where}: no such sweep; {known_sweeps(output_dir)}")
@@ -148,6 +148,6 @@ def all_sweeps(output_dir: str | Path) -> list[SweepFolder]:
 
 
 def known_sweeps(output_dir: str | Path) -> str:
-    """The names of all sweeps, for the end of an error line."""
+    """The names of all sweeps, as the end of an error message."""
     names = ", ".join(folder.name for folder in all_sweeps(output_dir))
     return f"sweeps in {output_dir}: {names}" if names else f"{output_dir} has no sweeps"

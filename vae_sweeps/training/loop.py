@@ -1,4 +1,4 @@
-"""The only training loop: a pack in, finished points out."""
+"""The only training loop: trains the points of a pack together."""
 
 import math
 import time
@@ -22,27 +22,27 @@ from vae_sweeps.training.schedule import Schedule
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """When to save, and when to end before the last step; neither changes a number."""
+    """When to save checkpoints, and when to stop early; neither changes the results."""
 
     checkpoint_every_s: float = math.inf
     should_stop: Callable[[], bool] = lambda: False
 
 
 class Observer(Protocol):
-    """What is told of a training as it goes. It must leave the pack as it is."""
+    """Receives events during training. It must not modify the pack."""
 
     def saved(self, step: int) -> None:
-        """All living points have a checkpoint at `step`, before the first step that of their start.
+        """Called when all living points have a checkpoint at `step`, and once at the start, with the starting step.
 
-        Rows up to there are never dropped and written again, unless a checkpoint is damaged.
+        Rows up to `step` are final: they are written again only if a checkpoint is damaged.
         """
 
     def logged(self, step: int, trace: Tensor) -> None:
-        """Rows are due after `step` steps; `trace` [n,3,K] holds the steps since the last ones, as in `Checkpoint`."""
+        """Called when rows are due after `step` steps; `trace` [n,3,K] has the steps since the last ones."""
 
 
 class NoObserver:
-    """Writes and shows nothing, as on ranks other than the main one."""
+    """An observer that does nothing, for ranks other than the main one."""
 
     def saved(self, step: int) -> None:
         pass
@@ -54,8 +54,8 @@ class NoObserver:
 def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observer) -> list[Outcome]:
     """Train the pack's points together, and save checkpoints into their folders.
 
-    Ends after the last step, or, with everything saved, after the step during which `should_stop` became true.
-    `pack.vae` is left with the trained weights of all points.
+    Ends after the last step, or after the step during which `should_stop` became true; checkpoints are saved either
+    way. `pack.vae` then holds the trained weights of all points.
     """
     first, device, dtype = pack.points[0], pack.device, pack.dtype
     schedule = Schedule(first, dataset.num_images("train"))
@@ -74,10 +74,10 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
     while step < schedule.num_steps and pack.living and not is_stopped:
         pack.set_learning_rate(schedule.learning_rate(step))
         x = batches(step)
-        num_images, own = len(x), distributed.share(len(x))
+        num_images, share = len(x), distributed.share(len(x))
         pack.set_batch_size(num_images)
         with computing(first.precision, device):
-            terms = elbo_terms(pack.vae, x[own], noise(step)[:, :num_images][:, own])
+            terms = elbo_terms(pack.vae, x[share], noise(step)[:, :num_images][:, share])
             loss = weights.loss(terms, step, num_images)
             pack.optimiser.zero_grad()
             loss.backward(ones)
@@ -91,9 +91,9 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
 
         if schedule.wants_row(step):
             observer.logged(step, pack.take_trace(step))
-        is_time = distributed.is_main() and time.monotonic() - saved_at >= options.checkpoint_every_s
-        is_stopped, is_to_be_saved = agree(options.should_stop(), is_time)
-        if step == schedule.num_steps or is_stopped or is_to_be_saved:
+        is_save_due = distributed.is_main() and time.monotonic() - saved_at >= options.checkpoint_every_s
+        is_stopped, must_save = agree(options.should_stop(), is_save_due)
+        if step == schedule.num_steps or is_stopped or must_save:
             pack.save(step)
             observer.saved(step)
             saved_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""A pack in training: K points' weights and Adam's moments, put in and taken out."""
+"""A pack in training: the weights and Adam moments of K points, copied in and out."""
 
 import time
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from vae_sweeps.system.rng import generator
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a point: done, diverged (at `step`) or preempted (saved at `step`)."""
+    """How a point's training ended: done, diverged (at `step`) or preempted (saved at `step`)."""
 
     status: str
     step: int
@@ -30,9 +30,9 @@ class Outcome:
 
 
 class Pack:
-    """A pack in training: the stacked VAE and its optimiser, and what each run owns of them.
+    """A pack in training: the stacked VAE and its optimiser, and each run's part of them.
 
-    The runs must stand at the same step.
+    The runs must start at the same step.
     """
 
     def __init__(self, runs: Sequence[Run], image_shape: tuple[int, int, int], device: torch.device) -> None:
@@ -40,7 +40,7 @@ class Pack:
         self.vae = build_vae(self.points, image_shape).to(device, self.dtype)
         self.optimiser = _adam(self.vae, self.points[0], self.step)
         self.began_at = time.monotonic()
-        # [3,K] for each step since the last row; see Checkpoint. Each rank has its share of a sum.
+        # [3,K] for each step since the last row; see Checkpoint. Each rank holds its part of the sums.
         trace = torch.stack([run.start.trace for run in runs], dim=-1).to(device)
         self.trace = list(trace if distributed.is_main() else torch.zeros_like(trace))
         self.diverged_at: dict[int, int] = {}
@@ -59,7 +59,7 @@ class Pack:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What weights, moments and the loss are kept in."""
+        """The data type of weights, moments and the loss."""
         return DTYPES[self.points[0].precision]
 
     @property
@@ -73,11 +73,11 @@ class Pack:
         return [k for k in range(len(self.runs)) if k not in self.diverged_at]
 
     def time_s(self, k: int) -> float:
-        """Point k's share of the pack's wall-clock time: shares of a sweep add up to its cost."""
+        """Point k's share of the pack's wall-clock time; the shares of a sweep's points add up to its cost."""
         return self.runs[k].start.time_s + (time.monotonic() - self.began_at) / len(self.runs)
 
     def model_state(self, k: int) -> dict[str, Tensor]:
-        """Copies, on the CPU, of point k's tensors as those of a VAE of one model."""
+        """Copy point k's tensors to the CPU, shaped as those of a VAE of one model."""
         return take_point(self.vae.state_dict(), k, len(self.runs), self.runs[k].start.model)
 
     def set_learning_rate(self, rate: float) -> None:
@@ -85,7 +85,7 @@ class Pack:
             group["lr"] = rate
 
     def set_batch_size(self, num_images: int) -> None:
-        """Say how many images the next batch has, of which this rank sees a share."""
+        """Set how many images the next batch has over all ranks."""
         for norm in self._tower_norms:
             norm.batch_size = num_images
 
@@ -93,12 +93,12 @@ class Pack:
         clip_gradients(list(self.vae.parameters()), len(self.runs), max_norm)
 
     def take_trace(self, step: int) -> Tensor:
-        """The trace [n,3,K] since the last row, summed over the ranks; the next one begins after `step`."""
+        """Return the trace [n,3,K] since the last row, summed over the ranks, and start a new one after `step`."""
         trace, self.trace = self._whole_trace(step), []
         return trace
 
     def _whole_trace(self, step: int) -> Tensor:
-        """The trace of all ranks, on the CPU, up to `step`; marks the points that it shows to have diverged."""
+        """The trace up to `step`, summed over the ranks, on the CPU; also marks the points that have diverged."""
         trace = distributed.total(torch.stack(self.trace)).cpu()
         is_bad = ~trace.isfinite().all(1)
         for k in self.living:
@@ -107,7 +107,7 @@ class Pack:
         return trace
 
     def save(self, step: int) -> None:
-        """Write a checkpoint of every living point. All ranks take part, and the main one writes."""
+        """Write a checkpoint of every living point. All ranks must call this; the main one writes."""
         trace = self._whole_trace(step) if self.trace else torch.empty(0, 3, len(self.runs))
         if not distributed.is_main():
             return
@@ -126,7 +126,7 @@ class Pack:
             checkpoint.save(self.runs[k].folder, fresh)
 
     def outcomes(self, step: int, num_steps: int) -> list[Outcome]:
-        """What became of each point in a training that ended after `step` of `num_steps` steps."""
+        """How each point's training ended, after `step` of `num_steps` steps."""
         ended = "done" if step == num_steps else "preempted"
         return [
             Outcome("diverged", self.diverged_at[k], self.time_s(k))
@@ -142,7 +142,7 @@ class Pack:
 
 
 def _adam(vae: VAE, point: Point, step: int) -> torch.optim.Adam:
-    """Adam with the point's settings after `step` steps, its moments zero."""
+    """Adam with the point's settings and zero moments, as if `step` steps had been taken."""
     optim = point.optim
     optimiser = torch.optim.Adam(
         vae.parameters(),
@@ -162,7 +162,7 @@ def _adam(vae: VAE, point: Point, step: int) -> torch.optim.Adam:
 
 
 def clip_gradients(parameters: Sequence[Tensor], num_models: int, max_norm: float) -> None:
-    """Scale each model's gradient, over all its parameters, to at most `max_norm` in L2: never over the pack."""
+    """Scale each model's gradient, over its own parameters only, to an L2 norm of at most `max_norm`."""
     grads = [slots(p.grad, num_models).flatten(1) for p in parameters if p.grad is not None]
     norm = torch.stack([g.square().sum(1) for g in grads]).sum(0).sqrt()
     factor = (max_norm / (norm + 1e-12)).clamp(max=1.0).unsqueeze(1)
@@ -171,8 +171,8 @@ def clip_gradients(parameters: Sequence[Tensor], num_models: int, max_norm: floa
 
 
 def new_start(point: Point, image_shape: tuple[int, int, int]) -> Checkpoint:
-    """Step 0: weights drawn from the point's own seed, Adam's moments zero."""
-    alone = build_vae([point], image_shape)
-    initialise(alone, generator("weights", point.seed))
-    zeros = {name: torch.zeros_like(parameter.detach()) for name, parameter in alone.named_parameters()}
-    return Checkpoint(0, dict(alone.state_dict()), zeros, zeros, torch.empty(0, 3), 0.0, image_shape)
+    """The checkpoint of step 0: weights drawn from the point's seed, Adam's moments zero."""
+    vae = build_vae([point], image_shape)
+    initialise(vae, generator("weights", point.seed))
+    zeros = {name: torch.zeros_like(parameter.detach()) for name, parameter in vae.named_parameters()}
+    return Checkpoint(0, dict(vae.state_dict()), zeros, zeros, torch.empty(0, 3), 0.0, image_shape)

@@ -1,4 +1,4 @@
-"""The rows of metrics.jsonl: the terms of the ELBO in nats per image, the training loss, and how far training is."""
+"""The rows of metrics.jsonl: the terms of the ELBO in nats per image, the training loss, and the progress."""
 
 import time
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from vae_sweeps.training.pack import Pack
 from vae_sweeps.training.progress import Progress
 from vae_sweeps.training.schedule import Schedule
 
-_KL_DECIMALS = 6  # for a histogram
+_KL_DECIMALS = 6  # enough for a histogram
 
 
 class RowWriter:
-    """Writes a row for each living point into its run's folder; as an `Observer` it does nothing else."""
+    """An `Observer` that writes a row for each living point into its run's folder."""
 
     def __init__(self, pack: Pack, dataset: Dataset, evaluation: Evaluation) -> None:
-        """`evaluation` says how the validation split is evaluated."""
+        """`evaluation` has the settings for evaluating the validation split."""
         self.pack, self.dataset, self.evaluation = pack, dataset, evaluation
         self.schedule = Schedule(pack.points[0], dataset.num_images("train"))
         self.weights = objective.weights(
@@ -39,7 +39,7 @@ class RowWriter:
         self.write(step, self.averages(step, trace))
 
     def averages(self, step: int, trace: Tensor) -> list[dict[str, Any]]:
-        """A row's metrics for each point, with those of the validation split at the end of an epoch."""
+        """The metrics of each point's row; at the end of an epoch they include those of the validation split."""
         sizes = [self.schedule.batch_size(s) for s in range(step - len(trace), step)]
         rows = of_training(trace, sizes, self.dataset.image_shape)
         if self.schedule.ends_epoch(step):
@@ -47,7 +47,7 @@ class RowWriter:
         return rows
 
     def write(self, step: int, averages: Sequence[dict[str, Any]]) -> Progress:
-        """Write the rows after `step` steps, and return how far the pack is."""
+        """Write the rows after `step` steps, and return the pack's progress."""
         pack, schedule = self.pack, self.schedule
         num_images = sum(schedule.batch_size(s) for s in range(self._last_step, step))
         now = time.monotonic()
@@ -62,12 +62,12 @@ class RowWriter:
         return Progress(step, schedule.num_steps, [averages[k]["train/elbo"] for k in pack.living], speed)
 
     def _add_validation(self, rows: Sequence[dict[str, Any]], step: int) -> None:
-        """Add the validation split's terms after `step` steps, and the loss with the weights of the last of them.
+        """Add the validation split's terms after `step` steps, and the loss with the weights of the last step.
 
-        `val/kl_per_latent` are the point's own latents' shares of `val/kl`, without a pack's padding, in nats.
+        `val/kl_per_latent` divides `val/kl` among the point's latents, without the pack's padding, in nats.
         """
-        pack, how, weights = self.pack, self.evaluation, self.weights
-        val = evaluate_split(pack.vae, self.dataset, "val", seed=how.seed, batch_size=how.batch_size, dtype=pack.dtype)
+        pack, weights, seed, batch_size = self.pack, self.weights, self.evaluation.seed, self.evaluation.batch_size
+        val = evaluate_split(pack.vae, self.dataset, "val", seed=seed, batch_size=batch_size, dtype=pack.dtype)
         log_px, kl = (mean.unsqueeze(1).to(pack.device, pack.dtype) for mean in (val.log_px, val.kl))
         # The loss is linear in the two terms, so the loss of their means is the mean of the loss.
         loss = weights.loss(Terms(log_px, kl), step - 1)
@@ -87,7 +87,7 @@ class RowWriter:
 
 
 def of_training(trace: Tensor, batch_sizes: Sequence[int], image_shape: Sequence[int]) -> list[dict[str, Any]]:
-    """Averages per image over the trace [n,3,K], one row a point: a small last batch counts by its images."""
+    """Averages per image over the trace [n,3,K], one row per point; batches are weighted by their number of images."""
     sizes = torch.tensor(batch_sizes, dtype=torch.float64)
     log_px, kl = (trace[:, :2].double().sum(0) / sizes.sum()).tolist()
     loss = (trace[:, 2].double() * (sizes / sizes.sum()).unsqueeze(1)).sum(0).tolist()

@@ -1,4 +1,4 @@
-"""What happens at which step of a training: its length, the learning rate, rows and pictures."""
+"""The schedule of a training: its length, the learning rate, and the steps with rows or pictures."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Schedule:
         return self.point.optim.lr * self.point.optim.lr_decay_per_epoch ** (step // self.steps_per_epoch)
 
     def ends_epoch(self, step: int) -> bool:
-        """Whether `step` steps are a number of whole epochs, or all."""
+        """Whether an epoch, or the whole training, ends after `step` steps."""
         return step % self.steps_per_epoch == 0 or step == self.num_steps
 
     def wants_row(self, step: int) -> bool:
@@ -44,7 +44,7 @@ class Schedule:
         return self.ends_epoch(step) or step % self.point.log_every_steps == 0
 
     def wants_pictures(self, step: int) -> bool:
-        """Whether pictures are drawn after `step` steps; those of the end are not among them."""
+        """Whether pictures are drawn after `step` steps; the pictures at the end of training do not count."""
         epoch, rest = divmod(step, self.steps_per_epoch)
         every = self.point.pictures_every_epochs
         is_chosen = (every is not None and epoch % every == 0) or epoch in self.point.pictures_at_epochs

@@ -18,8 +18,8 @@ from vae_sweeps.config.point import to_command
 from vae_sweeps.config.schema import Point
 from vae_sweeps.system.files import ROOT
 
-# In a checkout beside the package; in a wheel inside it.
-CONF = next(folder for folder in (ROOT / "conf", ROOT / "vae_sweeps" / "conf") if folder.is_dir())
+# In a wheel inside the package; in a checkout beside it.
+CONF = next(folder for folder in (ROOT / "vae_sweeps" / "conf", ROOT / "conf") if folder.is_dir())
 
 
 def register_schemas() -> None:

@@ -6,6 +6,7 @@ from vae_sweeps.report import figures
 from vae_sweeps.report.contents import Contents
 from vae_sweeps.report.figures import Figure, View, literal
 from vae_sweeps.report.grid import Places
+from vae_sweeps.runs import catalogue
 
 _MAX_WRITTEN = 120  # cells that have room for their values
 _ROW_PX, _COLUMN_PX, _AROUND_PX, _LEAST_PX = 44, 95, 130, 320
@@ -55,7 +56,7 @@ def _each(grid: list[list[int | None]], values: list[Any], otherwise: Any = None
 
 def _layout(places: Places, metric: str) -> dict[str, Any]:
     return {
-        "title": {"text": literal(figures.titled(metric)), "font": {"size": 13}, "x": 0, "xref": "paper"},
+        "title": {"text": literal(catalogue.with_unit(metric)), "font": {"size": 13}, "x": 0, "xref": "paper"},
         "xaxis": {"title": {"text": literal(places.across)}, "type": "category", "showgrid": False},
         "yaxis": {
             "title": {"text": literal(places.down)},

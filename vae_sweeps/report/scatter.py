@@ -12,6 +12,8 @@ from vae_sweeps.analysis.format import cell
 from vae_sweeps.report import figures
 from vae_sweeps.report.contents import Contents, label
 from vae_sweeps.report.figures import Figure, View, literal
+from vae_sweeps.runs import catalogue
+from vae_sweeps.runs.catalogue import with_unit
 
 _MAX_WRITTEN = 60  # points that have room for words beside them
 _LEAST_RATE_NATS = 1e-3  # a log axis begins here: below, the posterior is the prior
@@ -30,9 +32,9 @@ class Axis(NamedTuple):
         return self.sign * figures.floats(frame, self.column)
 
 
-_RATE = Axis("test/kl", "rate: test/kl (nats per image)")
-_DISTORTION = Axis("test/log_px", "distortion: −test/log_px (nats per image)", -1.0)
-_ERRORS = (Axis("test/log_px", "−test/log_px (nats per image)", -1.0), Axis("test/psnr", "test/psnr (dB)"))
+_RATE = Axis("test/kl", f"rate: {with_unit('test/kl')}")
+_DISTORTION = Axis("test/log_px", f"distortion: −{with_unit('test/log_px')}", -1.0)
+_ERRORS = (Axis("test/log_px", f"−{with_unit('test/log_px')}", -1.0), Axis("test/psnr", with_unit("test/psnr")))
 
 
 def rate_distortion(contents: Contents) -> Figure | None:
@@ -71,7 +73,9 @@ def rate_distortion(contents: Contents) -> Figure | None:
 def fid(contents: Contents) -> Figure | None:
     """FID of each kind of images against the reconstruction error; None where nothing has a FID."""
     means = contents.means
-    scores = [name for name in figures.metrics(means) if name.startswith("fid/") and not name.endswith("/floor")]
+    scores = [
+        name for name in figures.metrics(means) if name.startswith("fid/") and not name.endswith(f"/{catalogue.FLOOR}")
+    ]
     views = []
     for error in _ERRORS:
         for score in scores if figures.has(means, error.column) else ():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vae_sweeps.config.point import read_point, to_container
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs import catalogue, run_folder
 from vae_sweeps.runs.sweep_folder import read_sweep, runs_of_sweep
 from vae_sweeps.tracker import address
 
@@ -33,8 +33,8 @@ def board_of(sweep_folder: Path, entity: str | None = None, project: str | None 
     # A swept group is told apart by what it instantiates.
     swept = tuple(f"{key}._target_" if isinstance(content.get(key), dict) else key for key in sweep["swept"])
     results = [run_folder.read_result(folder) or {} for folder in folders]
-    columns = (name.split("/") for result in results for name in result.get("metrics", {}))
-    features = next((parts[1] for parts in columns if parts[0] == "fid"), None)
+    columns = (name for result in results for name in result.get("metrics", {}) if name.startswith("fid/"))
+    features = next(map(catalogue.features_of, columns), None)
     return Board(
         entity or link.get("entity") or point.tracker.entity or "",
         project or link.get("project") or point.tracker.project,

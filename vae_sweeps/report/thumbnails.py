@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from vae_sweeps.runs.catalogue import PICTURES
+
 log = logging.getLogger(__name__)
 
-# Most wanted first; curves and the KL of each latent are drawn by the page itself.
-NAMES = ("samples", "reconstructions", "traversal", "interpolations", "latent_map", "neighbours")
 # Greatest width in px and WebP quality. Five pictures of MNIST take 166, 119, 65, 42 and 21 kB as text.
 _LADDER = ((800, 70), (480, 55), (320, 45), (240, 35), (160, 20))
 
@@ -49,7 +49,7 @@ def _files(folder: Path) -> tuple[dict[str, Path], int | None]:
     """The run's pictures by name, and the epoch of those that training left on its way."""
     on_the_way = sorted((folder / "pictures").glob("epoch-*"), reverse=True)
     for place in (folder / "pictures", *on_the_way):
-        files = {name: path for name in NAMES if (path := place / f"{name}.png").exists()}
+        files = {name: path for name in PICTURES if (path := place / f"{name}.png").exists()}
         if "samples" in files:
             return files, int(place.name.removeprefix("epoch-")) if place in on_the_way else None
     return {}, None

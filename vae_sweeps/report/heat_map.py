@@ -54,9 +54,16 @@ def _each(grid: list[list[int | None]], values: list[Any], otherwise: Any = None
     return [[otherwise if i is None else values[i] for i in line] for line in grid]
 
 
+def _title(column: str) -> str:
+    """The column with its unit and, where there is one, its better direction, which the colours do not show."""
+    metric = catalogue.find(column)
+    better = f", {metric.better} is better" if metric is not None and metric.better is not None else ""
+    return f"{catalogue.with_unit(column)}{better}"
+
+
 def _layout(places: Places, metric: str) -> dict[str, Any]:
     return {
-        "title": {"text": literal(catalogue.with_unit(metric)), "font": {"size": 13}, "x": 0, "xref": "paper"},
+        "title": {"text": literal(_title(metric)), "font": {"size": 13}, "x": 0, "xref": "paper"},
         "xaxis": {"title": {"text": literal(places.across)}, "type": "category", "showgrid": False},
         "yaxis": {
             "title": {"text": literal(places.down)},

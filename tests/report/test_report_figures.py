@@ -28,6 +28,10 @@ def test_a_heat_map_holds_the_mean_of_each_cell_for_every_metric(sweep) -> None:
         ]
         np.testing.assert_allclose(np.array(views[name]["z"], float), expected, rtol=1e-5)
     assert (views["test/elbo"]["y"], views["test/elbo"]["x"]) == (["0", "1"], ["2", "4"])
+    titles = {view.name: view.layout["title"]["text"] for view in figure.views}
+    assert titles["test/elbo"] == "test/elbo (nats per image), higher is better"
+    assert titles["fid/classifier/prior"] == "fid/classifier/prior, lower is better"
+    assert titles["test/kl"] == "test/kl (nats per image)"
 
 
 def test_keys_beyond_two_make_a_grid_for_each_of_their_values(tmp_path) -> None:

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,6 @@ from vae_sweeps.analysis.mosaic import mosaic
 from vae_sweeps.config.schema import Pictures
 
 UNIT = (0.0, 1.0)
-
-AS_USUAL = make_point().pictures
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ def test_most_active_dims_come_first_and_ties_in_order() -> None:
 def test_a_runs_pictures_are_whole_and_depend_on_the_seed_alone(tmp_path: Path, latent: int) -> None:
     model = inverting_model(50, latent)
     for folder, seed in [("a", 5), ("a", 5), ("b", 5), ("c", 6)]:
-        pictures.save_run_pictures(model, model.x, tmp_path / folder, seed, AS_USUAL)
+        pictures.save_run_pictures(model, model.x, tmp_path / folder, seed, make_point().pictures)
     names = ["interpolations.png", "reconstructions.png", "samples.png", "traversal.png"]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
     for name in names:
@@ -178,7 +176,7 @@ def test_a_runs_pictures_are_whole_and_depend_on_the_seed_alone(tmp_path: Path, 
 def test_all_of_a_runs_images_decide_the_traversals_dims(tmp_path: Path) -> None:
     x = torch.rand(1000, 1, 2, 2) * torch.tensor([1.0, 2.0, 1.0, 3.0]).view(2, 2)
     model = Linear(x, 4, torch.ones(4), pixel_range=(-2.0, 2.0))
-    pictures.save_run_pictures(model, x, tmp_path, seed=0, how=AS_USUAL)
+    pictures.save_run_pictures(model, x, tmp_path, seed=0, how=make_point().pictures)
     pictures.save(pictures.traversal(model, (3, 1)), tmp_path / "expected.png")
     assert (tmp_path / "traversal.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
 
@@ -198,7 +196,8 @@ def test_a_runs_pictures_are_as_configured(tmp_path: Path) -> None:
 
 def test_the_first_two_of_a_single_latent_are_that_one(tmp_path: Path) -> None:
     model = inverting_model(4, latent=1)
-    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, how=replace(AS_USUAL, traversal_dims="first"))
+    how = make_point("pictures.traversal_dims=first").pictures
+    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, how=how)
     with Image.open(tmp_path / "traversal.png") as picture:
         assert picture.size == (10 * 58 + 2, 58 + 2)
 

@@ -8,45 +8,74 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from vae_sweeps.cli import app
-from vae_sweeps.config.compose import compose_command
+from vae_sweeps.config.compose import CONF, compose_sweep, register_schemas
 from vae_sweeps.config.launch_options import LaunchOptions
+from vae_sweeps.config.point import to_command
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset, fingerprint
 from vae_sweeps.runs.run_folder import RunFolder
 
-# What a developer's own cache holds must not decide a test.
-_CACHE = tempfile.TemporaryDirectory(prefix="vae-sweeps-tests-")
-os.environ["XDG_CACHE_HOME"] = _CACHE.name
+# What a developer's own cache holds must not decide a test. All workers of pytest-xdist share one, which their parent
+# made: what is trained once for a data set is trained by the first test that wants it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="vae-sweeps-tests-")
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 # Nor must a developer's key for W&B.
 for _name in [name for name in os.environ if name.startswith("WANDB_")]:
     del os.environ[_name]
-os.environ |= {"NETRC": f"{_CACHE.name}/netrc", "WANDB_CONFIG_DIR": f"{_CACHE.name}/wandb"}
+_HOME = os.environ["XDG_CACHE_HOME"]
+os.environ |= {"NETRC": f"{_HOME}/netrc", "WANDB_CONFIG_DIR": f"{_HOME}/wandb"}
 
 ROOT = Path(__file__).resolve().parent.parent
 
 torch.set_num_threads(1)  # the tests' models are tiny, and two threads would wait for each other
 
 
-@lru_cache
+@cache
+def _config_loader() -> ConfigLoader:
+    register_schemas()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return GlobalHydra.instance().config_loader()
+
+
+@cache
+def _config() -> DictConfig:
+    return _config_loader().load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+
+
+_BASES: dict[tuple[str, ...], bytes] = {}
+
+
+@cache
+def _command(*overrides: str) -> tuple[Point, LaunchOptions]:
+    """Composed as a sweep composes its points, which takes a twentieth of the time where the groups are known."""
+    (cfg,) = compose_sweep(_config_loader(), _config(), [overrides], _BASES)
+    return to_command(cfg)
+
+
 def make_point(*overrides: str) -> Point:
     """The point that these overrides of the real configuration describe."""
-    return compose_command(overrides)[0]
+    return _command(*overrides)[0]
 
 
-@lru_cache
 def make_options(*overrides: str) -> LaunchOptions:
     """The options of a launch that these overrides of the real configuration describe."""
-    return compose_command(overrides)[1]
+    return _command(*overrides)[1]
 
 
 def make_dataset(

@@ -43,6 +43,5 @@ def train_points(
 ) -> tuple[Pack, list[Outcome]]:
     """Train the points as one pack and write their rows; returns the pack, with the trained weights, and outcomes."""
     pack = Pack(runs_of(points, folders, dataset, starts), dataset.image_shape, device)
-    return pack, train(
-        pack, dataset.to(device), options or TrainOptions(), RowWriter(pack, dataset, make_options().evaluation)
-    )
+    dataset = dataset.to(device)
+    return pack, train(pack, dataset, options or TrainOptions(), RowWriter(pack, dataset, make_options().evaluation))

@@ -18,8 +18,8 @@ from vae_sweeps.config.point import to_command
 from vae_sweeps.config.schema import Point
 from vae_sweeps.system.files import ROOT
 
-# In a checkout beside the package; in a wheel inside it.
-CONF = next(folder for folder in (ROOT / "conf", ROOT / "vae_sweeps" / "conf") if folder.is_dir())
+# In a wheel inside the package; in a checkout beside it.
+CONF = next(folder for folder in (ROOT / "vae_sweeps" / "conf", ROOT / "conf") if folder.is_dir())
 
 
 def register_schemas() -> None:
@@ -41,18 +41,22 @@ def compose_command(overrides: Sequence[str]) -> tuple[Point, LaunchOptions]:
 
 
 def compose_sweep(
-    config_loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]
+    config_loader: ConfigLoader,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    bases: dict[tuple[str, ...], bytes] | None = None,
 ) -> Iterator[DictConfig]:
     """The config of every point of a sweep, as `config_loader.load_sweep_config` would give it, without `hydra`.
 
     That takes 100 ms a point. Here each distinct choice of groups is composed once, and values are applied to
-    copies of it by Hydra's own code, as it does itself after composing the groups.
+    copies of it by Hydra's own code, as it does itself after composing the groups. Who calls this several times with
+    one `config` can pass the same dict of `bases` each time, so that what was composed once is kept.
     """
     assert isinstance(config_loader, ConfigLoaderImpl)
     parser = OverridesParser.create(config_loader=config_loader)
     parsed = {text: parser.parse_override(text) for text in dict.fromkeys(o for job in job_overrides for o in job)}
     chooses = {text: _chooses_group(config_loader, override) for text, override in parsed.items()}
-    bases: dict[tuple[str, ...], bytes] = {}  # pickled: read again, they are a copy in a third of deepcopy's time
+    bases = {} if bases is None else bases  # pickled: read again, they are a copy in a third of deepcopy's time
     for job in job_overrides:
         groups = tuple(text for text in job if chooses[text])
         if groups not in bases:

@@ -15,17 +15,13 @@ from vae_sweeps.report import contents, curves, facts, figures, heat_map, parall
 from vae_sweeps.report.contents import Contents, Run
 from vae_sweeps.report.grid import of
 from vae_sweeps.report.thumbnails import Pictures
+from vae_sweeps.runs import catalogue
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files
 
 # What can be sent by mail; pictures take what the rest leaves of it.
 _MAX_BYTES = 14_000_000
 _LEAST_PICTURES_BYTES = 1_000_000
-# The columns that are shown at first, behind those of the config that vary.
-_SHOWN = (
-    "status", "n", "test/elbo", "test/iwae", "test/log_px", "test/kl", "test/active_units", "probe/accuracy", "fid/",
-    "time_s",
-)  # fmt: skip
 _NEVER = ("run", "num_missing")
 _MAX_FAILURE_CHARACTERS = 4000  # the end of a traceback says most
 
@@ -104,10 +100,9 @@ def _table(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
     """Columns with their texts, and numbers to sort by; those that are shown at first lead."""
     names = [name for name in map(str, frame.columns) if name not in _NEVER and not name.endswith("/se")]
     names = [name for name in names if not all(map(is_missing, frame[name]))]
-    first = [
-        name for asked in _SHOWN for name in names if name == asked or (asked[-1] == "/" and name.startswith(asked))
-    ]
-    shown = list(dict.fromkeys([*keys, *first]))
+    ends = [name for name in ("status", "n") if name in names]
+    headlines = [name for name in names if (metric := catalogue.find(name)) is not None and metric.is_headline]
+    shown = list(dict.fromkeys([*keys, *ends, *catalogue.by_interest(headlines)]))
     columns = []
     for name in dict.fromkeys([*shown, *names]):
         is_number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from vae_sweeps.config.point import to_container
+from vae_sweeps.runs import catalogue
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.tracker import address
 
@@ -31,8 +32,8 @@ def board_of(sweep: SweepFolder, entity: str | None = None, project: str | None 
     # A swept group is told apart by what it instantiates.
     swept = tuple(f"{key}._target_" if isinstance(content.get(key), dict) else key for key in sweep.swept())
     results = [folder.read_result() or {} for folder in folders]
-    columns = (name.split("/") for result in results for name in result.get("metrics", {}))
-    features = next((parts[1] for parts in columns if parts[0] == "fid"), None)
+    columns = (name for result in results for name in result.get("metrics", {}) if name.startswith("fid/"))
+    features = next(map(catalogue.features_of, columns), None)
     return Board(
         entity or link.get("entity") or settings.entity or "",
         project or link.get("project") or settings.project,

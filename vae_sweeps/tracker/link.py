@@ -9,7 +9,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from typing import Any
 from vae_sweeps.config.launch_options import Tracker
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder, output_dir_option
-from vae_sweeps.system import files
+from vae_sweeps.system import helper_process
 from vae_sweeps.tracker import account
 
 log = logging.getLogger(__name__)
@@ -85,16 +84,7 @@ class Link:
         self._process = None
 
     def _start(self) -> None:
-        paths = [str(files.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "vae_sweeps.tracker"],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
+        self._process = helper_process.start("vae_sweeps.tracker", stderr=subprocess.DEVNULL)
         self._threads = [threading.Thread(target=f, args=(self._process,), daemon=True) for f in (self._write, _listen)]
         for thread in self._threads:
             thread.start()

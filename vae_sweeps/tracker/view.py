@@ -6,12 +6,12 @@ from typing import Any
 
 from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.point import to_container
+from vae_sweeps.runs.catalogue import PICTURES
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 # W&B's copy of what a result says beside its metrics; the rest is of use to the project only.
 _NOT_SHOWN = {"metrics", "missing", "evaluated", "evaluation_s", "kl_per_latent"}
-PICTURES = ("reconstructions", "samples", "interpolations", "traversal", "latent_map", "neighbours")
 
 
 def title(config: Mapping[str, Any], swept: Sequence[str]) -> str:

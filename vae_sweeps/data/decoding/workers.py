@@ -4,15 +4,13 @@ import contextlib
 import json
 import os
 import queue
-import subprocess
-import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
 from vae_sweeps.data.decoding.image import Chunk, Flaw, Transform, decode_chunk
-from vae_sweeps.system.files import ROOT
+from vae_sweeps.system import helper_process
 
 
 def num_cores() -> int:
@@ -24,15 +22,7 @@ class _Decoder:
     """A process that decodes one chunk after another into the array; it ends when its stdin is closed."""
 
     def __init__(self, array: Path, shape: tuple[int, int, int], transform: Transform) -> None:
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "vae_sweeps.data.decoding.image"],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is handled by the parent process
-        )
+        self._process = helper_process.start("vae_sweeps.data.decoding.image")
         self._send({"array": str(array), "shape": shape, "transform": asdict(transform)})
 
     def decode(self, chunk: Chunk) -> list[Flaw]:

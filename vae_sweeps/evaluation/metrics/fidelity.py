@@ -5,11 +5,11 @@ import warnings
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from vae_sweeps.system.rng import generator
+
+# torchmetrics is imported by the functions that use it: importing it takes longer than importing torch, and most
+# commands compute none of these scores.
 
 # KID averages over subsets of this size, as many as here, where there are more images (Binkowski et al. 2018).
 _KID_SUBSET_SIZE, _KID_SUBSETS = 1000, 100
@@ -35,6 +35,8 @@ def frechet_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"]) -> 
     width = real.shape[1]
     if min(len(real), len(fake)) <= width:
         raise ValueError(f"FID of {width} features needs more than {width} images a side, not {len(real)}, {len(fake)}")
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     metric = FrechetInceptionDistance(feature=_Given(width))
     metric.update(real.double(), real=True)
     metric.update(fake.double(), real=False)
@@ -46,6 +48,8 @@ def kernel_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"], seed
 
     Over all images where N = M <= 1,000, else the mean over 100 random subsets of at most 1,000.
     """
+    from torchmetrics.image.kid import KernelInceptionDistance
+
     num_images = min(len(real), len(fake))
     subsets = 1 if len(real) == len(fake) <= _KID_SUBSET_SIZE else _KID_SUBSETS
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -62,11 +66,15 @@ def kernel_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"], seed
 
 def peak_signal_to_noise(images: Float[Tensor, "N C H W"], others: Tensor) -> Float[Tensor, " N"]:
     """PSNR in dB of each image in [0,1]; infinite where two are equal."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     return peak_signal_noise_ratio(images, others, data_range=1.0, dim=(1, 2, 3), reduction="none")
 
 
 def structural_similarity(images: Float[Tensor, "N C H W"], others: Tensor) -> Float[Tensor, " N"]:
     """SSIM (Wang et al. 2004) of each image in [0,1], Gaussian window of 11 pixels, so H, W >= 11."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     num_at_once, found = max(1, _NUMBERS_AT_ONCE // images[0].numel()), []
     for some, other in zip(images.split(num_at_once), others.split(num_at_once), strict=True):
         found.append(structural_similarity_index_measure(some, other, data_range=1.0, reduction="none"))

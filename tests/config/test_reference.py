@@ -1,4 +1,4 @@
-"""docs/config.md is what docs/make_config_reference makes of conf/ and the schema, and describes every key."""
+"""docs/config.md is up to date with conf/ and the schema, and describes every key."""
 
 import re
 import runpy

@@ -52,7 +52,7 @@ def test_a_bad_evaluation_is_refused_before_training(refused, argument: str, lin
 
 @pytest.mark.parametrize("key", ["evaluation=none,fast", "evaluation.seed=0,1", "evaluation/features=auto,random"])
 def test_an_evaluation_holds_for_the_whole_sweep(refused, key: str) -> None:
-    assert refused("-m", key, *SMALL) == f"{key.split('=')[0]}: must be one value; it holds for the whole sweep"
+    assert refused("-m", key, *SMALL) == f"{key.split('=')[0]}: must be one value; it applies to the whole sweep"
 
 
 def test_a_classifier_needs_labels(refused, tmp_path, monkeypatch) -> None:
@@ -82,7 +82,7 @@ def one_sweep(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["grid", "beta=1"], "beta=1: must be a key of evaluation or tracker, or device; the rest of a finished run"),
+        (["grid", "beta=1"], "beta=1: must be a key of evaluation or tracker, or device; other keys of a finished"),
         (["grid", "evaluation=foo"], "evaluation=foo: must be one of fast, full, none"),
         (["grid", "evaluation.seed=x"], "evaluation.seed=x: must be a whole number >= 0"),
         (["grid", "device=tpu"], "device=tpu: not on this machine"),

@@ -1,4 +1,4 @@
-"""Each published set-up runs, learns, and leaves the rows and pictures that its source shows."""
+"""Each published set-up trains, and writes the rows and pictures that its source shows."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ REDUCED = ["batch_size=8", "epochs=2", "steps=null", "arch.channels=[4,8,8,16,16
 
 
 @pytest.mark.parametrize("experiment", SHAPES)
-def test_two_epochs_lower_the_loss_and_leave_the_sources_pictures(experiment: str, tmp_path: Path) -> None:
+def test_two_epochs_lower_the_loss_and_draw_the_pictures_of_the_source(experiment: str, tmp_path: Path) -> None:
     reduced = [r for r in REDUCED if "channels" not in r or experiment.startswith("celeba")]
     point = point_of(experiment, *reduced, "latent=6", "device=cpu")
     shape, folder = SHAPES[experiment], RunFolder(tmp_path / "run")
@@ -60,13 +60,13 @@ def test_pictures_of_mnist_conv_are_drawn_after_the_first_and_the_ninth_epoch() 
     assert [s for s in range(1, 10 * 7 + 1) if schedule.wants_pictures(s)] == [7, 63]
 
 
-def test_pictures_at_epochs_add_to_those_of_every_so_many() -> None:
+def test_pictures_at_epochs_are_additional_to_pictures_every_epochs() -> None:
     point = replace(point_of("mnist_conv"), pictures_every_epochs=4)
     schedule = Schedule(point, num_images=2 * point.batch_size)
     assert [s for s in range(1, 21) if schedule.wants_pictures(s)] == [2, 8, 16, 18]
 
 
-def test_rows_at_powers_of_two() -> None:
+def test_rows_are_logged_at_powers_of_two_or_every_100_steps() -> None:
     steps, num_images = range(1, 1025), 10**9  # no epoch ends within these steps
     assert [s for s in steps if Schedule(point_of("mnist_beta"), num_images).wants_row(s)] == [2**i for i in range(11)]
     assert [s for s in steps if Schedule(point_of("mnist_conv"), num_images).wants_row(s)] == list(
@@ -75,7 +75,7 @@ def test_rows_at_powers_of_two() -> None:
 
 
 def test_celeba_presets_can_be_swept_and_changed() -> None:
-    """Composition alone: the data are not at hand."""
+    """Tests only the composition, since the images of CelebA are not available."""
     point = point_of("celeba_conv", "beta=0.5", "latent=64", "seed=3")
     assert (point.beta, point.latent, point.seed) == (0.5, 64, 3)
     assert (point.data["size"], point.data["crop"], list(point.data["pixel_range"])) == (64, 148, [0, 1])
@@ -109,12 +109,12 @@ def test_a_preset_runs_from_the_command_line(door, tmp_path, experiment, overrid
     assert (run / "pictures" / "samples.png").exists()
 
 
-def test_a_preset_is_swept_from_the_command_line(door, tmp_path) -> None:
+def test_a_preset_can_be_swept_from_the_command_line(door, tmp_path) -> None:
     arguments = ["experiment=mnist_beta", "beta=0,0.01", "latent=2,3", "steps=2", "arch.hidden=[9]", *QUICK]
     assert door("-m", *arguments, f"output_dir={tmp_path / 'out'}").code == 0
     assert len(list((tmp_path / "out" / "runs").iterdir())) == 4
 
 
-def test_an_output_function_before_bernoullis_own_sigmoid_is_refused(refused) -> None:
+def test_an_output_function_is_refused_with_a_bernoulli_likelihood(refused) -> None:
     line = refused("experiment=mnist_conv", "arch.output=sigmoid", *QUICK)
     assert line.startswith("arch.output=sigmoid: must be identity with likelihood=bernoulli")

@@ -1,4 +1,4 @@
-"""What a user sees of a launch: what is trained, what is skipped, what is written, how it ends."""
+"""Launches from the command line: what they train, skip, write and print, and their exit codes."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ GRID = ["-m", "beta=0,1", "latent=2,4", *SMALL[:-1]]  # with the default evaluat
 
 
 def rows_by_run(output_dir: Path) -> dict[str, int]:
-    """When each run's rows were last written, in ns."""
+    """The time at which each run's rows were last written, in ns."""
     return {path.parent.name: path.stat().st_mtime_ns for path in runs_folder(output_dir).glob("*/metrics.jsonl")}
 
 
@@ -34,7 +34,7 @@ def swept(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     return output_dir, launch(*GRID, f"output_dir={output_dir}")
 
 
-def test_a_grid_ends_in_table_and_pictures(swept) -> None:
+def test_a_grid_writes_table_and_pictures(swept) -> None:
     output_dir, finished = swept
     assert (finished.returncode, finished.stderr) == (0, "")
     (sweep,) = all_sweeps(output_dir)
@@ -60,7 +60,7 @@ def test_a_grid_ends_in_table_and_pictures(swept) -> None:
 
 
 @pytest.mark.slow
-def test_several_seeds_end_in_their_means(tmp_path) -> None:
+def test_means_over_several_seeds_are_printed(tmp_path) -> None:
     finished = launch("-m", "beta=0,1", "seed=0,1,2", *SMALL, f"output_dir={tmp_path}")
     assert (finished.returncode, finished.stderr) == (0, "")
     (sweep,) = all_sweeps(tmp_path)
@@ -74,15 +74,15 @@ def test_several_seeds_end_in_their_means(tmp_path) -> None:
         assert (name, n) == (str(beta), "3")
         assert abs(float(mean) - elbo.mean()) <= 10.0 ** -len(mean.partition(".")[2])
         assert abs(float(se) - elbo.std(ddof=1) / 3**0.5) <= 10.0 ** -len(se.partition(".")[2])
-    assert f"each point for itself: vae-sweeps results {sweep.path} (a mosaic is of the lowest seed)" in lines
+    assert f"table of all points: vae-sweeps results {sweep.path} (the mosaic shows the lowest seed)" in lines
 
 
 def test_the_same_command_again_trains_nothing(swept) -> None:
     output_dir, _ = swept
     before = rows_by_run(output_dir)
-    again = launch("-m", "latent=4,2", "beta=1.0,0e0", *SMALL, f"output_dir={output_dir}")  # spelt another way
+    again = launch("-m", "latent=4,2", "beta=1.0,0e0", *SMALL, f"output_dir={output_dir}")  # the same grid
     assert again.returncode == 0
-    assert "4 of 4 points done already" in again.stdout
+    assert "4 of 4 points already done" in again.stdout
     assert rows_by_run(output_dir) == before
     assert len(all_sweeps(output_dir)) == 1
 
@@ -92,7 +92,7 @@ def test_an_extended_grid_trains_only_what_is_new(swept) -> None:
     before = rows_by_run(output_dir)
     extended = launch("-m", "beta=0,1", "latent=2,4,3", *SMALL, f"output_dir={output_dir}", "sweep=extended")
     assert extended.returncode == 0
-    assert "4 of 6 points done already" in extended.stdout
+    assert "4 of 6 points already done" in extended.stdout
     after = rows_by_run(output_dir)
     assert len(after) == 6
     assert {run: after[run] for run in before} == before
@@ -137,7 +137,7 @@ def test_results_prints_and_writes_the_table(swept, tmp_path) -> None:
         )
 
 
-def test_a_corrupt_result_counts_as_not_done_and_is_said(tmp_path) -> None:
+def test_a_run_with_a_corrupt_result_is_trained_again_with_a_warning(tmp_path) -> None:
     arguments = [*SMALL, f"output_dir={tmp_path}"]
     assert launch(*arguments).returncode == 0
     (folder,) = runs_folder(tmp_path).iterdir()
@@ -157,8 +157,8 @@ def test_overwrite_trains_again(tmp_path) -> None:
     assert all(after > before[run] for run, after in rows_by_run(tmp_path).items())
 
 
-def test_diverged_and_failed_points_leave_the_others_alone(tmp_path) -> None:
-    """beta = 1e38 overflows in single precision; its neighbours in the pack are done."""
+def test_a_diverged_point_does_not_affect_the_others(tmp_path) -> None:
+    """beta = 1e38 overflows in single precision; the other points of its pack finish."""
     finished = launch("-m", "beta=0.1,1e38,1", *SMALL, f"output_dir={tmp_path}")
     assert finished.returncode == 1
     table = vae_sweeps.results(tmp_path).set_index("beta")
@@ -178,7 +178,7 @@ class Fragile(Gaussian):
 
 
 def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monkeypatch) -> None:
-    """A user's likelihood raises for one point of the pack: its neighbours train in smaller packs."""
+    """A user's likelihood raises for one point of the pack; the other points train in smaller packs."""
     (tmp_path / "fragile.py").write_text(FRAGILE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     sigmas = ["likelihood=gaussian", "likelihood._target_=fragile.Fragile", "likelihood.sigma=0.1,0.5,0.7,1"]
@@ -191,21 +191,21 @@ def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monke
 
 
 @pytest.mark.slow
-def test_two_launches_at_once_train_every_point_once(tmp_path) -> None:
+def test_two_concurrent_launches_train_every_point_once(tmp_path) -> None:
     arguments = ["-m", "beta=0,1", "latent=2,4", *SMALL[:1], "steps=1500", "evaluation=none"]
     arguments += [f"output_dir={tmp_path}"]
     processes = [start_launch(*arguments) for _ in range(2)]
     for process in processes:
         process.communicate(timeout=120)
-    assert launch(*arguments).returncode == 0  # by now all are done
+    assert launch(*arguments).returncode == 0  # all points are done by now
     for run in all_runs(tmp_path):
         steps = [row["step"] for row in run.read_rows()]
         assert steps == sorted(set(steps))
         assert steps[-1] == 1500
-        assert "goes on after step" not in run.log.read_text()
+        assert "resumes after step" not in run.log.read_text()
 
 
-def test_a_claim_of_a_killed_process_is_taken_over(tmp_path) -> None:
+def test_the_claim_of_a_killed_process_is_ignored(tmp_path) -> None:
     arguments = ["steps=100000", "arch.hidden=[16]", f"output_dir={tmp_path}"]
     process = start_launch(*arguments)
     wait_until(lambda: len(rows_by_run(tmp_path)) == 1, process)
@@ -217,7 +217,7 @@ def test_a_claim_of_a_killed_process_is_taken_over(tmp_path) -> None:
     assert states.status(run, None) == "pending"  # killed before its first checkpoint
 
 
-def test_hydras_own_sweeper_gets_one_value_a_point(tmp_path) -> None:
+def test_the_basic_sweeper_of_hydra_works(tmp_path) -> None:
     finished = launch("-m", "beta=0,1", *SMALL, "hydra/sweeper=basic", f"output_dir={tmp_path}")
     assert finished.returncode == 0
     assert set(vae_sweeps.results(tmp_path)["status"]) == {"done"}

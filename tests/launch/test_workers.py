@@ -1,4 +1,4 @@
-"""Several processes on one machine, and what Hydra's sweepers may ask of the launcher."""
+"""Worker processes on one machine, Hydra's sweepers, and mistakes in the launcher's keys."""
 
 import os
 import signal
@@ -16,24 +16,24 @@ TWO = "hydra.launcher.workers=2"
 
 
 def table(output_dir: Path) -> pd.DataFrame:
-    found = vae_sweeps.results(output_dir / "sweeps" / "grid")
-    assert set(found["status"]) == {"done"}
-    return pd.DataFrame(found.set_index("run_id")[["train/elbo", "val/elbo", "test/elbo"]]).sort_index()
+    full = vae_sweeps.results(output_dir / "sweeps" / "grid")
+    assert set(full["status"]) == {"done"}
+    return pd.DataFrame(full.set_index("run_id")[["train/elbo", "val/elbo", "test/elbo"]]).sort_index()
 
 
 @pytest.mark.slow
-def test_two_workers_give_the_numbers_of_one(tmp_path) -> None:
+def test_two_workers_and_one_process_give_the_same_numbers(tmp_path) -> None:
     one = launch(*GRID, "steps=60", "max_pack=2", f"output_dir={tmp_path / 'one'}")
     two = launch(*GRID, "steps=60", TWO, f"output_dir={tmp_path / 'two'}")
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
     assert "4 points to train in 2 packs on cpu, 2 side by side" in two.stdout
     pd.testing.assert_frame_equal(table(tmp_path / "one"), table(tmp_path / "two"), check_exact=True)
     again = launch(*GRID, "steps=60", TWO, f"output_dir={tmp_path / 'two'}")
-    assert "4 of 4 points done already" in again.stdout
+    assert "4 of 4 points already done" in again.stdout
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_workers_in_order_and_nothing_is_lost(tmp_path) -> None:
+def test_ctrl_c_stops_the_workers_and_nothing_is_lost(tmp_path) -> None:
     arguments = [*GRID, "steps=2500", "checkpoint_every_s=1e9", TWO, f"output_dir={tmp_path}"]
     process = start_launch(*arguments)
     runs = runs_folder(tmp_path)
@@ -51,12 +51,12 @@ def test_ctrl_c_ends_the_workers_in_order_and_nothing_is_lost(tmp_path) -> None:
         steps = [row["step"] for row in RunFolder(run).read_rows()]
         assert steps == sorted(set(steps))
         assert steps[-1] == 2500
-        assert "goes on after step" in (run / "log.txt").read_text()
+        assert "resumes after step" in (run / "log.txt").read_text()
 
 
 @pytest.mark.slow
-def test_a_sweeper_that_launches_in_batches(tmp_path) -> None:
-    """Hydra's basic sweeper with at most one job at once calls the launcher for each point."""
+def test_a_sweeper_may_launch_in_batches(tmp_path) -> None:
+    """With max_batch_size=1, Hydra's basic sweeper calls the launcher once for each point."""
     batches = ["hydra/sweeper=basic", "hydra.sweeper.max_batch_size=1"]
     finished = launch(*GRID, "steps=10", *batches, f"output_dir={tmp_path}")
     assert finished.returncode == 0, finished.stderr
@@ -65,19 +65,19 @@ def test_a_sweeper_that_launches_in_batches(tmp_path) -> None:
 
 
 def test_sweeping_hydras_own_keys_is_refused(tmp_path) -> None:
-    """The part of `hydra.test_utils.launcher_common_tests` that applies: its others run a task function of their own
-    in a config that is no point, and this launcher trains points and calls no task function."""
+    """The only applicable test of `hydra.test_utils.launcher_common_tests`: the others use configs that are not points,
+    and task functions, which this launcher does not call."""
     refused = launch("-m", "hydra.verbose=true,false", f"output_dir={tmp_path / 'out'}")
     assert refused.returncode == 2
     assert "Sweeping over Hydra's configuration is not supported : 'hydra.verbose=true,false'" in refused.stderr
     assert os.listdir(tmp_path) == []
 
 
-def test_one_point_for_a_cluster_wants_m(tmp_path) -> None:
-    """Without it Hydra asks no launcher, and the login node would train."""
+def test_one_point_on_a_cluster_requires_m(tmp_path) -> None:
+    """Without -m Hydra does not call the launcher, so the login node would train the point."""
     refused = launch("beta=1", "hydra/launcher=slurm", f"output_dir={tmp_path / 'out'}")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: hydra/launcher=slurm: must go with -m")
+    assert refused.stderr.startswith("error: hydra/launcher=slurm: must be used with -m")
 
 
 @pytest.mark.parametrize(

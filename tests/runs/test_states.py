@@ -119,4 +119,4 @@ def test_retry_takes_up_what_failed_here_and_nothing_else(tmp_path, monkeypatch,
     assert ended_command(capsys, "retry", "grid", "--output-dir", out).code == 0
     assert ended_command(capsys, "status", "grid", "--output-dir", out).out == "grid: 3 done\n"
     assert {path: path.stat().st_mtime_ns for path in results} == results
-    assert "nothing to take up" in ended_command(capsys, "retry", "grid", "--output-dir", out).out
+    assert "nothing to retry" in ended_command(capsys, "retry", "grid", "--output-dir", out).out

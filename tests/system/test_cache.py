@@ -1,4 +1,4 @@
-"""Where the cache is."""
+"""The location of the cache."""
 
 import sys
 from pathlib import Path
@@ -10,9 +10,7 @@ from vae_sweeps.system import cache
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other cache folders")
 @pytest.mark.parametrize(("variable", "expected"), [("", "home/.cache"), ("elsewhere", "elsewhere")])
-def test_on_linux_the_cache_is_where_the_documentation_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, expected: str
-) -> None:
+def test_cache_folder_on_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, expected: str) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / variable) if variable else "")
     assert cache.folder() == tmp_path / expected / "vae-sweeps"

@@ -154,7 +154,7 @@ def test_online_without_a_key_is_refused_before_anything(refused) -> None:
         ("tracker=foo", "tracker=foo: must be one of none, wandb"),
         ("tracker.mode=foo", "tracker.mode=foo: must be one of auto, online, offline, none"),
         ("tracker.salt='a b'", "tracker.salt=a b: must be at most 20 letters, digits, - and _"),
-        ("tracker.project=a/b", "tracker.project=a/b: must be a project's name of at most 100 characters, without /"),
+        ("tracker.project=a/b", "tracker.project=a/b: must be a project name of at most 100 characters, without /"),
         ("tracker.key=abc", "tracker.key=abc: no such key; known: tracker.dir, tracker.entity, tracker.mode,"),
         ("pictures_every_epochs=0", "pictures_every_epochs=0: must be a whole number >= 1, or null"),
     ],
@@ -165,4 +165,4 @@ def test_a_mistake_is_one_line(refused, argument: str, line: str) -> None:
 
 @pytest.mark.parametrize("key", ["tracker.mode=offline,none", "tracker=wandb,none"])
 def test_a_tracker_cannot_be_swept(refused, key: str) -> None:
-    assert refused("-m", key) == f"{key.split('=')[0]}: must be one value; it holds for the whole sweep"
+    assert refused("-m", key) == f"{key.split('=')[0]}: must be one value; it applies to the whole sweep"

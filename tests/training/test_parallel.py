@@ -147,11 +147,11 @@ def test_towers_are_normalised_each_by_itself() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["devices=3", "batch_size=2"], "error: devices=3: must be at most batch_size=2, of which each takes a share"),
+        (["devices=3", "batch_size=2"], "error: devices=3: must be at most batch_size=2, since each takes a share"),
         (["devices=2", "towers=3"], "error: towers=3: must be 1, or a multiple of devices=2"),
         (["devices=2", "device=cuda:0"], "error: device=cuda:0: must be auto, cpu or cuda with devices=2"),
         (["devices=0"], "error: devices=0: must be a whole number >= 1"),
-        (["-m", "devices=1,2"], "error: devices: must be one value; it holds for the whole sweep"),
+        (["-m", "devices=1,2"], "error: devices: must be one value; it applies to the whole sweep"),
     ],
 )
 def test_mistakes(door, arguments: list[str], line: str) -> None:
@@ -162,7 +162,7 @@ def test_mistakes(door, arguments: list[str], line: str) -> None:
 
 def test_tf32_needs_its_gpu(door) -> None:
     ended = door("precision=tf32", "device=cpu")
-    assert (ended.code, ended.err[:60]) == (2, "error: precision=tf32: needs an NVIDIA GPU, and this is cpu;")
+    assert (ended.code, ended.err[:60]) == (2, "error: precision=tf32: needs an NVIDIA GPU, but the device i")
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def test_resumed_equals_uninterrupted_after_kill_9(undisturbed, tmp_path) -> Non
         process.wait()
     finished = launch(*MLP, f"output_dir={tmp_path}")
     assert finished.returncode == 0, finished.stderr
-    assert "goes on after step" in finished.stdout
+    assert "resumes after step" in finished.stdout
     assert_same_runs(tmp_path, undisturbed)
 
 
@@ -73,7 +73,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path) -> Non
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from here" in out
+    assert "the same command resumes" in out
     assert {states.status(run, run.read_result()) for run in all_runs(tmp_path)} == {"preempted"}
     assert launch(*MLP, f"output_dir={tmp_path}").returncode == 0
     assert_same_runs(tmp_path, undisturbed)
@@ -90,7 +90,7 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_used(undisturbed, tm
     finished = launch(*MLP, f"output_dir={tmp_path}")
     assert finished.returncode == 0
     assert f"{damaged}: damaged checkpoint" in finished.stdout
-    assert "goes on after step" in finished.stdout
+    assert "resumes after step" in finished.stdout
     assert_same_runs(tmp_path, undisturbed)
 
 

@@ -1,4 +1,4 @@
-"""What the schema says of a key: its name, what it allows, the choices that have it."""
+"""Look up keys in the schema: their names, what they allow, and the choices that have them."""
 
 import difflib
 import re
@@ -24,15 +24,15 @@ from vae_sweeps.config.schema import (
     Point,
 )
 
-# All keys of a command: those of a point, and the options of its launch. It is not frozen, as `LaunchOptions` is, since
-# OmegaConf makes the configs of frozen classes read-only.
+# All keys of a command: those of a point and those of `LaunchOptions`. Unlike `LaunchOptions` it is not frozen, since
+# OmegaConf makes configs of frozen classes read-only.
 Command = make_dataclass(
     "Command",
     [(f.name, f.type, field(default=f.default, metadata=f.metadata)) for f in (*fields(Point), *fields(LaunchOptions))],
     namespace={"__module__": __name__},
 )
 
-# The groups with one schema for all their choices.
+# Groups whose choices all have the same schema.
 TYPED_GROUPS: dict[str, type] = {
     "objective": Objective,
     "optim": Optim,
@@ -41,7 +41,7 @@ TYPED_GROUPS: dict[str, type] = {
     "pictures": Pictures,
 }
 
-# The groups whose choices have schemas of their own: (group, choice's schema name), for Hydra's ConfigStore.
+# Groups whose choices have different schemas; the keys are (group, name of the schema in Hydra's ConfigStore).
 GROUP_SCHEMAS: dict[tuple[str, str], type] = {
     ("data", "mnist_schema"): Mnist,
     ("data", "image_folder_schema"): ImageFolder,
@@ -56,7 +56,7 @@ GROUP_SCHEMAS: dict[tuple[str, str], type] = {
 
 
 def option_names() -> set[str]:
-    """Top-level keys that are options of the launch, not of a point."""
+    """Top-level keys that are launch options, not part of a point."""
     return {f.name for f in fields(LaunchOptions)}
 
 
@@ -66,7 +66,7 @@ def not_numbers() -> set[str]:
 
 
 def schemas_at(prefix: str) -> list[type]:
-    """The schemas that describe the keys under `prefix` ("" for the top): several where a group has several."""
+    """The schemas of the keys under `prefix` ("" for the top level); a group may have several."""
     if not prefix:
         return [Command]
     if prefix in TYPED_GROUPS:
@@ -75,10 +75,10 @@ def schemas_at(prefix: str) -> list[type]:
 
 
 def without_later_keys(group: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's content ("" for a point's) without the keys that were added after a release and have their default.
+    """A group's content ("" for the top level) without the keys that were added after a release and have their default.
 
-    Run ids leave these out, so an added key does not change the ids of runs that were trained before it. A group that
-    no schema describes, such as a user's own, stays as it is.
+    Run ids omit these keys, so adding a key does not change the ids of existing runs. A group without a schema, such as
+    a user's own network, is returned unchanged.
     """
     for schema in [Point] if not group else schemas_at(group):
         later = {f.name: f.default for f in fields(schema) if f.default is not MISSING}
@@ -88,12 +88,12 @@ def without_later_keys(group: str, content: Mapping[str, Any]) -> dict[str, Any]
 
 
 def known_keys(prefix: str) -> list[str]:
-    """Full names of the keys under `prefix`, a group's name or "" for the top."""
+    """Full names of the keys under `prefix`, a group's name or "" for the top level."""
     return [f"{prefix}.{f.name}" if prefix else f.name for schema in schemas_at(prefix) for f in fields(schema)]
 
 
 def describe(full_key: str) -> str | None:
-    """What the schema allows for `full_key`, in words; None if it knows no such key."""
+    """What the schema allows for `full_key`, in words; None if there is no such key."""
     prefix, _, name = full_key.rpartition(".")
     for schema in schemas_at(prefix):
         for f in fields(schema):
@@ -103,7 +103,7 @@ def describe(full_key: str) -> str | None:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """`name`'s nearest neighbours among `known` and the whole list, for the end of an error line."""
+    """The end of an error line: the names in `known` that are most similar to `name`, and all of `known`."""
     public = sorted({k for k in known if not k.rpartition(".")[2].startswith("_")})
 
     def last(full: str) -> str:
@@ -116,12 +116,12 @@ def did_you_mean(name: str, known: list[str]) -> str:
 
 
 def is_schema(group: str, choice: str) -> bool:
-    """Whether Hydra lists `choice` in `group` only because a schema is stored there."""
+    """Whether `choice`, which Hydra lists in `group`, is a schema and not a real choice."""
     return (group, choice) in GROUP_SCHEMAS
 
 
 def choices_with(full_key: str) -> list[str]:
-    """The choices of a group whose schema has `full_key`, for groups where each choice has its own keys."""
+    """The choices whose schema has `full_key`, for groups in which each choice has its own keys."""
     group, _, name = full_key.rpartition(".")
     return [
         choice.removesuffix("_schema")
@@ -131,7 +131,7 @@ def choices_with(full_key: str) -> list[str]:
 
 
 def as_typed(value: Any) -> str:
-    """A value as one would write it in a command."""
+    """Format a value as it is written in a command."""
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value)
     if isinstance(value, list):

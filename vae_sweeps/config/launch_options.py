@@ -1,4 +1,4 @@
-"""The options of a launch: they hold for a whole command, and no point depends on them."""
+"""Launch options: settings of a whole command, which are not part of any point."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from vae_sweeps.config.fields import at_least, free, key, one_of, or_null
 
 @dataclass
 class Evaluation:
-    """What a finished point is measured by; no part of its id, since evaluating again must not mean training again."""
+    """What is measured after training. Not part of the run id, so it can change without training again."""
 
     features: Any = free("a group of conf/evaluation/features")
     seed: int = at_least(0, "a whole number")
@@ -31,22 +31,22 @@ class Evaluation:
 
 @dataclass
 class Tracker:
-    """Which runs W&B is shown, and where; the local files stay the authority."""
+    """Whether and where runs are mirrored on W&B; the local files remain the source of truth."""
 
     mode: str = one_of("auto", "online", "offline", "none")
-    entity: str | None = free("a user or team of W&B, or null for the key's own")
+    entity: str | None = free("a user or team of W&B, or null for the default of the API key")
     project: str = key(
-        "a project's name of at most 100 characters, without /",
+        "a project name of at most 100 characters, without /",
         lambda v: 0 < len(v) <= 100 and "/" not in v,
     )
     salt: str = key("at most 20 letters, digits, - and _", lambda v: re.fullmatch("[A-Za-z0-9_-]{0,20}", v) is not None)
-    tags: list[str] = key("a list of texts of at most 64 characters", lambda v: all(0 < len(tag) <= 64 for tag in v))
+    tags: list[str] = key("a list of strings of at most 64 characters", lambda v: all(0 < len(tag) <= 64 for tag in v))
     dir: str | None = free("a folder, or null")
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """How a command works: where, with which devices, what it measures and shows. Nothing here changes training."""
+    """Devices, folders, evaluation and tracking of a command. No option changes the result of training."""
 
     device: str = free("auto, cpu, cuda, cuda:N or mps", numbers=False)
     devices: int = at_least(1, "a whole number", numbers=False)
@@ -59,15 +59,15 @@ class LaunchOptions:
 
 
 def options_from(content: Mapping[str, Any]) -> LaunchOptions:
-    """Options from plain containers, as `dataclasses.asdict` gives them."""
+    """Launch options from dicts and lists, as `dataclasses.asdict` returns them."""
     groups = {"evaluation": Evaluation(**content["evaluation"]), "tracker": Tracker(**content["tracker"])}
     return LaunchOptions(**{**content, **groups})
 
 
 def read_options(path: Path) -> LaunchOptions:
-    """The options that a run's folder holds. Raises ValueError if its keys do not fit this version."""
+    """Read the launch options in a run's folder. Raises ValueError if its keys do not match this version."""
     content = OmegaConf.to_container(OmegaConf.load(path))
     try:
         return options_from(cast(dict[str, Any], content))
     except (TypeError, KeyError) as error:
-        raise ValueError(f"{path}: not the options of a launch of this version: {error}") from error
+        raise ValueError(f"{path}: not launch options of this version: {error}") from error

@@ -1,4 +1,4 @@
-"""The schemas of hydra/launcher: where a sweep trains."""
+"""The schemas of hydra/launcher, which chooses where a sweep trains."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +8,14 @@ from vae_sweeps.config.fields import at_least, free, key, or_null
 
 @dataclass
 class LocalLauncher:
-    """On this machine: in this process, or in several."""
+    """Train on this machine, in this process or in several worker processes."""
 
     _target_: str = free("a launcher")
     workers: int | None = or_null(1)
 
 
 def _text_or_null() -> Any:
-    return free("a text, or null")
+    return free("a string, or null")
 
 
 def _is_packs(packs: int | str) -> bool:
@@ -24,7 +24,7 @@ def _is_packs(packs: int | str) -> bool:
 
 @dataclass
 class SlurmLauncher:
-    """How a sweep becomes jobs, and what each asks SLURM for: everything that submitit can pass on."""
+    """How a sweep is split into jobs, and the resources of each job; everything that submitit can pass to SLURM."""
 
     _target_: str = free("a launcher")
     packs: int | str = key("auto, or a whole number >= 1", _is_packs)
@@ -50,6 +50,6 @@ class SlurmLauncher:
     array_parallelism: int = at_least(1, "a whole number")
     signal_delay_s: int = at_least(1, "a whole number")
     setup: list[str] = free("a list of shell lines")
-    srun_args: list[str] = free("a list of options of srun")
-    additional_parameters: dict[str, Any] = free("options of sbatch by name")
-    resources: dict[str, Any] = free("settings by architecture, as {conv: {mem_gb: 32}}")
+    srun_args: list[str] = free("a list of srun options")
+    additional_parameters: dict[str, Any] = free("sbatch options by name")
+    resources: dict[str, Any] = free("settings by architecture, such as {conv: {mem_gb: 32}}")

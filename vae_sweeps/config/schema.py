@@ -1,4 +1,4 @@
-"""The schema of a point: names, types and allowed values. The defaults stand in conf/*.yaml, for people to read."""
+"""The schema of a point: names, types and allowed values. The defaults are in conf/*.yaml, with comments."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ def _sigma_is_allowed(sigma: float | str) -> bool:
 
 @dataclass
 class Mnist:
-    """Keys of the IDX family; `root` is a place and does not change the numbers: the data's fingerprint does."""
+    """Keys of MNIST and its relatives. `root` is not part of the run id, which has the data's fingerprint instead."""
 
     _target_: str = free("a function that returns a Dataset")
     root: str | None = free("a folder", numbers=False)
@@ -44,7 +44,7 @@ def _is_share(share: float) -> bool:
 
 @dataclass
 class _ImageFiles:
-    """Keys of image files; where they are decoded to, and where training reads them, changes no number."""
+    """Keys of image files. Where decoded images are stored and read from does not change the numbers."""
 
     _target_: str = free("a function that returns a Dataset")
     root: str | None = free("a folder", numbers=False)
@@ -113,7 +113,7 @@ class Gaussian:
 
 @dataclass
 class Objective:
-    """How the training loss weighs its two terms; `training.objective` says what each choice is in nats."""
+    """How the training loss scales its two terms; `training.objective` converts every choice to nats."""
 
     error: str = one_of("nll", "squared")
     pixels: str = one_of("sum", "mean")
@@ -134,7 +134,7 @@ class Optim:
 
 @dataclass
 class Pictures:
-    """What a run's pictures show; no part of its id."""
+    """What a run's pictures show. Not part of the run id."""
 
     num_reconstructions: int = at_least(1, "a whole number")
     num_samples: int = at_least(1, "a whole number")
@@ -145,7 +145,7 @@ class Pictures:
 
 @dataclass
 class Point:
-    """One resolved config: everything that a run's numbers depend on, and which rows and pictures it leaves."""
+    """One resolved config: everything that a run's numbers depend on, and when it writes rows and pictures."""
 
     data: Any = free("a group of conf/data")
     arch: Any = free("a group of conf/arch")
@@ -157,7 +157,7 @@ class Point:
     latent: int = at_least(1, "a whole number")
     posterior: str = one_of("logvar", "softplus", "square", "sigma")
     seed: int = at_least(0, "a whole number")
-    epochs: int | None = key("a whole number >= 1, or null where steps is set", lambda v: v is None or v >= 1)
+    epochs: int | None = key("a whole number >= 1, or null if steps is set", lambda v: v is None or v >= 1)
     steps: int | None = or_null(1)
     batch_size: int = at_least(1, "a whole number")
     precision: str = one_of("fp32", "tf32", "bf16", "fp64")

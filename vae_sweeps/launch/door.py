@@ -1,4 +1,4 @@
-"""The way into the program and out of it: a user's mistake is one line, and the exit code says how it ended."""
+"""Error messages and exit codes of `launch.py`: a user's mistake is reported in one line."""
 
 import os
 import sys
@@ -13,46 +13,49 @@ from vae_sweeps.system.logs import start_logging
 
 
 @dataclass
-class Visit:
-    """One command on its way through the program, in which a sweeper may launch several times."""
+class Invocation:
+    """The state of one invocation of `launch.py`, during which a sweeper may launch several times."""
 
     wants_traceback: bool = False
-    # Until a config is composed, whatever goes wrong is a mistake in the command.
+    # Before a config is composed, every error is a mistake in the command.
     has_composed: bool = False
     exit_code: int = 0
 
 
-_visit: ContextVar[Visit] = ContextVar("visit")
+_invocation: ContextVar[Invocation] = ContextVar("invocation")
 
 
-def current_visit() -> Visit:
-    """The command that runs; a new one where Hydra was not entered through the door."""
+def current_invocation() -> Invocation:
+    """The current invocation; a new one if Hydra was not started by `run_main`."""
     try:
-        return _visit.get()
+        return _invocation.get()
     except LookupError:
-        visit = Visit()
-        _visit.set(visit)
-        return visit
+        invocation = Invocation()
+        _invocation.set(invocation)
+        return invocation
 
 
-def through_the_door(main: Callable[[], Any]) -> None:
-    """Run Hydra's `main`: a user's mistake is one line on stderr and exit code 2 (HYDRA_FULL_ERROR=1: a traceback)."""
-    visit = Visit(wants_traceback=os.environ.get("HYDRA_FULL_ERROR") == "1")
-    _visit.set(visit)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets its errors through instead of printing them its own way
+def run_main(main: Callable[[], Any]) -> None:
+    """Run Hydra's `main` and exit. A user's mistake is one line on stderr and exit code 2.
+
+    The environment variable HYDRA_FULL_ERROR=1 shows a traceback instead.
+    """
+    invocation = Invocation(wants_traceback=os.environ.get("HYDRA_FULL_ERROR") == "1")
+    _invocation.set(invocation)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
     start_logging()
     try:
         main()
     except (RefusedError, *UserErrors) as error:
-        if visit.wants_traceback or (visit.has_composed and not isinstance(error, RefusedError)):
+        if invocation.wants_traceback or (invocation.has_composed and not isinstance(error, RefusedError)):
             raise
         exit_refused(str(error) if isinstance(error, RefusedError) else one_line(error))
-    sys.exit(visit.exit_code)
+    sys.exit(invocation.exit_code)
 
 
 @contextmanager
 def checking() -> Iterator[None]:
-    """What goes wrong in here is the user's mistake: nothing has been trained or written yet."""
+    """Report errors in this block as the user's mistake: nothing has been trained or written yet."""
     try:
         yield
     except UserErrors as error:
@@ -60,6 +63,6 @@ def checking() -> Iterator[None]:
 
 
 def exit_refused(line: str) -> NoReturn:
-    """End with a user's mistake in one line."""
+    """Print the line that describes the user's mistake, and exit with code 2."""
     print(f"error: {line}", file=sys.stderr)
     sys.exit(2)

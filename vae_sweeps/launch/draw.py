@@ -1,4 +1,4 @@
-"""Draw a run's pictures. They are for people: a picture that fails is named in the log and costs no number."""
+"""Draw a run's pictures. A picture that fails is logged, and does not affect the run's numbers."""
 
 import contextlib
 import logging
@@ -18,19 +18,19 @@ from vae_sweeps.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-_NUM_SHOWN = 1000  # images of the test split that pictures are drawn from
+_NUM_SHOWN = 1000  # test images from which pictures are drawn
 
 
 class PictureDrawer:
-    """Draws pictures of runs; the log names a run whose pictures fail once."""
+    """Draws pictures of runs, and logs the first failure of each run."""
 
     def __init__(self) -> None:
         self._failed: set[RunFolder] = set()
 
     def end_of_epoch(self, run: Run, state: dict[str, Tensor], dataset: Dataset, epoch: int) -> None:
-        """Draw the model of `state`, a copy of the run's tensors, after `epoch` epochs.
+        """Draw the model with the tensors `state` of the run, after `epoch` epochs.
 
-        It is drawn alone, as at the end, so neither the training nor the pack matters.
+        The model is built anew outside its pack, as after training, so drawing does not affect training.
         """
         # Building a user's network may draw global random numbers; restore them.
         with torch.random.fork_rng(devices=[]), self._may_fail(run.folder):
@@ -38,7 +38,7 @@ class PictureDrawer:
             _draw_model(model, dataset, run.folder.epoch_pictures(epoch))
 
     def end_of_training(self, run: RunFolder, model: Model, dataset: Dataset) -> None:
-        """Draw the trained model, and its learning curves."""
+        """Draw the trained model and its learning curves."""
         with self._may_fail(run):
             _draw_model(model, dataset, run.pictures)
             is_log = model.point.log_steps == "powers_of_two"
@@ -46,15 +46,15 @@ class PictureDrawer:
             style.save(curves, run.pictures / "curves.png")
 
     def findings(self, run: RunFolder, to_draw: Iterable[Drawing]) -> None:
-        """Draw what an evaluation found."""
-        for found in to_draw:
+        """Draw the pictures of an evaluation."""
+        for drawing in to_draw:
             with self._may_fail(run):
                 run.pictures.mkdir(exist_ok=True)
-                if isinstance(found, LatentCodes):
-                    style.save(latent_map(found.mu, found.labels, run.name), run.pictures / "latent_map.png")
-                    style.save(run_plots.kl_bars(found.kl, run.name), run.pictures / "kl_bars.png")
+                if isinstance(drawing, LatentCodes):
+                    style.save(latent_map(drawing.mu, drawing.labels, run.name), run.pictures / "latent_map.png")
+                    style.save(run_plots.kl_bars(drawing.kl, run.name), run.pictures / "kl_bars.png")
                 else:
-                    picture = pictures.neighbours(found.samples, found.nearest)
+                    picture = pictures.neighbours(drawing.samples, drawing.nearest)
                     pictures.save(picture, run.pictures / "neighbours.png")
 
     @contextlib.contextmanager
@@ -68,7 +68,7 @@ class PictureDrawer:
 
 
 def _draw_model(model: Model, dataset: Dataset, target: Path) -> None:
-    """The samples' noise is a function of the point's seed and latent size: the same at all times."""
+    """Draw the model. The noise of its samples depends only on the point's seed and latent size."""
     model.vae.cpu()
     x = to_model(dataset, for_evaluation(dataset, "test")[:_NUM_SHOWN].cpu(), model.dtype)
     pictures.save_run_pictures(model, x, target, seed=model.point.seed, how=model.point.pictures)

@@ -1,4 +1,4 @@
-"""Where Hydra enters: one point or a whole sweep, from its configs to its exit code."""
+"""What Hydra calls: launch one point or a sweep, from the composed configs to the exit code."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ from vae_sweeps.config.keys import option_names
 from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
 from vae_sweeps.config.point import check_values, to_command
 from vae_sweeps.launch import submit, summary
-from vae_sweeps.launch.door import checking, current_visit, exit_refused
+from vae_sweeps.launch.door import checking, current_invocation, exit_refused
 from vae_sweeps.launch.grid import default_sweep_name
 from vae_sweeps.launch.local import run_here
 from vae_sweeps.launch.plan import Launch, Plan, make_plan
@@ -30,30 +30,30 @@ from vae_sweeps.tracker import account
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+INTERRUPTED = 130  # the exit code that shells report after Ctrl-C
 
 
 def launch_one(cfg: DictConfig) -> None:
-    """Train the one point of a command without -m."""
-    visit = current_visit()
-    visit.has_composed = True
+    """Train the single point of a command without -m."""
+    invocation = current_invocation()
+    invocation.has_composed = True
     try:
         with checking():
             point, options = to_command(cfg)
             if OmegaConf.get_type(HydraConfig.get().launcher) is SlurmLauncher:
-                raise ValueError("hydra/launcher=slurm: must go with -m, also for one point: launch.py -m beta=1 ...")
+                raise ValueError("hydra/launcher=slurm: must be used with -m, even for one point: launch.py -m beta=1")
             sweep = None if options.sweep is None else SweepFolder.under(options.output_dir, options.sweep)
         _carry_out(Launch([point], [list(HydraConfig.get().overrides.task)], options, sweep=sweep))
     except RefusedError as refused:
-        if visit.wants_traceback:
+        if invocation.wants_traceback:
             raise
-        exit_refused(str(refused))  # here, before Hydra announces a failed job in its own words
+        exit_refused(str(refused))  # exit before Hydra prints its own message about a failed job
 
 
 def launch_sweep(
     config_loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]
 ) -> list[JobReturn]:
-    """Train the points that `job_overrides` describe; one return value each, in their order."""
+    """Train the points that `job_overrides` describe; returns one value per point, in the same order."""
     with checking():
         launcher = _launcher(config)
         points, options = zip(
@@ -63,8 +63,8 @@ def launch_sweep(
     swept = [override.key_or_group for override in command if override.is_sweep_override()]
     for key in swept:
         if key.replace("/", ".").split(".")[0] in option_names():
-            raise RefusedError(f"{key}: must be one value; it holds for the whole sweep")
-    current_visit().has_composed = True
+            raise RefusedError(f"{key}: must be one value; it applies to the whole sweep")
+    current_invocation().has_composed = True
     name = options[0].sweep or default_sweep_name(short_name(points[0].data["_target_"]), command, swept)
     sweep = SweepFolder.under(options[0].output_dir, name)
     launch = Launch(points, job_overrides, options[0], launcher, sweep, swept)
@@ -78,7 +78,7 @@ def launch_sweep(
 
 
 def _launcher(config: DictConfig) -> LocalLauncher | SlurmLauncher | None:
-    """The settings of hydra/launcher=local or slurm, checked; None for a launcher that is not ours."""
+    """The checked settings of hydra/launcher=local or slurm; None for any other launcher."""
     node = config.hydra.launcher
     if OmegaConf.get_type(node) not in (LocalLauncher, SlurmLauncher):
         return None
@@ -89,14 +89,14 @@ def _launcher(config: DictConfig) -> LocalLauncher | SlurmLauncher | None:
 
 
 def _may_detach(config: DictConfig) -> bool:
-    """Whether the sweeper does without values: ours and Hydra's basic one do."""
+    """Whether the sweeper ignores return values, as our sweeper and Hydra's basic one do."""
     return str(config.hydra.sweeper.get("_target_")).endswith((".GridSweeper", ".BasicSweeper"))
 
 
 def _carry_out(launch: Launch, *, may_detach: bool = True) -> list[float] | None:
-    """Check, skip what is done, train the rest, and show the results.
+    """Check the points, train those that are not done, and show the results.
 
-    Returns each point's validation ELBO, NaN where it has none; None if a cluster's jobs do the work and nobody waits.
+    Returns the validation ELBO of each point, NaN if it has none; None if the points were only submitted to a cluster.
     """
     with checking():
         account.check(launch.options.tracker.mode)
@@ -115,18 +115,18 @@ def _carry_out(launch: Launch, *, may_detach: bool = True) -> list[float] | None
         was_interrupted = False
     else:
         was_interrupted = run_here(plan, launch)
-    summary.tell(list(plan.unique), launch.swept, launch.sweep)
+    summary.show(list(plan.unique), launch.swept, launch.sweep)
     if was_interrupted:
-        log.info("interrupted; everything is saved, and the same command goes on from here")
+        log.info("interrupted; everything is saved, and the same command resumes")
         sys.exit(INTERRUPTED)
     results = {run: run.read_result() for run in plan.unique}
     if any(result is None or result["status"] != "done" for result in results.values()):
-        current_visit().exit_code = 1
+        current_invocation().exit_code = 1
     return [summary.value(results[run]) for run in plan.folders]
 
 
 def _make_folders(plan: Plan, launch: Launch) -> None:
-    """Make the folders of runs and sweep, and log the launch."""
+    """Create the folders of the runs and the sweep, and record the launch."""
     todo = {run for pack in plan.packs for run in pack}
 
     def create(run: RunFolder) -> None:
@@ -135,7 +135,7 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
         if run in todo:
             run.clear(keep_training=not launch.options.overwrite)
 
-    with ThreadPoolExecutor(16) as pool:  # a thousand points are thousands of small files, each flushed to the disk
+    with ThreadPoolExecutor(16) as pool:  # each point has several small files, which are flushed to the disk
         list(pool.map(create, plan.unique))
     if launch.sweep is not None:
         launch.sweep.add([run.name for run in plan.unique], launch.swept)

@@ -1,4 +1,4 @@
-"""Carry out a plan on this machine, in this process or in several."""
+"""Carry out a plan on this machine, in this process or in several worker processes."""
 
 import logging
 import os
@@ -25,12 +25,12 @@ _NO_LIMIT_MIN = 365 * 24 * 60
 
 
 def run_side_by_side(jobs: Sequence[Job], num_slots: int, folder: Path, should_stop: Callable[[], bool]) -> None:
-    """Run `jobs` on this machine by submitit's local executor, at most one in each of `num_slots` slots.
+    """Run `jobs` on this machine with submitit's local executor, at most `num_slots` at a time.
 
-    Each of a job's processes has a GPU, slot after slot, where there are so many. Told to stop, has the running jobs
-    save and end, and waits.
+    Every process of a job uses its own GPU, if there are enough. If `should_stop()`, ask the running jobs to save and
+    exit, and wait for them.
     """
-    waiting, running, told = list(jobs), dict[int, submitit.Job[None]](), set[str]()
+    waiting, running, stopped = list(jobs), dict[int, submitit.Job[None]](), set[str]()
     while (waiting and not should_stop()) or running:
         for slot in [slot for slot, job in running.items() if job.done()]:
             del running[slot]
@@ -38,21 +38,21 @@ def run_side_by_side(jobs: Sequence[Job], num_slots: int, folder: Path, should_s
             if waiting and not should_stop():
                 running[slot] = _start(waiting.pop(0), slot, folder)
         for job in running.values():
-            if should_stop() and job.job_id not in told:
-                told.add(job.job_id)
-                os.kill(int(job.job_id), signal.SIGTERM)  # its controller, which hands the signal on
+            if should_stop() and job.job_id not in stopped:
+                stopped.add(job.job_id)
+                os.kill(int(job.job_id), signal.SIGTERM)  # the job's controller, which forwards the signal
         time.sleep(0.2)
 
 
 def _start(job: Job, slot: int, folder: Path) -> "submitit.Job[None]":
     gpus = [int(gpu) for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu.strip().isdigit()]
     gpus = gpus or list(range(torch.cuda.device_count())) or [0]
-    own = [gpus[(slot * job.devices + number) % len(gpus)] for number in range(job.devices)]
+    visible = [gpus[(slot * job.devices + number) % len(gpus)] for number in range(job.devices)]
     executor = submitit.LocalExecutor(folder=folder)
     executor.update_parameters(
-        timeout_min=_NO_LIMIT_MIN, tasks_per_node=job.devices, gpus_per_node=job.devices, visible_gpus=own
+        timeout_min=_NO_LIMIT_MIN, tasks_per_node=job.devices, gpus_per_node=job.devices, visible_gpus=visible
     )
-    # Ctrl-C reaches all processes of a terminal at once; these are told by their parent, in order.
+    # A terminal sends Ctrl-C to all its processes. Jobs ignore it; this process stops them in order.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return executor.submit(job)
@@ -61,7 +61,7 @@ def _start(job: Job, slot: int, folder: Path) -> "submitit.Job[None]":
 
 
 def run_here(plan: Plan, launch: Launch) -> bool:
-    """Train and evaluate on this machine; returns whether it was told to stop."""
+    """Train and evaluate on this machine; returns whether this was interrupted."""
     options, devices = launch.options, launch.options.devices
     device = machine.resolve_device(options.device)
     workers = min(len(plan.packs), max(1, launch.num_workers // devices))
@@ -69,8 +69,8 @@ def run_here(plan: Plan, launch: Launch) -> bool:
         num_points = sum(map(len, plan.packs))
         side_by_side = f", {workers} side by side" if workers > 1 else ""
         packs = count(len(plan.packs), "pack")
-        place = str(device) if devices == 1 else f"{devices} of {device.type}"
-        log.info("%s to train in %s on %s%s", count(num_points, "point"), packs, place, side_by_side)
+        where = str(device) if devices == 1 else f"{devices} of {device.type}"
+        log.info("%s to train in %s on %s%s", count(num_points, "point"), packs, where, side_by_side)
     machine.prepare()
     with machine.stop_signals() as should_stop, linked(options.tracker, launch.sweep) as link:
         context = JobContext(device, options, should_stop, References(options, device), link)
@@ -90,10 +90,10 @@ def run_here(plan: Plan, launch: Launch) -> bool:
 
 
 def _show_failures(runs: Iterable[RunFolder]) -> None:
-    """Show the errors of processes whose output went to files: each text once, with the runs that it ended."""
-    found: dict[str, list[str]] = {}
+    """Log the errors of processes whose output went to files: each error once, with the runs that it affected."""
+    names_by_text: dict[str, list[str]] = {}
     for run in runs:
         if (text := run.read_failure()) is not None:
-            found.setdefault(text, []).append(run.name)
-    for text, names in found.items():
+            names_by_text.setdefault(text, []).append(run.name)
+    for text, names in names_by_text.items():
         log.error("%s failed: %s", ", ".join(names), text)

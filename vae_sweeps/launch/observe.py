@@ -1,4 +1,4 @@
-"""What a job does while a pack trains: rows, pictures, progress, heartbeats, and news for the tracker."""
+"""What a job does while a pack trains: write rows, draw pictures, show progress, and notify the tracker."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from vae_sweeps.training.rows import RowWriter
 
 
 class JobObserver:
-    """An `Observer` of a pack that trains in a job."""
+    """The `Observer` of a pack that trains in a job."""
 
     def __init__(
         self,
@@ -32,11 +32,11 @@ class JobObserver:
         self.drawer, self.link, self.show = drawer, link, show
 
     def saved(self, step: int) -> None:
-        """Tell the tracker which rows are there to stay."""
+        """Tell the tracker up to which step rows are final."""
         self.link.saved([run.folder for run in self.pack.runs], step)
 
     def logged(self, step: int, trace: Tensor) -> None:
-        """Write rows, after the pictures that belong to them, so that the tracker finds both."""
+        """Draw pictures and then write their rows, so that the tracker finds both; renew the claims."""
         averages = self.rows.averages(step, trace)
         schedule = self.rows.schedule
         if schedule.wants_pictures(step):

@@ -1,4 +1,4 @@
-"""A launch, and what it comes to: which of its points are missing, and in which packs they train."""
+"""Plan a launch: decide which of its points have to be trained, and in which packs."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Launch:
-    """What a command asks for: its points, with the overrides that gave each, and what holds for all of them.
+    """What a command requests: its points, the overrides of each point, and options for all of them.
 
-    `sweep` and the `swept` keys are those of a command with -m; `launcher` is None for a launcher that is not ours.
+    `sweep` and `swept` (the swept keys) are set for a command with -m. `launcher` is None for other launchers.
     """
 
     points: Sequence[Point]
@@ -39,12 +39,12 @@ class Launch:
 
     @property
     def cluster(self) -> SlurmLauncher | None:
-        """The settings of SLURM's jobs, if the launch submits any."""
+        """The settings of SLURM jobs, if the launch submits any."""
         return self.launcher if isinstance(self.launcher, SlurmLauncher) else None
 
     @property
     def num_workers(self) -> int:
-        """How many processes train side by side on this machine: as many as are asked for, else one a GPU."""
+        """The number of processes that train in parallel on this machine: by default one per GPU."""
         if isinstance(self.launcher, LocalLauncher) and self.launcher.workers is not None:
             return self.launcher.workers
         return max(1, torch.cuda.device_count()) if self.options.device in ("auto", "cuda") else 1
@@ -52,7 +52,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a launch comes to: `folders` has one entry for each of its points, in order; equal points share one."""
+    """What a launch will do. `folders` has one entry per point of the launch, in order; equal points share a folder."""
 
     folders: list[RunFolder]
     unique: dict[RunFolder, tuple[Point, Sequence[str]]]
@@ -61,9 +61,9 @@ class Plan:
 
 
 def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
-    """Check everything that can be wrong, and decide what is to be trained in which packs. Writes nothing.
+    """Check the launch, and decide which points to train and in which packs. Writes nothing.
 
-    `queued` names runs that wait or run in a cluster's jobs already. Raises ValueError.
+    `queued` are the names of runs that already wait or run in jobs of a cluster. Raises ValueError for a mistake.
     """
     points, options, cluster = launch.points, launch.options, launch.cluster
     device = torch.device("cpu") if cluster else machine.resolve_device(options.device)
@@ -80,8 +80,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     ]
     unique = {folder: (point, job) for folder, point, job in zip(folders, points, launch.overrides, strict=True)}
     missing = _missing(unique, queued, overwrite=options.overwrite)
-    place = {folder: i for i, folder in enumerate(folders)}
-    todo = [place[folder] for folder in missing]
+    index = {folder: i for i, folder in enumerate(folders)}
+    todo = [index[folder] for folder in missing]
     memory_bytes = memory_of(cluster) if cluster else machine.memory_for_packs(device)
     limits = [points[i].max_pack or pack_limit(points[i], shapes[i], memory_bytes) for i in todo]
     num_packs = cluster.packs if cluster else launch.num_workers
@@ -89,19 +89,19 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
         limits = [min(limit, -(-len(todo) // num_packs)) for limit in limits]
     packs = group([points[i] for i in todo], [costs[i] for i in todo], limits)
     others = [folder for folder in unique if folder not in set(missing) and folder.name not in queued]
-    to_evaluate = [folder for folder in others if _wants_evaluation(folder, options.evaluation)]
+    to_evaluate = [folder for folder in others if _needs_evaluation(folder, options.evaluation)]
     return Plan(folders, unique, [[folders[todo[i]] for i in pack] for pack in packs], to_evaluate)
 
 
-def _wants_evaluation(run: RunFolder, how: Evaluation) -> bool:
-    """Whether a part that `how` asks for was never made; parts made by other settings stay as they are."""
+def _needs_evaluation(run: RunFolder, evaluation: Evaluation) -> bool:
+    """Whether a part of `evaluation` is missing; a part with other settings does not count as missing."""
     result = run.read_result()
     is_done = result is not None and result["status"] == "done" and not claims.is_held(run)
-    return is_done and bool(parts_left(result or {}, how))
+    return is_done and bool(parts_left(result or {}, evaluation))
 
 
 def _missing(unique: Mapping[RunFolder, object], queued: Collection[str], *, overwrite: bool) -> list[RunFolder]:
-    """The runs to train; says what is left out and why."""
+    """The runs to train; logs which runs are skipped and why."""
     missing, num_done, num_queued = [], 0, 0
     for run in unique:
         if run.name in queued:
@@ -109,11 +109,11 @@ def _missing(unique: Mapping[RunFolder, object], queued: Collection[str], *, ove
         elif run.read_result() is not None and not overwrite:
             num_done += 1
         elif claims.is_held(run):
-            log.info("%s is being trained by another process; left to it", run.name)
+            log.info("%s is being trained by another process; skipping it", run.name)
         else:
             missing.append(run)
     if num_queued:
-        log.info("%d of %s in the queue already", num_queued, count(len(unique), "point"))
+        log.info("%d of %s already in the queue", num_queued, count(len(unique), "point"))
     if num_done:
-        log.info("%d of %s done already", num_done, count(len(unique), "point"))
+        log.info("%d of %s already done", num_done, count(len(unique), "point"))
     return missing

@@ -1,4 +1,4 @@
-"""Record how the points of a pack ended: their results, with the terms of the ELBO."""
+"""Write the results of the points of a trained pack, with the terms of the ELBO."""
 
 import logging
 import socket
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def record(pack: Pack, outcomes: Sequence[Outcome], reference: Reference, drawer: PictureDrawer) -> None:
-    """Write the result, with the ELBO's terms, of every point that is done or has diverged, and draw what is done."""
+    """Write the result of every point that is done or has diverged, and draw pictures of those that are done."""
     dataset = reference.dataset
     for k, (run, outcome) in enumerate(zip(pack.runs, outcomes, strict=True)):
         if outcome.status == "preempted":
@@ -39,7 +39,7 @@ def record(pack: Pack, outcomes: Sequence[Outcome], reference: Reference, drawer
 
 
 def _circumstances(pack: Pack, k: int, dataset: Dataset, outcome: Outcome) -> dict[str, Any]:
-    """What a result says beside its metrics: how it came about and what it cost."""
+    """The part of a result beside the metrics: how the run was trained, and how long it took."""
     point = pack.points[k]
     images_per_epoch = dataset.num_images("train")
     epochs, rest = divmod(outcome.step, steps_per_epoch(images_per_epoch, point.batch_size))

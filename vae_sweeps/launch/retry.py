@@ -1,4 +1,4 @@
-"""Take up a sweep's failed, preempted and lost points again."""
+"""Resume the failed, preempted and lost points of a sweep."""
 
 import logging
 from dataclasses import replace
@@ -14,21 +14,22 @@ from vae_sweeps.runs.sweep_folder import get_sweep
 
 log = logging.getLogger(__name__)
 
-# A point that has diverged would diverge again, so `retry` leaves it.
+# Without 'diverged', since a diverged point would diverge again.
 _RETRIED = ("failed", "preempted", "lost")
 
 
 def retry_sweep(where: str, output_dir: Path) -> bool:
-    """Take up the sweep's points that failed, were preempted or are lost, as they were launched last.
+    """Resume the sweep's points that failed, were preempted or are lost, with the settings of their last launch.
 
-    Returns whether all that could be done here is done. Raises ValueError if there is no such sweep, or SLURM refuses.
+    Returns False if points on this machine did not finish. Raises ValueError if the sweep does not exist, or SLURM
+    rejects the jobs.
     """
     sweep = get_sweep(where, output_dir)
-    found = [point for point in states.of_sweep(sweep) if point.state in _RETRIED]
-    if not found:
-        log.info("%s: nothing to take up: %s", sweep.name, states.counts(states.of_sweep(sweep)))
+    to_retry = [point for point in states.of_sweep(sweep) if point.state in _RETRIED]
+    if not to_retry:
+        log.info("%s: nothing to retry: %s", sweep.name, states.counts(states.of_sweep(sweep)))
         return True
-    runs = [sweep.run(point.run) for point in found]
+    runs = [sweep.run(point.run) for point in to_retry]
     last = sweep.read_submissions()[-1:]
     options = options_from(last[0]["settings"]["options"]) if last else runs[0].read_launch_options()
     launch = Launch(
@@ -41,7 +42,7 @@ def retry_sweep(where: str, output_dir: Path) -> bool:
     plan = make_plan(launch)
     for run in runs:
         run.clear(keep_training=True)
-    log.info("%s: taking up %s", sweep.name, states.counts(found))
+    log.info("%s: retrying %s", sweep.name, states.counts(to_retry))
     if last:
         on_cluster(plan, launch)
         return True

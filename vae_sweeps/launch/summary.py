@@ -1,4 +1,4 @@
-"""How a launch ends: the sweep's table on screen and on disk, its mosaic of samples and its report."""
+"""Show the results of a launch, and write the sweep's table, mosaic and report."""
 
 import logging
 import math
@@ -22,21 +22,21 @@ log = logging.getLogger(__name__)
 
 
 def value(result: Mapping[str, Any] | None) -> float:
-    """What a point is worth to a sweeper: its validation ELBO in nats, NaN if it has none."""
+    """The value that sweepers optimise: the validation ELBO in nats, NaN if there is none."""
     if result is None or result["status"] != "done":
         return math.nan
     return float(result["metrics"]["val/elbo"])
 
 
-def tell(runs: Sequence[RunFolder], swept: Sequence[str], sweep: SweepFolder | None) -> None:
-    """Print the table of `runs`, of several seeds their means; of a sweep also write table, mosaic and report."""
+def show(runs: Sequence[RunFolder], swept: Sequence[str], sweep: SweepFolder | None) -> None:
+    """Print the table of `runs`, as means over seeds if there are several; for a sweep, write its files too."""
     frame = table.make_table(runs, swept)
     if (means := _over_seeds(frame)) is None:
         terminal.show(frame, swept, out=console)
     else:
         terminal.show(means, swept, out=console, over=["seed"])
         where = sweep.path if sweep else runs[0].output_dir
-        log.info("each point for itself: vae-sweeps results %s (a mosaic is of the lowest seed)", where)
+        log.info("table of all points: vae-sweeps results %s (the mosaic shows the lowest seed)", where)
     for reason, names in table.reasons(runs).items():
         log.info("missing of %s: %s", names[0] if len(names) == 1 else f"{len(names)} points", reason)
     if sweep is None:
@@ -47,19 +47,19 @@ def tell(runs: Sequence[RunFolder], swept: Sequence[str], sweep: SweepFolder | N
 
 
 def _over_seeds(frame: pd.DataFrame) -> pd.DataFrame | None:
-    """Means over the seeds, if several points differ in them alone."""
+    """The means over seeds, if there are points that differ only in their seed."""
     if len(set(frame["seed"])) < 2:
         return None
     try:
         means = seeds.over(frame)
-    except ValueError as error:  # points of two data sets of one name
+    except ValueError as error:  # points of two datasets with the same name
         log.info("no means over seeds: %s", error)
         return None
     return means if len(means) < len(frame) else None
 
 
 def write(sweep: SweepFolder) -> list[Path]:
-    """Write the sweep's table, mosaic and report as they now are; returns the files."""
+    """Write the sweep's table, mosaic and report in their current state; returns the paths."""
     runs, swept = sweep.runs(), sweep.swept()
     table.to_file(table.make_table(runs, swept), sweep.table)
     files = [sweep.table]
@@ -71,7 +71,10 @@ def write(sweep: SweepFolder) -> list[Path]:
 
 
 def mosaic_of(runs: Sequence[RunFolder], swept: Sequence[str]) -> Any:
-    """Samples of every point, of the lowest seed; beta, behind what else was swept, down and latent across."""
+    """A picture of samples of every point with the lowest seed.
+
+    Rows are the swept keys with beta last, columns the latent size.
+    """
     frame = table.make_table(runs, swept).sort_values("seed", kind="stable")
     if frame.empty:
         return None
@@ -82,9 +85,9 @@ def mosaic_of(runs: Sequence[RunFolder], swept: Sequence[str]) -> Any:
     latents = sorted(set(frame["latent"]))
     cells: dict[tuple[int, int], Any] = {}
     for row, latent, run, status in zip(rows, frame["latent"], frame["run"], frame["status"], strict=True):
-        place = row_order.index(row), latents.index(latent)
-        if place not in cells:
-            cells[place] = _samples(by_name[run]) if status == "done" else str(status)
+        position = row_order.index(row), latents.index(latent)
+        if position not in cells:
+            cells[position] = _samples(by_name[run]) if status == "done" else str(status)
     labels = [" ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in row) for row in row_order]
     return mosaic(cells, labels, [str(n) for n in latents], row_name=" ".join([*others, "beta"]), column_name="latent")
 

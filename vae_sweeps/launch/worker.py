@@ -1,4 +1,4 @@
-"""What a job runs: claim run folders, resume them, train them as a pack, record and evaluate them."""
+"""Work on the runs of a pack: claim, resume, train, record and evaluate them."""
 
 import json
 import logging
@@ -36,27 +36,27 @@ from vae_sweeps.training.pack import Pack, new_start
 log = logging.getLogger(__name__)
 
 # How long a rank waits, after losing the others, for their error.
-_ECHO_S = 3.0
+_OTHERS_ERROR_S = 3.0
 
 
 class References:
-    """The data's side of a job's evaluations, made once for each dataset."""
+    """The reference of each dataset of a job, computed when it is first needed."""
 
     def __init__(self, options: LaunchOptions, device: torch.device) -> None:
         self._evaluation, self._device = options.evaluation, device
-        self._made: dict[str, Reference] = {}
+        self._references: dict[str, Reference] = {}
 
     def of(self, point: Point) -> Reference:
-        """The reference of the point's data, which comes with the data."""
+        """The reference of the point's data, which also holds the dataset."""
         key = json.dumps(point.data, sort_keys=True, default=str)
-        if key not in self._made:
-            self._made[key] = new_reference(point, self._evaluation, self._device)
-        return self._made[key]
+        if key not in self._references:
+            self._references[key] = new_reference(point, self._evaluation, self._device)
+        return self._references[key]
 
 
 @dataclass(frozen=True)
 class JobContext:
-    """Where and how a job works; nothing here changes how a point trains."""
+    """The device, options and helpers of a job. None of these changes the result of training."""
 
     device: torch.device
     options: LaunchOptions
@@ -64,38 +64,38 @@ class JobContext:
     references: References
     link: Link = field(default_factory=Link)
     drawer: PictureDrawer = field(default_factory=PictureDrawer)
-    # Settings of the evaluation for whose sake parts are made again; see `parts_left`.
+    # Evaluation settings whose change makes parts be evaluated again; see `parts_left`.
     explicit: Collection[str] = ()
 
 
 def run_pack(runs: Sequence[RunFolder], context: JobContext, label: str = "pack") -> None:
-    """Train the runs, which can train together, and evaluate them: each ends done, diverged or failed.
+    """Train the runs as one pack, and evaluate them. Each run becomes done, diverged or failed, unless interrupted.
 
-    Runs that another process works on, or that are done, are left alone. Their folders say how they ended.
+    Skips runs that another process works on, and does not train runs that are done. All results are in the run folders.
     """
-    with claims.taken(runs) as won:
-        open_runs = [run for run in won if run.read_result() is None]
+    with claims.taken(runs) as claimed:
+        open_runs = [run for run in claimed if run.read_result() is None]
         if open_runs:
             with logged_to([run.log for run in open_runs]):
                 _train_or_split(open_runs, context, label)
-        _tell_tracker(_evaluate(won, context), open_runs, context)
+        _notify_tracker(_evaluate(claimed, context), open_runs, context)
 
 
 def evaluate_runs(runs: Sequence[RunFolder], context: JobContext) -> None:
-    """Evaluate those of the runs that are done, where something is left, and that nobody else works on."""
-    with claims.taken(runs) as won:
-        _tell_tracker(_evaluate(won, context), [], context)
+    """Evaluate the missing parts of those runs that are done and that no other process works on."""
+    with claims.taken(runs) as claimed:
+        _notify_tracker(_evaluate(claimed, context), [], context)
 
 
-def _tell_tracker(evaluated: Sequence[RunFolder], trained: Sequence[RunFolder], context: JobContext) -> None:
-    """Have the tracker finish the runs that were trained here, and send what is new of others."""
+def _notify_tracker(evaluated: Sequence[RunFolder], trained: Sequence[RunFolder], context: JobContext) -> None:
+    """Let the tracker finish the runs that were trained here, and update the others that were evaluated."""
     others = [run for run in evaluated if run not in trained]
     context.link.begin({run: view.facts_of(run.read_result()) for run in others})
     context.link.ended([*trained, *others])
 
 
 def _evaluate(runs: Sequence[RunFolder], context: JobContext) -> list[RunFolder]:
-    """Make what is left of the evaluations of those that are done; returns the runs whose results have changed."""
+    """Evaluate the missing parts of the runs that are done; returns the runs whose results have changed."""
     changed = []
     for run in runs:
         result = run.read_result()
@@ -110,15 +110,15 @@ def _evaluate(runs: Sequence[RunFolder], context: JobContext) -> list[RunFolder]
                 except ValueError as error:
                     log.warning("%s: not evaluated (%s)", run.name, error)
                     continue
-                found, to_draw = evaluate_parts(model, context.references.of(model.point), run.name, parts)
+                findings, to_draw = evaluate_parts(model, context.references.of(model.point), run.name, parts)
                 context.drawer.findings(run, to_draw)
-                run.write_result(with_findings(result, found))
+                run.write_result(with_findings(result, findings))
                 changed.append(run)
     return changed
 
 
 def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) -> None:
-    """Train the pack; if it fails or runs out of memory, its halves, down to the one point that is to blame."""
+    """Train the pack. If it fails or runs out of memory, train its halves, down to the point that causes the error."""
     try:
         _resume_and_train(runs, context, label)
         return
@@ -130,8 +130,8 @@ def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) 
             log.error("%s failed: %s", runs[0].name, reason)
             runs[0].write_failure(traceback.format_exc())
             return
-        log.warning("%s of %d points failed (%s); going on with its halves", label, len(runs), reason)
-    # Outside the handler, where the exception no longer keeps the failed pack's tensors alive.
+        log.warning("%s of %d points failed (%s); training each half", label, len(runs), reason)
+    # This is outside the handler, since the exception keeps the tensors of the failed pack alive.
     half = len(runs) // 2
     for part in (runs[:half], runs[half:]):
         if not context.should_stop():
@@ -142,10 +142,10 @@ def _resume_and_train(folders: Sequence[RunFolder], context: JobContext, label: 
     choices = [checkpoint.available(folder) for folder in folders]
     step = checkpoint.common_step(choices)
     if step is None:
-        # Interrupted at different times: those that stand at the same step go on together.
+        # The runs have no step in common: resume those with the same newest step together.
         newest = [checkpoints[0].step if checkpoints else 0 for checkpoints in choices]
-        for here in sorted(set(newest)):
-            members = [folder for folder, at in zip(folders, newest, strict=True) if at == here]
+        for step_of_group in sorted(set(newest)):
+            members = [folder for folder, its_step in zip(folders, newest, strict=True) if its_step == step_of_group]
             if not context.should_stop():
                 _resume_and_train(members, context, label)
         return
@@ -155,10 +155,10 @@ def _resume_and_train(folders: Sequence[RunFolder], context: JobContext, label: 
     dataset = reference.dataset
     runs = _runs_at(step, points, folders, choices, dataset)
     if step:
-        log.info("%s: goes on after step %d", label, step)
+        log.info("%s: resumes after step %d", label, step)
     for folder in folders:
         folder.drop_rows_after(step)
-    distributed.tell((folders, step))
+    distributed.broadcast((folders, step))
     pack = Pack(runs, dataset.image_shape, context.device)
     context.link.begin({run.folder: _facts(run.point, dataset) for run in runs})
     with progress.shown(label) as show, machine.memory_kept(context.device):
@@ -171,7 +171,7 @@ def _resume_and_train(folders: Sequence[RunFolder], context: JobContext, label: 
 
 
 def _facts(point: Point, dataset: Dataset) -> dict[str, object]:
-    """What the tracker shows beside the point's config."""
+    """What the tracker shows in addition to the point's config."""
     return {
         "beta_nats": objective.beta_nats(point, dataset.image_shape),
         "num_params": num_params(point, dataset.image_shape),
@@ -186,17 +186,17 @@ def _runs_at(
     choices: Sequence[Sequence[Checkpoint]],
     dataset: Dataset,
 ) -> list[Run]:
-    """The runs at `step`, of which each has a checkpoint unless it is 0."""
+    """The runs at `step`, from their checkpoints, or from new weights if `step` is 0."""
     return [
-        Run(point, folder, next((c for c in found if c.step == step), None) or new_start(point, dataset.image_shape))
-        for point, folder, found in zip(points, folders, choices, strict=True)
+        Run(point, folder, next((c for c in saved if c.step == step), None) or new_start(point, dataset.image_shape))
+        for point, folder, saved in zip(points, folders, choices, strict=True)
     ]
 
 
 def follow(context: JobContext) -> None:
     """Train alongside the main rank until it says stop."""
-    while (told := distributed.hear()) is not None:
-        folders, step = told
+    while (message := distributed.receive()) is not None:
+        folders, step = message
         try:
             points = [folder.read_point() for folder in folders]
             dataset = context.references.of(points[0]).dataset
@@ -209,10 +209,10 @@ def follow(context: JobContext) -> None:
 
 
 def _give_up(runs: Sequence[RunFolder], reason: str) -> NoReturn:
-    """End this rank after an error: the others, which wait for it, then end too. The first one's traceback stays."""
+    """Exit this rank after an error, so that the ranks that wait for it exit too; keep only the first traceback."""
     text = f"rank {distributed.rank()} of {distributed.num_ranks()}:\n{traceback.format_exc()}"
-    is_echo = "closed by peer" in text.lower() or "connection" in text.lower()
-    time.sleep(_ECHO_S if is_echo else 0)  # the rank that failed first may still be writing its own error
+    is_secondary = "closed by peer" in text.lower() or "connection" in text.lower()
+    time.sleep(_OTHERS_ERROR_S if is_secondary else 0)  # the rank that failed first may still be writing its own error
     if not runs[0].failure.exists():
         log.error("rank %d failed: %s\n%s", distributed.rank(), reason, text)
         for run in runs:

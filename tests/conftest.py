@@ -157,29 +157,38 @@ class Ended(NamedTuple):
 Door = Callable[..., Ended]
 
 
+def launch_here(*arguments: str, traceback: bool = False) -> int:
+    """`python launch.py ...` as the main module of this process; returns its exit code."""
+    package = logging.getLogger("vae_sweeps")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
+            patch.setattr(package, name, value)
+        patch.setenv("GOMP_SPINCOUNT", "300")  # launch.py sets it; the patch restores it
+        patch.setenv("HYDRA_FULL_ERROR", str(int(traceback)))  # launch.py sets it to 1
+        patch.setattr(sys, "argv", ["launch.py", *arguments])
+        GlobalHydra.instance().clear()
+        try:
+            with pytest.raises(SystemExit) as ended:
+                runpy.run_path(str(ROOT / "launch.py"), run_name="__main__")
+        finally:
+            GlobalHydra.instance().clear()
+    return 0 if ended.value.code is None else int(ended.value.code)
+
+
 @pytest.fixture
 def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Door]:
     """Run launch.py as the main module of this process, in an empty folder that must stay empty."""
     work = tmp_path / "work"
     work.mkdir()
-    package = logging.getLogger("vae_sweeps")
-    for name, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
-        monkeypatch.setattr(package, name, value)
-    monkeypatch.setenv("GOMP_SPINCOUNT", "300")  # launch.py sets it; monkeypatch restores it after the test
     monkeypatch.chdir(work)
 
     def run(*arguments: str, traceback: bool = False) -> Ended:
-        GlobalHydra.instance().clear()
-        monkeypatch.setenv("HYDRA_FULL_ERROR", str(int(traceback)))  # each time, since launch.py sets it to 1
-        monkeypatch.setattr(sys, "argv", ["launch.py", *arguments])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / "launch.py"), run_name="__main__")
+        code = launch_here(*arguments, traceback=traceback)
         out, err = capsys.readouterr()
-        return Ended(0 if ended.value.code is None else int(ended.value.code), out, err)
+        return Ended(code, out, err)
 
     yield run
-    GlobalHydra.instance().clear()
     assert list(work.iterdir()) == []
 
 

@@ -1,6 +1,5 @@
 """Launches from the command line: what they train, skip, write and print, and their exit codes."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 import vae_sweeps
-from tests.conftest import launch, start_launch, wait_until
+from tests.conftest import Door, ended_command, launch, start_launch, wait_until
 from vae_sweeps.runs import states
 from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
 from vae_sweeps.runs.sweep_folder import all_sweeps
@@ -77,22 +76,22 @@ def test_means_over_several_seeds_are_printed(tmp_path) -> None:
     assert f"table of all points: vae-sweeps results {sweep.path} (the mosaic shows the lowest seed)" in lines
 
 
-def test_the_same_command_again_trains_nothing(swept) -> None:
+def test_the_same_command_again_trains_nothing(swept, door: Door) -> None:
     output_dir, _ = swept
     before = rows_by_run(output_dir)
-    again = launch("-m", "latent=4,2", "beta=1.0,0e0", *SMALL, f"output_dir={output_dir}")  # the same grid
-    assert again.returncode == 0
-    assert "4 of 4 points already done" in again.stdout
+    again = door("-m", "latent=4,2", "beta=1.0,0e0", *SMALL, f"output_dir={output_dir}")  # the same grid
+    assert again.code == 0
+    assert "4 of 4 points already done" in again.out
     assert rows_by_run(output_dir) == before
     assert len(all_sweeps(output_dir)) == 1
 
 
-def test_an_extended_grid_trains_only_what_is_new(swept) -> None:
+def test_an_extended_grid_trains_only_what_is_new(swept, door: Door) -> None:
     output_dir, _ = swept
     before = rows_by_run(output_dir)
-    extended = launch("-m", "beta=0,1", "latent=2,4,3", *SMALL, f"output_dir={output_dir}", "sweep=extended")
-    assert extended.returncode == 0
-    assert "4 of 6 points already done" in extended.stdout
+    extended = door("-m", "beta=0,1", "latent=2,4,3", *SMALL, f"output_dir={output_dir}", "sweep=extended")
+    assert extended.code == 0
+    assert "4 of 6 points already done" in extended.out
     after = rows_by_run(output_dir)
     assert len(after) == 6
     assert {run: after[run] for run in before} == before
@@ -123,45 +122,48 @@ def test_a_loaded_model_agrees_with_the_table(swept) -> None:
         model.images("all")
 
 
-def test_results_prints_and_writes_the_table(swept, tmp_path) -> None:
+def test_results_prints_and_writes_the_table(swept, tmp_path, capsys) -> None:
     output_dir, _ = swept
     (sweep, *_) = (sweep.name for sweep in all_sweeps(output_dir) if sweep.name != "extended")
-    command = [Path(sys.executable).parent / "vae-sweeps", "results", sweep, "--output-dir", output_dir]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["results", sweep, "--output-dir", output_dir]
+    script = Path(sys.executable).parent / "vae-sweeps"
+    shown = subprocess.run([script, *command], capture_output=True, text=True, check=True).stdout
     assert shown.count("done") == 4
     for option, read in (("--csv", pd.read_csv), ("--parquet", pd.read_parquet)):
         path = tmp_path / f"table.{option[2:]}"
-        subprocess.run([*command, option, path], check=True, capture_output=True)
+        assert ended_command(capsys, *command, option, path).code == 0
         np.testing.assert_allclose(
             read(path)["test/elbo"], vae_sweeps.results(output_dir / "sweeps" / sweep)["test/elbo"]
         )
 
 
-def test_a_run_with_a_corrupt_result_is_trained_again_with_a_warning(tmp_path) -> None:
-    arguments = [*SMALL, f"output_dir={tmp_path}"]
-    assert launch(*arguments).returncode == 0
-    (folder,) = runs_folder(tmp_path).iterdir()
-    whole = json.loads((folder / "result.json").read_text())
-    (folder / "result.json").write_text('{"status": "do')
-    again = launch(*arguments)
-    assert again.returncode == 0
-    assert f"{folder / 'result.json'}: corrupt" in again.stdout
-    assert json.loads((folder / "result.json").read_text())["metrics"] == whole["metrics"]
+def test_a_run_with_a_corrupt_result_is_trained_again_with_a_warning(tmp_path, door: Door) -> None:
+    arguments = [*SMALL, f"output_dir={tmp_path / 'out'}"]
+    assert door(*arguments).code == 0
+    (run,) = all_runs(tmp_path / "out")
+    whole = run.read_result()
+    run.result.write_text('{"status": "do')
+    again = door(*arguments)
+    assert again.code == 0
+    assert f"{run.result}: corrupt" in again.out.replace("\n", "")
+    again_whole = run.read_result()
+    assert whole is not None
+    assert again_whole is not None
+    assert again_whole["metrics"] == whole["metrics"]
 
 
-def test_overwrite_trains_again(tmp_path) -> None:
-    arguments = [*SMALL, f"output_dir={tmp_path}"]
-    launch(*arguments)
-    before = rows_by_run(tmp_path)
-    assert launch(*arguments, "overwrite=true").returncode == 0
-    assert all(after > before[run] for run, after in rows_by_run(tmp_path).items())
+def test_overwrite_trains_again(tmp_path, door: Door) -> None:
+    arguments = [*SMALL, f"output_dir={tmp_path / 'out'}"]
+    door(*arguments)
+    before = rows_by_run(tmp_path / "out")
+    assert door(*arguments, "overwrite=true").code == 0
+    assert all(after > before[run] for run, after in rows_by_run(tmp_path / "out").items())
 
 
-def test_a_diverged_point_does_not_affect_the_others(tmp_path) -> None:
+def test_a_diverged_point_does_not_affect_the_others(tmp_path, door: Door) -> None:
     """beta = 1e38 overflows in single precision; the other points of its pack finish."""
-    finished = launch("-m", "beta=0.1,1e38,1", *SMALL, f"output_dir={tmp_path}")
-    assert finished.returncode == 1
-    table = vae_sweeps.results(tmp_path).set_index("beta")
+    assert door("-m", "beta=0.1,1e38,1", *SMALL, f"output_dir={tmp_path / 'out'}").code == 1
+    table = vae_sweeps.results(tmp_path / "out").set_index("beta")
     assert table["status"].to_dict() == {0.1: "done", 1.0: "done", 1e38: "diverged"}
     assert np.isnan(table.loc[1e38, "test/elbo"])
     assert table.loc[1e38, "step"] >= 1
@@ -177,17 +179,19 @@ class Fragile(Gaussian):
 """
 
 
-def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monkeypatch) -> None:
+def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monkeypatch, door: Door) -> None:
     """A user's likelihood raises for one point of the pack; the other points train in smaller packs."""
-    (tmp_path / "fragile.py").write_text(FRAGILE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    sigmas = ["likelihood=gaussian", "likelihood._target_=fragile.Fragile", "likelihood.sigma=0.1,0.5,0.7,1"]
-    finished = launch("-m", *sigmas, *SMALL, f"output_dir={tmp_path}")
-    assert finished.returncode == 1, finished.stderr
-    table = vae_sweeps.results(tmp_path).set_index("likelihood.sigma")
+    (tmp_path / "fragile_at_one_half.py").write_text(FRAGILE)
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "out"
+    target = "likelihood._target_=fragile_at_one_half.Fragile"
+    sigmas = ["likelihood=gaussian", target, "likelihood.sigma=0.1,0.5,0.7,1"]
+    finished = door("-m", *sigmas, *SMALL, f"output_dir={out}")
+    assert finished.code == 1, finished.err
+    table = vae_sweeps.results(out).set_index("likelihood.sigma")
     assert table["status"].to_dict() == {0.1: "done", 0.5: "failed", 0.7: "done", 1.0: "done"}
-    folder = runs_folder(tmp_path) / table.loc[0.5, "run"]
-    assert "sigma is one half" in (folder / "failure.txt").read_text()
+    failed = RunFolder.under(out, str(table.loc[0.5, "run"]))
+    assert "sigma is one half" in (failed.read_failure() or "")
 
 
 @pytest.mark.slow
@@ -217,7 +221,6 @@ def test_the_claim_of_a_killed_process_is_ignored(tmp_path) -> None:
     assert states.status(run, None) == "pending"  # killed before its first checkpoint
 
 
-def test_the_basic_sweeper_of_hydra_works(tmp_path) -> None:
-    finished = launch("-m", "beta=0,1", *SMALL, "hydra/sweeper=basic", f"output_dir={tmp_path}")
-    assert finished.returncode == 0
-    assert set(vae_sweeps.results(tmp_path)["status"]) == {"done"}
+def test_the_basic_sweeper_of_hydra_works(tmp_path, door: Door) -> None:
+    assert door("-m", "beta=0,1", *SMALL, "hydra/sweeper=basic", f"output_dir={tmp_path / 'out'}").code == 0
+    assert set(vae_sweeps.results(tmp_path / "out")["status"]) == {"done"}

@@ -15,6 +15,7 @@ from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.tracker import account, address, view
 from vae_sweeps.tracker.address import Place
+from vae_sweeps.tracker.board import board_of
 
 ROW = {
     "step": 55,
@@ -99,6 +100,13 @@ def test_a_run_is_described_by_its_folders(run: RunFolder) -> None:
     assert view.arguments(run, None, [], {})["group"] is None
     assert address.run_id(run, "") == "0123456789ab"
     assert address.run_id(run, "v2") == "0123456789ab-v2"
+
+
+def test_a_board_shows_the_group_of_its_runs_also_where_the_folder_was_renamed(run: RunFolder) -> None:
+    sweep = SweepFolder.under(run.output_dir, "grid")
+    sweep.add([run.name], ["beta"])
+    renamed = SweepFolder(sweep.path.rename(sweep.path.with_name("renamed")))
+    assert board_of(renamed).sweep == view.arguments(run, renamed, [], {})["group"] == "grid"
 
 
 def test_a_row_is_shown_without_what_is_no_number(run: RunFolder) -> None:

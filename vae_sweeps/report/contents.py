@@ -114,7 +114,7 @@ def _states(sweep_folders: Sequence[SweepFolder], notes: list[str]) -> list[list
 
 
 def _sweep(folder: SweepFolder) -> Sweep:
-    return Sweep(folder.name, folder.read_launches())
+    return Sweep(folder.read()["sweep"], folder.read_launches())
 
 
 def _varying(frame: pd.DataFrame) -> list[str]:

@@ -37,7 +37,7 @@ def board_of(sweep: SweepFolder, entity: str | None = None, project: str | None 
     return Board(
         entity or link.get("entity") or settings.entity or "",
         project or link.get("project") or settings.project,
-        sweep.name,
+        sweep.read()["sweep"],
         swept,
         features,
     )

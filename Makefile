@@ -1,9 +1,9 @@
-# Every target makes .venv when it is missing; PYTHON chooses the interpreter (3.11 or newer).
+# Targets create .venv if it is missing. PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# Files side by side, a worker a core: many tests wait for processes of their own.
+# Test files run in parallel, one worker per core, since many tests wait for subprocesses.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test test-slow test-all lint format bench clean
@@ -45,6 +45,6 @@ clean:
 .venv/dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) --editable ".[test,dev,bench,notebooks]"
-	# For tests of Inception only, apart and without torchvision, which would bring a torch of its own.
+	# For the tests of Inception. Installed separately, without torchvision, which would install another torch.
 	$(PIP) --no-deps --upgrade --target .venv/inception torch-fidelity tqdm
 	touch .venv/core $@

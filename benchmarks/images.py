@@ -23,15 +23,17 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.helpers.drawn_faces import write_celeba
-from vae_sweeps.config.compose import compose_point
+from vae_sweeps.config.compose import compose_command
 from vae_sweeps.data.batches import Batches
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.data.decoding.image import Chunk, Transform
 from vae_sweeps.data.decoding.workers import decode_all, num_cores
 from vae_sweeps.data.faces import celeba
-from vae_sweeps.models.build import build_vae
-from vae_sweeps.training.loop import train
-from vae_sweeps.training.pack import new_start
+from vae_sweeps.runs.run import Run
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.training.loop import TrainOptions, train
+from vae_sweeps.training.pack import Pack, new_start
+from vae_sweeps.training.rows import RowWriter
 
 NUM_IMAGES, SIZE, CROP, BATCH_SIZE = 40_000, 64, 148, 128
 ROUNDS = 3
@@ -97,16 +99,17 @@ def reading(dataset: Dataset) -> float:
 
 def training(dataset: Dataset, arguments: list[str], folder: Path) -> float:
     """Images per second of one model's training loop."""
-    point = compose_point([f"batch_size={BATCH_SIZE}", "steps=1000000", "log_every_steps=1000000", *arguments])
+    overrides = [f"batch_size={BATCH_SIZE}", "steps=1000000", "log_every_steps=1000000", *arguments]
+    point, options = compose_command(overrides)
     marks: list[float] = []
 
     def is_over() -> bool:
         marks.append(time.perf_counter())
         return marks[-1] - marks[0] > SECONDS_PER_TURN
 
-    start, vae = new_start(point, dataset.image_shape), build_vae([point], dataset.image_shape)
-    device = torch.device("cpu")
-    train(vae, [point], [folder], dataset, [start], device=device, checkpoint_every_s=1e9, should_stop=is_over)
+    run = Run(point, RunFolder(folder), new_start(point, dataset.image_shape))
+    pack = Pack([run], dataset.image_shape, torch.device("cpu"))
+    train(pack, dataset, TrainOptions(should_stop=is_over), RowWriter(pack, dataset, options.evaluation))
     return BATCH_SIZE * (len(marks) - 1) / (marks[-1] - marks[0])
 
 

@@ -26,18 +26,21 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from vae_sweeps.config.compose import compose_point
+from vae_sweeps.config.compose import compose_command
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.evaluate import evaluate_parts
 from vae_sweeps.evaluation.features.base import build_features
 from vae_sweeps.evaluation.model import from_state
 from vae_sweeps.evaluation.reference import Reference
 from vae_sweeps.evaluation.settings import settings
-from vae_sweeps.models.build import build_vae
+from vae_sweeps.runs.run import Run
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import machine
-from vae_sweeps.training.loop import train
-from vae_sweeps.training.pack import new_start
+from vae_sweeps.training.loop import TrainOptions, train
+from vae_sweeps.training.pack import Pack, new_start
+from vae_sweeps.training.rows import RowWriter
 
 CPU = torch.device("cpu")
 NUM_STEPS, BATCH_SIZE = 50, 128
@@ -105,33 +108,27 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as place:
         os.environ["XDG_CACHE_HOME"] = place
-        files, folder = Path(place, "files"), Path(place, "run")
-        (folder / "pictures").mkdir(parents=True)
+        files, folder = Path(place, "files"), RunFolder(Path(place, "run"))
+        folder.path.mkdir()
         write_images(files, arguments.num, arguments.size)
         data = ["data=image_folder", f"data.root={files}", f"data.size={arguments.size}"]
         small = ["arch.hidden=[100,100]", "likelihood=gaussian", f"batch_size={BATCH_SIZE}"]
-        point = compose_point([*data, *small, "evaluation=fast"])
+        point, options = compose_command([*data, *small, "evaluation=fast"])
         dataset = stage("decoding, processes included", lambda: load_dataset(point.data))
-        start, vae = new_start(point, dataset.image_shape), build_vae([point], dataset.image_shape)
-        steps = iter(range(NUM_STEPS))
+        start, steps, how = new_start(point, dataset.image_shape), iter(range(NUM_STEPS)), options.evaluation
 
-        def training() -> None:
+        def training() -> dict[str, Tensor]:
+            """The trained model's tensors."""
+            pack = Pack([Run(point, folder, start)], dataset.image_shape, CPU)
+            should_stop = TrainOptions(should_stop=lambda: next(steps, None) is None)
             with machine.memory_kept(CPU):
-                train(
-                    vae,
-                    [point],
-                    [folder],
-                    dataset,
-                    [start],
-                    device=CPU,
-                    checkpoint_every_s=1e9,
-                    should_stop=lambda: next(steps, None) is None,
-                )
+                train(pack, dataset, should_stop, RowWriter(pack, dataset, how))
+            return pack.model_state(0)
 
-        stage(f"{NUM_STEPS} steps of {BATCH_SIZE}", training)
-        reference = Reference(dataset, point.evaluation, build_features(point.evaluation.features, dataset), CPU)
-        model = from_state(point, vae.state_dict(), dataset.image_shape)
-        for part in settings(point.evaluation):
+        state = stage(f"{NUM_STEPS} steps of {BATCH_SIZE}", training)
+        reference = Reference(dataset, how, build_features(how.features, dataset), CPU)
+        model = from_state(point, state, dataset.image_shape)
+        for part in settings(how):
             found, _ = stage(f"evaluation: {part}", partial(evaluate_parts, model, reference, "run", [part]))
             assert not found["missing"], found["missing"]
     Console(width=80).print(table)

@@ -6,7 +6,6 @@ One tiny run is trained and copied, each copy at another beta and latent size an
 measured in a headless Chromium: from the address to the first page of the table on the screen, and to the first figure.
 """
 
-import json
 import os
 import random
 import shutil
@@ -22,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vae_sweeps.report import page
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import write_sweep
+from vae_sweeps.runs.run_folder import RunFolder, all_runs
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 TINY = ["epochs=20", "log_every_steps=10", "tracker=none", "beta=0.5", "latent=3", "seed=0"]
 NUM_LATENTS, ROUNDS = 10, 3
@@ -33,30 +32,29 @@ SHOWN = """async () => {
 }"""
 
 
-def train_one(output_dir: Path) -> Path:
+def train_one(output_dir: Path) -> RunFolder:
     """A run as it is made, with rows, pictures and the default evaluation."""
     subprocess.run([sys.executable, "launch.py", *TINY, f"output_dir={output_dir}"], check=True, stdout=sys.stderr)
-    (run,) = run_folder.runs_folder(output_dir).iterdir()
+    (run,) = all_runs(output_dir)
     return run
 
 
-def make_sweep(run: Path, num: int) -> Path:
+def make_sweep(run: RunFolder, num: int) -> SweepFolder:
     """`num` copies of `run` as a sweep beside it; pictures are links to the same files."""
-    output_dir, draw = run.parent.parent, random.Random(0)
-    config, result = (run / run_folder.CONFIG).read_text(), run_folder.read_result(run)
+    sweep, draw = SweepFolder.under(run.output_dir, f"{num}-points"), random.Random(0)
+    config, result = run.config.read_text(), run.read_result()
     assert result is not None
-    names = []
-    for i in range(num):
+    names = [f"copy-of-{num}-{i:04d}" for i in range(num)]
+    sweep.add(names, ["beta", "latent"])
+    for i, copy in enumerate(sweep.runs()):
         beta, latent = 0.5 + i // NUM_LATENTS, 2 + i % NUM_LATENTS
-        folder = run.with_name(f"copy-of-{num}-{i:04d}")
-        shutil.copytree(run / "pictures", folder / "pictures", copy_function=os.link)
-        shutil.copy(run / run_folder.ROWS, folder)
+        shutil.copytree(run.pictures, copy.pictures, copy_function=os.link)
+        shutil.copy(run.rows, copy.rows)
         text = config.replace("\nbeta: 0.5\n", f"\nbeta: {beta}\n").replace("\nlatent: 3\n", f"\nlatent: {latent}\n")
-        (folder / run_folder.CONFIG).write_text(text)
+        copy.config.write_text(text)
         metrics = {name: value * draw.uniform(0.8, 1.2) for name, value in result["metrics"].items()}
-        (folder / run_folder.RESULT).write_text(json.dumps(result | {"metrics": metrics}))
-        names.append(folder.name)
-    return write_sweep(output_dir, f"{num}-points", names, ["beta", "latent"])
+        copy.write_result(result | {"metrics": metrics})
+    return sweep
 
 
 def open_s(browser: Browser, file: Path) -> tuple[float, float]:
@@ -84,7 +82,7 @@ def main() -> None:
         for num in (100, 1000):
             sweep = make_sweep(run, num)
             began = time.perf_counter()
-            file = page.write([sweep], sweep / page.NAME)
+            file = page.write([sweep], sweep.report)
             took_s = time.perf_counter() - began
             table_s, figure_s = map(
                 statistics.median, zip(*(open_s(browser, file) for _ in range(ROUNDS)), strict=True)

@@ -24,16 +24,20 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from vae_sweeps.config.compose import compose_point
+from vae_sweeps.config.compose import compose_command
+from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.load import load_dataset
-from vae_sweeps.launch.record import drawing
-from vae_sweeps.models.build import build_vae
-from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.launch.draw import PictureDrawer
+from vae_sweeps.launch.observe import JobObserver
+from vae_sweeps.runs import checkpoint
+from vae_sweeps.runs.run import Run
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import machine
 from vae_sweeps.tracker.link import Link
-from vae_sweeps.training.loop import train
-from vae_sweeps.training.pack import new_start
+from vae_sweeps.training.loop import Observer, TrainOptions, train
+from vae_sweeps.training.pack import Pack, new_start
+from vae_sweeps.training.rows import RowWriter
 
 NUM_POINTS, ROUNDS, EPOCHS_PER_TURN = 64, 4, 2
 MODES = ("none", "offline", "online")
@@ -52,12 +56,15 @@ def start_server() -> "subprocess.Popen[str]":
     return server
 
 
-def turn(points: list[Point], folders: list[Path], link: Link, draws: bool) -> float:
-    """Go on for some epochs; returns mean ms per step and point, from the first step's end to the last one's."""
+def turn(points: list[Point], folders: list[RunFolder], options: LaunchOptions, link: Link | None) -> float:
+    """Go on for some epochs; returns mean ms per step and point, from the first step's end to the last one's.
+
+    Pictures are drawn for a link alone.
+    """
     dataset = load_dataset(points[0].data)
     found = [checkpoint.available(folder) for folder in folders]
     starts = [own[0] if own else new_start(p, dataset.image_shape) for own, p in zip(found, points, strict=True)]
-    vae = build_vae(points, dataset.image_shape)
+    pack = Pack(list(map(Run, points, folders, starts)), dataset.image_shape, torch.device("cpu"))
     num_steps = EPOCHS_PER_TURN * -(-dataset.num_images("train") // points[0].batch_size)
     marks: list[float] = []
 
@@ -65,18 +72,11 @@ def turn(points: list[Point], folders: list[Path], link: Link, draws: bool) -> f
         marks.append(time.perf_counter())
         return len(marks) == num_steps
 
-    train(
-        vae,
-        points,
-        folders,
-        dataset,
-        starts,
-        device=torch.device("cpu"),
-        checkpoint_every_s=points[0].checkpoint_every_s,
-        should_stop=is_over,
-        saved=lambda step: link.saved(folders, step),
-        draw=drawing(vae, points, folders, starts, dataset) if draws else lambda k, epoch: None,
-    )
+    observer: Observer = RowWriter(pack, dataset, options.evaluation)
+    if link is not None:
+        drawer = PictureDrawer()
+        observer = JobObserver(pack, dataset, options.evaluation, drawer=drawer, link=link, show=lambda _: None)
+    train(pack, dataset, TrainOptions(options.checkpoint_every_s, is_over), observer)
     return 1e3 * (marks[-1] - marks[0]) / (num_steps - 1) / len(points)
 
 
@@ -85,20 +85,24 @@ def main() -> None:
     machine.prepare()
     server, console = start_server(), Console(width=100)
     # A checkpoint in each turn, so that rows are sent in it: every 5 s is twelve times as often as by default.
-    points = [compose_point([f"seed={seed}", "checkpoint_every_s=5"]) for seed in range(NUM_POINTS)]
+    points = [compose_command([f"seed={seed}"])[0] for seed in range(NUM_POINTS)]
+    _, options = compose_command(["checkpoint_every_s=5"])
     rounds: dict[str, list[float]] = {mode: [] for mode in MODES}
     try:
         with tempfile.TemporaryDirectory() as root:
-            folders = {mode: [Path(root) / mode / f"run-{k:012d}" for k in range(NUM_POINTS)] for mode in MODES}
-            links = {mode: Link(replace(points[0].tracker, mode=mode, project=mode)) for mode in MODES}
+            names = [f"run-{k:012d}" for k in range(NUM_POINTS)]
+            folders = {mode: [RunFolder.under(Path(root) / mode, name) for name in names] for mode in MODES}
+            trackers = {mode: replace(options.tracker, mode=mode, project=mode) for mode in MODES}
+            links = {mode: Link(trackers[mode]) for mode in MODES if mode != "none"}
             for mode in MODES:
                 for folder, point in zip(folders[mode], points, strict=True):
-                    run_folder.create_run(folder, point, [])
-                links[mode].begin({folder: {} for folder in folders[mode]})
+                    folder.create(point, replace(options, tracker=trackers[mode]), [])
+            for mode, link in links.items():
+                link.begin({folder: {} for folder in folders[mode]})
             for number in range(ROUNDS + 1):
                 for mode in MODES:
                     with machine.memory_kept(torch.device("cpu")):
-                        took = turn(points, folders[mode], links[mode], draws=mode != "none")
+                        took = turn(points, folders[mode], options, links.get(mode))
                     if number:  # in the first one wandb starts and opens 64 runs
                         rounds[mode].append(took)
             for link in links.values():

@@ -24,13 +24,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from vae_sweeps.config.compose import compose_point
+from vae_sweeps.config.compose import compose_command
+from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset
-from vae_sweeps.models.build import build_vae
+from vae_sweeps.runs.run import Run
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import machine
-from vae_sweeps.training.loop import train
-from vae_sweeps.training.pack import new_start
+from vae_sweeps.training.loop import TrainOptions, train
+from vae_sweeps.training.pack import Pack, new_start
+from vae_sweeps.training.rows import RowWriter
 
 NUM_IMAGES, NUM_PIXELS = 3500, 784
 NETWORKS = [("784-100-100-10", [100, 100], 10, 64), ("784-500-500-20", [500, 500], 20, 150)]
@@ -112,7 +115,7 @@ def time_step(step: Callable[[], None]) -> float:
     return 1e3 * statistics.median(times[len(times) // 10 :])
 
 
-def time_pack(points: list[Point], dataset: Dataset, folder: Path) -> float:
+def time_pack(points: list[Point], how: Evaluation, dataset: Dataset, folder: RunFolder) -> float:
     """Median ms per step and point of the project's own loop, over a turn."""
     marks: list[float] = []
 
@@ -120,12 +123,9 @@ def time_pack(points: list[Point], dataset: Dataset, folder: Path) -> float:
         marks.append(time.perf_counter())
         return marks[-1] - marks[0] > SECONDS_PER_TURN
 
-    starts = [new_start(point, dataset.image_shape) for point in points]
-    vae = build_vae(points, dataset.image_shape)
-    device = torch.device("cpu")
-    train(
-        vae, points, [folder] * len(points), dataset, starts, device=device, checkpoint_every_s=1e9, should_stop=is_over
-    )
+    runs = [Run(point, folder, new_start(point, dataset.image_shape)) for point in points]
+    pack = Pack(runs, dataset.image_shape, torch.device("cpu"))
+    train(pack, dataset, TrainOptions(should_stop=is_over), RowWriter(pack, dataset, how))
     steps = [b - a for a, b in itertools.pairwise(marks)]
     return 1e3 * statistics.median(steps[len(steps) // 10 :]) / len(points)
 
@@ -137,12 +137,12 @@ def main() -> None:
     for name, hidden, latent, batch_size in NETWORKS:
         overrides = [f"arch.hidden={hidden}", f"latent={latent}", f"batch_size={batch_size}"]
         overrides += ["steps=1000000", "log_every_steps=1000000"]
-        points = [compose_point([*overrides, f"seed={seed}"]) for seed in range(9)]
+        points, options = zip(*(compose_command([*overrides, f"seed={seed}"]) for seed in range(9)), strict=True)
         with machine.memory_kept(torch.device("cpu")):
-            measure(name, points, dataset, console)
+            measure(name, list(points), options[0].evaluation, dataset, console)
 
 
-def measure(name: str, points: list[Point], dataset: Dataset, console: Console) -> None:
+def measure(name: str, points: list[Point], how: Evaluation, dataset: Dataset, console: Console) -> None:
     """Time all contenders on one network, in turns, and print the table."""
     first = points[0]
     hidden, latent, batch_size = first.arch["hidden"], first.latent, first.batch_size
@@ -153,12 +153,13 @@ def measure(name: str, points: list[Point], dataset: Dataset, console: Console) 
         "tight loop, fused Adam": tight_loop(hidden, latent, batch_size, images, fused=True),
     }
     rounds: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place:
+        folder = RunFolder(Path(place))
         for _ in range(ROUNDS + 1):
             for label, step in loops.items():
                 rounds.setdefault(label, []).append(time_step(step))
             for k in (1, 3, 9):
-                rounds.setdefault(f"pack of {k}", []).append(time_pack(points[:k], dataset, Path(folder)))
+                rounds.setdefault(f"pack of {k}", []).append(time_pack(points[:k], how, dataset, folder))
     table = Table(title=f"{name}, batch {batch_size}, {torch.get_num_threads()} threads", title_justify="left")
     table.add_column("")
     for column in (

@@ -1,4 +1,4 @@
-"""What Hydra demands to find in this folder; the logic is in `vae_sweeps.launch`, imported when it is needed."""
+"""Hydra plugins, which must be in this folder. The logic is in `vae_sweeps.launch`, which is imported when needed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,23 +12,23 @@ from omegaconf import DictConfig
 
 
 class PackLauncher(Launcher):
-    """Train all points of a sweep in packs, here or on a cluster, as conf/hydra/launcher says; for any sweeper."""
+    """Trains all points of a sweep in packs, on this machine or on a cluster (conf/hydra/launcher), for any sweeper."""
 
     def __init__(self, **_: Any) -> None:
-        """The settings are read where they are typed, in the config."""
+        """Ignore the settings: `launch` reads them from the config, where they have types."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """One value for each point, its validation ELBO in nats, NaN where it has none; nothing if detached."""
+        """The validation ELBO of each point in nats, NaN if it has none; empty if the jobs were only submitted."""
         from vae_sweeps.launch.entry import launch_sweep
 
         return launch_sweep(self.hydra_context.config_loader, self.config, job_overrides)
 
 
 class GridSweeper(Sweeper):
-    """The grid of all choices, handed to the launcher whole, which composes and checks each point once."""
+    """Passes the whole grid to the launcher, which composes and checks every point once."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
@@ -46,6 +46,6 @@ class GridSweeper(Sweeper):
         return self.launcher.launch(expand_grid(self.hydra_context.config_loader, arguments), initial_job_idx=0)
 
 
-# Hydra names a choice of its groups by the module that defines it.
+# The name under which Hydra finds the sweeper: module and class.
 _SWEEPER = "hydra_plugins.vae_sweeps_plugins.GridSweeper"
 ConfigStore.instance().store(group="hydra/sweeper", name="grid", node={"_target_": _SWEEPER})

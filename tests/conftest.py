@@ -1,4 +1,4 @@
-"""What all tests share: composing points from the real conf/, and small data of known statistics."""
+"""Helpers for all tests: points composed from the real conf/, small datasets, and commands."""
 
 import logging
 import os
@@ -22,18 +22,19 @@ from omegaconf import DictConfig
 
 from vae_sweeps.cli import app
 from vae_sweeps.config.compose import CONF, compose_sweep, register_schemas
-from vae_sweeps.config.point import to_point
+from vae_sweeps.config.launch_options import LaunchOptions
+from vae_sweeps.config.point import to_command
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset, fingerprint
-from vae_sweeps.launch import entry
+from vae_sweeps.runs.run_folder import RunFolder
 
-# What a developer's own cache holds must not decide a test. All workers of pytest-xdist share one, which their parent
-# made: what is trained once for a data set is trained by the first test that wants it.
+# The tests must not depend on the contents of the developer's cache. All workers of pytest-xdist share one, which their
+# parent makes, so that what a data set needs is trained once.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="vae-sweeps-tests-")
     os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
-# Nor must a developer's key for W&B.
+# Nor must they depend on the developer's W&B settings and API key.
 for _name in [name for name in os.environ if name.startswith("WANDB_")]:
     del os.environ[_name]
 _HOME = os.environ["XDG_CACHE_HOME"]
@@ -41,7 +42,7 @@ os.environ |= {"NETRC": f"{_HOME}/netrc", "WANDB_CONFIG_DIR": f"{_HOME}/wandb"}
 
 ROOT = Path(__file__).resolve().parent.parent
 
-torch.set_num_threads(1)  # the tests' models are tiny, and two threads would wait for each other
+torch.set_num_threads(1)  # the models of the tests are tiny, and more threads would only slow them down
 
 
 @cache
@@ -61,19 +62,26 @@ _BASES: dict[tuple[str, ...], bytes] = {}
 
 
 @cache
-def make_point(*overrides: str) -> Point:
-    """The point that these overrides of the real configuration describe.
-
-    Composed as a sweep composes its points, which takes a twentieth of the time where the groups are known.
-    """
+def _command(*overrides: str) -> tuple[Point, LaunchOptions]:
+    """Composed as a sweep composes its points, which takes a twentieth of the time where the groups are known."""
     (cfg,) = compose_sweep(_config_loader(), _config(), [overrides], _BASES)
-    return to_point(cfg)
+    return to_command(cfg)
+
+
+def make_point(*overrides: str) -> Point:
+    """The point that these overrides of conf/ describe."""
+    return _command(*overrides)[0]
+
+
+def make_options(*overrides: str) -> LaunchOptions:
+    """The launch options that these overrides of conf/ describe."""
+    return _command(*overrides)[1]
 
 
 def make_dataset(
     shape: Sequence[int] = (1, 8, 8), sizes: tuple[int, int, int] = (70, 24, 24), *, seed: int = 0, **more: object
 ) -> Dataset:
-    """Random smooth-ish bytes: each image is a blend of two of ten fixed patterns."""
+    """A dataset of random images, each a blend of two of ten fixed patterns."""
     generator = torch.Generator().manual_seed(seed)
     patterns = torch.randint(0, 256, (10, *shape), generator=generator).float()
     images = {}
@@ -85,7 +93,7 @@ def make_dataset(
 
 
 def float_dataset(train: torch.Tensor, val: torch.Tensor, test: torch.Tensor) -> Dataset:
-    """A dataset of vectors [N,D] that are already on the model's scale, as images [N,1,1,D]."""
+    """A dataset of vectors [N,D], which are already on the model's scale, as images [N,1,1,D]."""
     images = {name: x[:, None, None, :] for name, x in (("train", train), ("val", val), ("test", test))}
     return Dataset("vectors", images, None, fingerprint(images, None))
 
@@ -96,13 +104,13 @@ def _quiet_environment() -> None:
 
 
 @pytest.fixture
-def in_folders(tmp_path: Path) -> Callable[[int, str], list[Path]]:
-    """Make `n` empty run folders."""
+def in_folders(tmp_path: Path) -> Callable[[int, str], list[RunFolder]]:
+    """Create `n` empty run folders."""
 
-    def make(n: int, name: str = "run") -> list[Path]:
-        folders = [tmp_path / f"{name}{k}" for k in range(n)]
+    def make(n: int, name: str = "run") -> list[RunFolder]:
+        folders = [RunFolder(tmp_path / f"{name}{k}") for k in range(n)]
         for folder in folders:
-            folder.mkdir()
+            folder.path.mkdir()
         return folders
 
     return make
@@ -111,7 +119,7 @@ def in_folders(tmp_path: Path) -> Callable[[int, str], list[Path]]:
 def start_launch(
     *arguments: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """`python launch.py ...` in a process of its own, on one thread."""
+    """Start `python launch.py ...` in a subprocess with one thread."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "launch.py"), *arguments],
         cwd=cwd,
@@ -125,18 +133,18 @@ def start_launch(
 def launch(
     *arguments: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python launch.py ...` to its end."""
+    """Run `python launch.py ...` in a subprocess, and wait for it to end."""
     process = start_launch(*arguments, cwd=cwd, environment=environment)
     out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 120) -> None:
-    """Poll until `condition()`; fails if the process ends first."""
+    """Poll until `condition()` is true; fails if the process ends first."""
     end = time.monotonic() + timeout_s
     while not condition():
-        assert process.poll() is None, f"ended with {process.returncode} before the test's moment came"
-        assert time.monotonic() < end, "the test's moment did not come"
+        assert process.poll() is None, f"the process ended with {process.returncode} before the condition was true"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.02)
 
 
@@ -155,10 +163,8 @@ def launch_here(*arguments: str, traceback: bool = False) -> int:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("handlers", []), ("propagate", package.propagate), ("level", package.level)):
             patch.setattr(package, name, value)
-        patch.setattr(entry, "_exit_code", 0)
-        patch.setattr(entry, "_wants_traceback", False)
-        patch.setenv("GOMP_SPINCOUNT", "300")  # launch.py sets it, and it is to be as before after the launch
-        patch.setenv("HYDRA_FULL_ERROR", str(int(traceback)))  # launching sets it to 1
+        patch.setenv("GOMP_SPINCOUNT", "300")  # launch.py sets it; the patch restores it
+        patch.setenv("HYDRA_FULL_ERROR", str(int(traceback)))  # launch.py sets it to 1
         patch.setattr(sys, "argv", ["launch.py", *arguments])
         GlobalHydra.instance().clear()
         try:
@@ -171,7 +177,7 @@ def launch_here(*arguments: str, traceback: bool = False) -> int:
 
 @pytest.fixture
 def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Door]:
-    """Run launch.py as the main module of this process, in an empty folder."""
+    """Run launch.py as the main module of this process, in an empty folder that must stay empty."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -188,12 +194,12 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.fixture
 def refused(door: Door, tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must be refused; returns its line. Checks that there is one, and that nothing is written."""
+    """Run a command that must fail with one error line and must not write anything; returns the line."""
 
     def run(*arguments: str) -> str:
         before = sorted(tmp_path.rglob("*"))
-        is_placed = any(argument.startswith("output_dir=") for argument in arguments)
-        ended = door(*arguments, *([] if is_placed else [f"output_dir={tmp_path / 'out'}"]))
+        has_output_dir = any(argument.startswith("output_dir=") for argument in arguments)
+        ended = door(*arguments, *([] if has_output_dir else [f"output_dir={tmp_path / 'out'}"]))
         assert sorted(tmp_path.rglob("*")) == before
         assert ended.code == 2
         assert ended.err.startswith("error: ")
@@ -205,8 +211,8 @@ def refused(door: Door, tmp_path: Path) -> Callable[..., str]:
 
 
 def ended_command(capsys: pytest.CaptureFixture[str], *arguments: object) -> Ended:
-    """`vae-sweeps ...` in this process."""
-    logging.getLogger("vae_sweeps").handlers.clear()  # they write to what was stdout when they were made
+    """Run `vae-sweeps ...` in this process."""
+    logging.getLogger("vae_sweeps").handlers.clear()  # they write to the stdout of an earlier test
     with pytest.raises(SystemExit) as ended:
         app.main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()

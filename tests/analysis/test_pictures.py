@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.conftest import make_point
 from vae_sweeps.analysis import pictures, run_plots, style
 from vae_sweeps.analysis.mosaic import mosaic
 from vae_sweeps.config.schema import Pictures
@@ -162,7 +163,7 @@ def test_most_active_dims_come_first_and_ties_in_order() -> None:
 def test_a_runs_pictures_are_whole_and_depend_on_the_seed_alone(tmp_path: Path, latent: int) -> None:
     model = inverting_model(50, latent)
     for folder, seed in [("a", 5), ("a", 5), ("b", 5), ("c", 6)]:
-        pictures.save_run_pictures(model, model.x, tmp_path / folder, seed)
+        pictures.save_run_pictures(model, model.x, tmp_path / folder, seed, make_point().pictures)
     names = ["interpolations.png", "reconstructions.png", "samples.png", "traversal.png"]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
     for name in names:
@@ -175,7 +176,7 @@ def test_a_runs_pictures_are_whole_and_depend_on_the_seed_alone(tmp_path: Path, 
 def test_all_of_a_runs_images_decide_the_traversals_dims(tmp_path: Path) -> None:
     x = torch.rand(1000, 1, 2, 2) * torch.tensor([1.0, 2.0, 1.0, 3.0]).view(2, 2)
     model = Linear(x, 4, torch.ones(4), pixel_range=(-2.0, 2.0))
-    pictures.save_run_pictures(model, x, tmp_path, seed=0)
+    pictures.save_run_pictures(model, x, tmp_path, seed=0, how=make_point().pictures)
     pictures.save(pictures.traversal(model, (3, 1)), tmp_path / "expected.png")
     assert (tmp_path / "traversal.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
 
@@ -195,7 +196,8 @@ def test_a_runs_pictures_are_as_configured(tmp_path: Path) -> None:
 
 def test_the_first_two_of_a_single_latent_are_that_one(tmp_path: Path) -> None:
     model = inverting_model(4, latent=1)
-    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, how=Pictures(traversal_dims="first"))
+    how = make_point("pictures.traversal_dims=first").pictures
+    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, how=how)
     with Image.open(tmp_path / "traversal.png") as picture:
         assert picture.size == (10 * 58 + 2, 58 + 2)
 

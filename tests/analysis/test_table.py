@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 import vae_sweeps
-from tests.conftest import make_point
+from tests.conftest import make_options, make_point
 from tests.helpers.wandb_server import WandbServer
 from vae_sweeps.analysis import table, terminal
 from vae_sweeps.config.point import to_container
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import runs_of_sweep, write_sweep
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files
 from vae_sweeps.system.logs import console
 from vae_sweeps.tracker import view
@@ -72,17 +72,16 @@ SWEPT = ["beta", "likelihood.sigma", "optim.lr", "data.pixel_range"]
 SEND = """
 import sys, wandb
 from pathlib import Path
-from vae_sweeps.runs import run_folder as store
-from vae_sweeps.runs.sweep_folder import runs_of_sweep
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.tracker import address, view
 
 lean = wandb.Settings(x_disable_stats=True, x_disable_meta=True, x_save_requirements=False, console="off", silent=True,
                       disable_git=True, disable_code=True, x_disable_machine_info=True)
-output_dir = Path(sys.argv[1])
-sweep = output_dir / "sweeps" / "grid"
+sweep = SweepFolder(Path(sys.argv[1]))
+output_dir = sweep.output_dir
 runs = []
-for folder in reversed(runs_of_sweep(sweep)):  # their order is the sweep's, not that of W&B
-    result = store.read_result(folder)
+for folder in reversed(sweep.runs()):  # their order is the sweep's, not that of W&B
+    result = folder.read_result()
     more = view.arguments(folder, sweep, ["a"], view.facts_of(result))
     run = wandb.init(entity="team", project="vae", id=address.run_id(folder, ""), resume="allow", reinit="create_new",
                      settings=lean, dir=output_dir, **more)
@@ -95,7 +94,7 @@ for folder in reversed(runs_of_sweep(sweep)):  # their order is the sweep's, not
 for folder, run, result in runs:
     if result is not None:
         run.summary.update(view.summary(result))
-    elif not (folder / store.FAILURE).exists():
+    elif not folder.failure.exists():
         run.mark_preempting()
     run.finish(exit_code=0 if result is not None and result["status"] == "done" else 1)
 stranger = wandb.init(entity="team", project="vae", id="stranger", group="others", reinit="create_new", settings=lean,
@@ -116,20 +115,21 @@ open(sys.argv[1], "wb").write(pickle.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
     """The sweep in files."""
     output_dir = tmp_path_factory.mktemp("out")
     names = []
     for k, (overrides, result) in enumerate(RUNS):
         names.append(f"mnist5k-mlp-gaussian-{'zyxwvu'[k]}-00000000000{k}")
-        folder = run_folder.runs_folder(output_dir) / names[-1]
-        run_folder.create_run(folder, make_point("data=mnist5k", GAUSSIAN[0], *overrides), [])
+        run = RunFolder.under(output_dir, names[-1])
+        run.create(make_point("data=mnist5k", GAUSSIAN[0], *overrides), make_options(), [])
         if result is not None:
-            run_folder.write_result(folder, result)
+            run.write_result(result)
         else:
-            (folder / "checkpoint.pt").touch()
-    write_sweep(output_dir, "grid", names, SWEPT)
-    return output_dir
+            run.checkpoint.touch()
+    sweep = SweepFolder.under(output_dir, "grid")
+    sweep.add(names, SWEPT)
+    return sweep
 
 
 @pytest.fixture(scope="module")
@@ -155,15 +155,15 @@ def fetch(server: WandbServer, folder: Path, *asked: tuple[str, str | None], **v
 
 
 @pytest.fixture(scope="module")
-def sent(server: WandbServer, output_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> WandbServer:
+def sent(server: WandbServer, sweep: SweepFolder, tmp_path_factory: pytest.TempPathFactory) -> WandbServer:
     folder = tmp_path_factory.mktemp("wandb")
-    run_client(server, folder, SEND, output_dir)
+    run_client(server, folder, SEND, sweep.path)
     assert len(server.runs) == len(RUNS) + 1
     return server
 
 
-def test_wandb_gives_back_the_same_table(sent: WandbServer, output_dir: Path, tmp_path: Path) -> None:
-    here = vae_sweeps.results(output_dir / "sweeps" / "grid")
+def test_wandb_gives_back_the_same_table(sent: WandbServer, sweep: SweepFolder, tmp_path: Path) -> None:
+    here = vae_sweeps.results(sweep.path)
     of_group, of_project, *errors = fetch(
         sent, tmp_path, ("team/vae", "grid"), ("team/vae", None), ("team/vae", "no"), ("team/unheard", "grid")
     )
@@ -177,9 +177,9 @@ def test_wandb_gives_back_the_same_table(sent: WandbServer, output_dir: Path, tm
     assert wrong_key.startswith("team/vae: the key is refused")
 
 
-def test_the_table_of_these_runs(output_dir: Path) -> None:
+def test_the_table_of_these_runs(sweep: SweepFolder) -> None:
     """What the comparison above compares."""
-    found = vae_sweeps.results(output_dir / "sweeps" / "grid")
+    found = vae_sweeps.results(sweep.path)
     assert [name.split("-")[3] for name in found["run"]] == list("zyxwvu")
     assert list(found["status"]) == ["done", "done", "done", "diverged", "diverged", "preempted"]
     assert list(found["beta"]) == [1, 4, 0.1, 1e38, 0, 1e-7]
@@ -200,8 +200,8 @@ def test_the_table_of_these_runs(output_dir: Path) -> None:
     assert (dtypes["test/collapsed"], dtypes["likelihood.sigma"]) == ("boolean", "object")
 
 
-def test_runs_come_in_pages(sent: WandbServer, output_dir: Path, tmp_path: Path) -> None:
-    folder = runs_of_sweep(output_dir / "sweeps" / "grid")[0]
+def test_runs_come_in_pages(sent: WandbServer, sweep: SweepFolder, tmp_path: Path) -> None:
+    folder = sweep.runs()[0]
     for k in range(120):
         run = sent.find_or_make("team", "large", f"large{k:03d}")
         content = view.arguments(folder, None, [], {})["config"]
@@ -308,8 +308,8 @@ def test_no_runs() -> None:
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_missing_numbers_are_printed_and_written(output_dir: Path, tmp_path: Path, ending: str, capsys) -> None:
-    found = vae_sweeps.results(output_dir / "sweeps" / "grid")
+def test_missing_numbers_are_printed_and_written(sweep: SweepFolder, tmp_path: Path, ending: str, capsys) -> None:
+    found = vae_sweeps.results(sweep.path)
     terminal.show(found, SWEPT, out=console)
     path = tmp_path / f"table.{ending}"
     table.to_file(found, path)

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+import tomllib
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -20,11 +21,11 @@ import typer
 
 import vae_sweeps
 from tests.analysis.test_table import ELBO, FULL, done
-from tests.conftest import Ended, ended_command, make_point
+from tests.conftest import ROOT, Ended, ended_command, make_options, make_point
 from vae_sweeps.analysis import columns, seeds
 from vae_sweeps.cli import app
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import write_sweep
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app.app).commands  # type: ignore[attr-defined]
 
@@ -37,13 +38,13 @@ def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for beta in (0, 1):
         for seed in (0, 1, 2):
             names.append(f"mnist5k-mlp-bernoulli-beta{beta}-seed{seed}-00000000000{seed}")
-            folder = run_folder.runs_folder(output_dir) / names[-1]
-            run_folder.create_run(folder, make_point("data=mnist5k", f"beta={beta}", f"seed={seed}"), [])
+            run = RunFolder.under(output_dir, names[-1])
+            run.create(make_point("data=mnist5k", f"beta={beta}", f"seed={seed}"), make_options(), [])
             if (beta, seed) == (1, 2):
-                (folder / run_folder.FAILURE).write_text("ValueError: this is why\n")
+                run.write_failure("ValueError: this is why\n")
             else:
-                run_folder.write_result(folder, done(ELBO | FULL | {"test/elbo": -100.0 - 10 * beta - seed}))
-    write_sweep(output_dir, "grid", names, ["beta", "seed"])
+                run.write_result(done(ELBO | FULL | {"test/elbo": -100.0 - 10 * beta - seed}))
+    SweepFolder.under(output_dir, "grid").add(names, ["beta", "seed"])
     return output_dir
 
 
@@ -58,7 +59,7 @@ def results(output_dir: Path, capsys: pytest.CaptureFixture[str]) -> Results:
 
 @pytest.fixture
 def table(output_dir: Path) -> pd.DataFrame:
-    return vae_sweeps.results(output_dir / "sweeps" / "grid")
+    return vae_sweeps.results("grid", output_dir)
 
 
 def read(text: str) -> pd.DataFrame:
@@ -165,12 +166,17 @@ def test_a_terminal_gets_a_table_that_fits(output_dir: Path, table: pd.DataFrame
 def test_help_groups_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     ended = ended_command(capsys)
     assert (ended.code, ended.err) == (0, "")
-    panels = ["What came out", "Sweeps on their way", "On Weights & Biases"]
+    panels = ["Results", "Running sweeps", "Weights & Biases"]
     places = [ended.out.index(panel) for panel in panels]
     assert places == sorted(places)
     for name, command in COMMANDS.items():
         assert re.search(rf"^│ {name} +[A-Z]", ended.out, re.MULTILINE), name
         assert command.rich_help_panel in panels
+
+
+def test_the_version_is_that_of_the_installed_package(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert ended_command(capsys, "--version") == (0, f"vae-sweeps {project['version']}\n", "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,4 +1,4 @@
-"""A user's mistake is one line on stderr that says what, which value and what is allowed; nothing is trained."""
+"""A user's mistake is reported in one line with the key, its value and what is allowed; nothing is trained."""
 
 import shutil
 from collections.abc import Callable
@@ -12,21 +12,21 @@ from tests.conftest import ROOT, ended_command, launch, make_point
 from tests.helpers.idx_files import small_arrays, write_files
 from vae_sweeps.config import errors
 from vae_sweeps.data.idx import TRAIN_IMAGES, TRAIN_LABELS
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import write_sweep
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 SMALL = ["arch.hidden=[4]", "steps=1", "evaluation=none"]
 GRID = ["-m", "latent=2,3"]
 
 
 def commands(text: str) -> list[tuple[str, str]]:
-    """Pairs of a command's arguments and its line."""
+    """Pairs of a command's arguments and its expected message."""
     return [
         (command.strip(), line.strip()) for command, line in (row.split(" | ") for row in text.strip().splitlines())
     ]
 
 
-# The same mistakes are made alone and inside a grid; the part of the line after the value is the same.
+# The message for a bad value is the same for a single point and in a grid.
 VALUES = commands("""
 beta=-1 | a number >= 0
 beta=abc | a number >= 0
@@ -38,7 +38,7 @@ latent=0 | a whole number >= 1
 latent=2.5 | a whole number >= 1
 batch_size=0 | a whole number >= 1
 seed=-1 | a whole number >= 0
-epochs=0 | a whole number >= 1, or null where steps is set
+epochs=0 | a whole number >= 1, or null if steps is set
 steps=0 | a whole number >= 1, or null
 max_pack=0 | a whole number >= 1, or null
 precision=fp16 | one of fp32, tf32, bf16, fp64
@@ -60,8 +60,8 @@ pictures.columns=0 | a whole number >= 1
 pictures.traversal_extent=0 | a number > 0
 optim.lr=0 | a number > 0
 optim.betas=[0.9] | two numbers in [0, 1)
-sweep=a/b | a folder's name of at most 100 characters, without /
-sweep=.. | a folder's name of at most 100 characters, without /
+sweep=a/b | a folder name of at most 100 characters, without /
+sweep=.. | a folder name of at most 100 characters, without /
 """)
 SIGMA = "a number > 0 (a standard deviation), learned, or optimal"
 
@@ -81,7 +81,7 @@ def test_a_bad_value_next_to_good_ones_stops_the_whole_grid(refused, argument: s
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "foo", "nan"])
-def test_sigma(refused, value: str) -> None:
+def test_a_bad_sigma_is_named_with_what_is_allowed(refused, value: str) -> None:
     expected = f"likelihood.sigma={value}: must be {SIGMA}"
     assert refused("likelihood=gaussian", f"likelihood.sigma={value}") == expected
     assert refused("-m", "likelihood=gaussian", f"likelihood.sigma=0.1,{value}") == expected
@@ -92,26 +92,26 @@ bata=1 | bata=1: no such key; did you mean beta or data? known: arch, batch_size
 +bata=1 | bata=1: no such key; did you mean beta or data? known: arch, batch_size, beta, checkpoint_every_s,
 trackr=none | trackr=none: no such key; did you mean tracker? known: arch,
 foo.bar=1 | foo.bar=1: no such key; known: arch, batch_size,
-beta.x=1 | beta.x=1: beta has no keys of its own; it must be a number >= 0
-~beta | ~beta: must not be left out; every point has beta, a number >= 0
-~steps | ~steps: has no value that could be left out; drop it from the command
-~arch | ~arch: must not be left out; every point has arch, a group of conf/arch
+beta.x=1 | beta.x=1: beta is not a group; must be a number >= 0
+~beta | ~beta: must not be deleted; every command needs beta, a number >= 0
+~steps | ~steps: has no value to delete; remove it from the command
+~arch | ~arch: must not be deleted; every command needs arch, a group of conf/arch
 +arch=conv | +arch=conv: arch is chosen already; write arch=conv without +
 arch=conv arch.chanels=[8] | arch.chanels=[8]: no such key; did you mean arch.channels? known: arch.activation,
-arch.channels=[8] | arch.channels=[8]: no such key here; must go with arch=conv; known: arch.activation, arch.hidden
-likelihood.sigma=1 | likelihood.sigma=1: no such key here; must go with likelihood=gaussian
+arch.channels=[8] | arch.channels=[8]: no such key here; must be used with arch=conv; known: arch.activation,
+likelihood.sigma=1 | likelihood.sigma=1: no such key here; must be used with likelihood=gaussian
 experiment=foo | experiment=foo:
-epochs=null | epochs=null: must be a whole number >= 1 where steps is null; set one of the two
+epochs=null | epochs=null: must be a whole number >= 1 if steps is null; set one of the two
 data.pixel_range=[-1,1] | data.pixel_range=[-1,1]: must be [0,1] with likelihood=bernoulli; or choose likelihood=gauss
 objective=mse | objective.error=squared: must be nll unless likelihood.sigma is a number; add likelihood=gaussian, or
-arch=conv arch.channels=[8,8,8] | arch.channels=[8, 8, 8]: 3 layers of stride 2 need sides that 8 divides, such as 24
-arch=conv arch.downsampling=max_pool | arch.kernel=4: must be odd with arch.downsampling=max_pool, or take stride
-arch.output=tanh | arch.output=tanh: must be identity with likelihood=bernoulli, whose sigmoid follows; or choose
+arch=conv arch.channels=[8,8,8] | arch.channels=[8, 8, 8]: 3 layers of stride 2 need image sides divisible by 8, such
+arch=conv arch.downsampling=max_pool | arch.kernel=4: must be odd with arch.downsampling=max_pool; use an odd kernel
+arch.output=tanh | arch.output=tanh: must be identity with likelihood=bernoulli, which applies a sigmoid; or
 pictures.foo=1 | pictures.foo=1: no such key; known: pictures.columns, pictures.num_reconstructions,
 arch._target_=foo.bar | _target_=foo.bar: cannot be imported; must be the full dotted name of a function or class
 beta=${foo} | beta: Interpolation key 'foo' not found; must be a number >= 0
-beta=[1 | beta=[1: cannot be read; must be key=value, with ' around odd characters
-beta | beta: cannot be read; must be key=value, with ' around odd characters
+beta=[1 | beta=[1: cannot be parsed; must be key=value, with quotes (') around special
+beta | beta: cannot be parsed; must be key=value, with quotes (') around special
 device=tpu | device=tpu: not on this machine, which has cpu
 device=cuda:99 | device=cuda:99: not on this machine, which has cpu
 """)
@@ -135,7 +135,7 @@ def test_cuda_is_refused_where_there_is_none(refused, monkeypatch) -> None:
     assert line.endswith("use one of them or auto")
 
 
-def test_a_grid_without_m_is_told_of_it(refused) -> None:
+def test_a_grid_without_m_is_refused(refused) -> None:
     expected = "beta=0,1: must be one value; put -m before it for a grid, or write beta=[0,1] for a list"
     assert refused("beta=0,1") == expected
 
@@ -145,15 +145,15 @@ def test_an_interval_is_not_a_grid(refused) -> None:
 
 
 @pytest.mark.parametrize("swept", [[], GRID])
-def test_an_output_folder_below_a_file(refused, tmp_path, swept: list[str]) -> None:
-    (tmp_path / "file").write_text("in the way")
+def test_an_output_folder_below_a_file_is_refused(refused, tmp_path, swept: list[str]) -> None:
+    (tmp_path / "file").write_text("not a folder")
     out = tmp_path / "file" / "out"
     line = refused(*swept, *SMALL, f"output_dir={out}")
-    assert line.startswith(f"output_dir={out}: cannot be written ({tmp_path / 'file'}: not a folder); choose a folder")
+    assert line.startswith(f"output_dir={out}: cannot be written ({tmp_path / 'file'}: not a folder); choose")
 
 
 @pytest.mark.parametrize("swept", [[], GRID])
-def test_missing_data_that_cannot_be_downloaded(refused, tmp_path, monkeypatch, swept: list[str]) -> None:
+def test_missing_data_that_cannot_be_downloaded_are_reported(refused, tmp_path, monkeypatch, swept: list[str]) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise URLError("no network")
 
@@ -184,7 +184,7 @@ def _shorten(folder: Path) -> str:
 
 @pytest.mark.parametrize("swept", [[], GRID])
 @pytest.mark.parametrize("damage", [_cut, _swap, _shorten])
-def test_damaged_data(refused, tmp_path, damage: Callable[[Path], str], swept: list[str]) -> None:
+def test_damaged_data_are_reported(refused, tmp_path, damage: Callable[[Path], str], swept: list[str]) -> None:
     folder = write_files(tmp_path / "data", small_arrays())
     expected = damage(folder)
     assert refused(*swept, "data=mnist", f"data.root={folder}").startswith(expected)
@@ -208,13 +208,13 @@ def test_huge_values_are_allowed() -> None:
 def test_a_batch_larger_than_the_data_and_a_large_seed_are_trained(door, tmp_path) -> None:
     ended = door(*SMALL, "batch_size=100000", "latent=300", f"seed={10**20}", f"output_dir={tmp_path / 'out'}")
     assert (ended.code, ended.err) == (0, "")
-    (run,) = run_folder.runs_folder(tmp_path / "out").iterdir()
-    result = run_folder.read_result(run)
+    (run,) = runs_folder(tmp_path / "out").iterdir()
+    result = RunFolder(run).read_result()
     assert result is not None
     assert result["status"] == "done"
 
 
-def test_a_developer_can_have_the_traceback(door) -> None:
+def test_hydra_full_error_shows_the_traceback(door) -> None:
     with pytest.raises(errors.RefusedError, match="beta=-1: must be"):
         door("-m", "beta=-1", traceback=True)
 
@@ -241,21 +241,21 @@ def test_results_of_an_unknown_sweep_names_those_that_exist(tmp_path, capsys) ->
     ended = ended_command(capsys, "results", "nosuchsweep", "--output-dir", tmp_path)
     assert ended == (2, "", f"error: nosuchsweep: no such sweep or folder; {tmp_path} has no sweeps\n")
     for name in ("first", "second"):
-        write_sweep(tmp_path, name, [], [])
+        SweepFolder.under(tmp_path, name).add([], [])
     ended = ended_command(capsys, "results", "nosuchsweep", "--output-dir", tmp_path)
     assert ended == (2, "", f"error: nosuchsweep: no such sweep or folder; sweeps in {tmp_path}: first, second\n")
 
 
 @pytest.mark.parametrize("option", ["csv", "parquet"])
-def test_a_table_that_cannot_be_written(tmp_path, capsys, option: str) -> None:
-    write_sweep(tmp_path, "first", [], [])
+def test_a_table_that_cannot_be_written_is_reported(tmp_path, capsys, option: str) -> None:
+    SweepFolder.under(tmp_path, "first").add([], [])
     path = tmp_path / "none" / "table"
     ended = ended_command(capsys, "results", "first", "--output-dir", tmp_path, f"--{option}", path)
     line = f"--{option}={path}: cannot be written (No such file or directory); must be a file in a folder that exists"
     assert ended == (2, "", f"error: {line}\n")
 
 
-# What this process cannot show: the true exit code, and what Hydra or Python write outside the handlers above.
+# A subprocess also shows the true exit code, and everything that Hydra and Python write.
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -263,10 +263,10 @@ def test_a_table_that_cannot_be_written(tmp_path, capsys, option: str) -> None:
         pytest.param(["-m", "beta=0,-1,1"], "beta=-1: must be a number >= 0", marks=pytest.mark.slow),
         pytest.param(["-m", "arch=mlp,foo"], "arch=foo: must be one of conv, mlp", marks=pytest.mark.slow),
         pytest.param(["device=tpu"], "device=tpu: not on this machine", marks=pytest.mark.slow),
-        pytest.param(["-m", "beta=[1"], "beta=[1: cannot be read", marks=pytest.mark.slow),
+        pytest.param(["-m", "beta=[1"], "beta=[1: cannot be parsed", marks=pytest.mark.slow),
     ],
 )
-def test_a_process_of_its_own_says_one_line_and_exits_with_2(tmp_path, arguments: list[str], expected: str) -> None:
+def test_launch_py_prints_one_line_and_exits_with_2(tmp_path, arguments: list[str], expected: str) -> None:
     ended = launch(*arguments, f"output_dir={tmp_path / 'out'}")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"error: {expected}")
@@ -278,10 +278,10 @@ def test_a_process_of_its_own_says_one_line_and_exits_with_2(tmp_path, arguments
     ("arguments", "line"),
     [
         (["data=null"], "Config group override must be a string or a list"),
-        (["-m", "beta=glob(*)"], "beta=glob(*): stands for no value; must be a list of values"),
-        (["-m", "device=cpu,tpu"], "device: must be one value; it holds for the whole sweep"),
-        (["-m", "beta=0,1", "sweep=a,b"], "sweep: must be one value; it holds for the whole sweep"),
+        (["-m", "beta=glob(*)"], "beta=glob(*): matches no value; must be a list of values"),
+        (["-m", "device=cpu,tpu"], "device: must be one value; it applies to the whole sweep"),
+        (["-m", "beta=0,1", "sweep=a,b"], "sweep: must be one value; it applies to the whole sweep"),
     ],
 )
-def test_commands_that_make_no_grid(refused, arguments: list[str], line: str) -> None:
+def test_invalid_grids_are_refused(refused, arguments: list[str], line: str) -> None:
     assert line in refused(*arguments)

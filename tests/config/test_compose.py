@@ -1,4 +1,4 @@
-"""A sweep's points are composed as Hydra would compose each of them, only faster."""
+"""Composing a sweep gives the same configs as Hydra's own, slower, composition of each point."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ def loader() -> Iterator[ConfigLoader]:
 
 
 def fully_composed(loader: ConfigLoader, config: DictConfig, overrides: list[str]) -> DictConfig:
-    """As Hydra's own launchers do it, 100 ms a point."""
+    """Compose the config as Hydra's own launchers do, which takes 100 ms per point."""
     cfg = loader.load_sweep_config(config, overrides)
     OmegaConf.set_struct(cfg, False)
     del cfg["hydra"]
@@ -50,7 +50,7 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
-def test_it_is_equal_to_full_composition(loader, grid: list[str]) -> None:
+def test_composed_configs_are_equal_to_those_of_hydra(loader, grid: list[str]) -> None:
     config = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
     jobs = expand_grid(loader, grid)
     assert len(jobs) > 1
@@ -59,26 +59,26 @@ def test_it_is_equal_to_full_composition(loader, grid: list[str]) -> None:
         expected = fully_composed(loader, config, job)
         assert OmegaConf.to_container(cfg) == OmegaConf.to_container(expected)
         assert OmegaConf.to_container(cfg, resolve=True) == OmegaConf.to_container(expected, resolve=True)
-        # And the schema still stands behind it.
+        # The schemas are preserved too.
         assert OmegaConf.get_type(cfg) is OmegaConf.get_type(expected)
         assert OmegaConf.get_type(cfg.arch) is OmegaConf.get_type(expected.arch)
 
 
-def test_points_share_nothing_that_can_change(loader) -> None:
+def test_composed_configs_share_no_mutable_state(loader) -> None:
     config = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
-    one, other = compose_sweep(loader, config, [["beta=1"], ["beta=2"]])
-    one.arch.hidden.append(5)
-    one.optim.lr = 7.0
-    assert other.arch.hidden == [100, 100]
-    assert other.optim.lr == 0.001
-    assert (one.beta, other.beta) == (1, 2)
+    first, second = compose_sweep(loader, config, [["beta=1"], ["beta=2"]])
+    first.arch.hidden.append(5)
+    first.optim.lr = 7.0
+    assert second.arch.hidden == [100, 100]
+    assert second.optim.lr == 0.001
+    assert (first.beta, second.beta) == (1, 2)
 
 
 @pytest.mark.parametrize("bad", ["beta=x", "bata=1", "arch=foo", "+beta=1", "~nothing", "arch.hidden=[x]"])
-def test_what_hydra_refuses_is_refused(loader, bad: str) -> None:
+def test_invalid_overrides_raise_the_same_errors_as_in_hydra(loader, bad: str) -> None:
     config = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
     with pytest.raises(Exception) as expected:  # noqa: PT011
         fully_composed(loader, config, ["latent=2", bad])
-    with pytest.raises(type(expected.value)) as found:
+    with pytest.raises(type(expected.value)) as actual:
         list(compose_sweep(loader, config, [["latent=2", "beta=1"], ["latent=2", bad]]))
-    assert str(found.value) == str(expected.value)
+    assert str(actual.value) == str(expected.value)

@@ -1,4 +1,4 @@
-"""CelebA's two layouts, on drawn faces: partition, attributes, crops, and what is refused."""
+"""CelebA's two layouts, on drawn faces: partition, attributes, crops and errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from tests.helpers.drawn_faces import ATTRIBUTES, split_of, write_celeba
 from tests.helpers.image_files import load_celeba
 from vae_sweeps.data.dataset import SPLITS
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 
 NUM = 60
 DATA = ["data=celeba", "data.size=16"]
@@ -49,7 +49,7 @@ def test_images_are_those_of_the_files(root: Path, tmp_path: Path) -> None:
         assert (hair - wanted).abs().max() < 30
 
 
-def test_the_official_layout_in_its_own_folders_and_kaggles_are_the_same(root: Path, tmp_path: Path) -> None:
+def test_the_official_layout_with_or_without_folders_and_kaggles_are_equivalent(root: Path, tmp_path: Path) -> None:
     expected = load_celeba(root, tmp_path / "cache", size=16).fingerprint
     write_celeba(tmp_path / "kaggle", NUM, kaggle=True)
     assert load_celeba(tmp_path / "kaggle", tmp_path / "cache", size=16).fingerprint == expected
@@ -69,23 +69,23 @@ def test_crop_and_label_are_part_of_the_fingerprint(root: Path, tmp_path: Path) 
     crops = {load_celeba(root, tmp_path, size=16, crop=crop).fingerprint for crop in ("center", 148, 140, "none")}
     labels = {load_celeba(root, tmp_path, size=16, label=label).fingerprint for label in (*ATTRIBUTES, None)}
     assert (len(crops), len(labels)) == (4, 4)
-    assert len(list(tmp_path.glob("images-*/images.u8"))) == 4  # labels decode nothing anew
+    assert len(list(tmp_path.glob("images-*/images.u8"))) == 4  # another label decodes nothing
 
 
-def test_a_launch_trains(door, root: Path, tmp_path: Path) -> None:
+def test_a_launch_trains_on_celeba(door, root: Path, tmp_path: Path) -> None:
     ended = door(*DATA, f"data.root={root}", f"data.cache={tmp_path / 'cache'}", "arch.hidden=[4]", "epochs=1",
                  "evaluation=none", f"output_dir={tmp_path / 'out'}")  # fmt: skip
     assert (ended.code, ended.err) == (0, "")
-    (run,) = run_folder.runs_folder(tmp_path / "out").iterdir()
+    (run,) = runs_folder(tmp_path / "out").iterdir()
     assert run.name.startswith("celeba-mlp-")
-    result = run_folder.read_result(run)
+    result = RunFolder(run).read_result()
     assert result is not None
     assert result["status"] == "done"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("label", ["Smiling", "null"])
-def test_all_of_an_evaluation_runs_on_mapped_images(door, root: Path, tmp_path: Path, label: str) -> None:
+def test_the_full_evaluation_runs_on_mapped_images(door, root: Path, tmp_path: Path, label: str) -> None:
     ended = door(*DATA, f"data.root={root}", f"data.label={label}", f"data.cache={tmp_path / 'cache'}", "epochs=1",
                  "arch.hidden=[4]", "evaluation=full", "evaluation/features=random", "evaluation.fid=false",
                  "evaluation.mixture_components=2", "evaluation.neighbours=5", "data.resident=false",
@@ -93,7 +93,7 @@ def test_all_of_an_evaluation_runs_on_mapped_images(door, root: Path, tmp_path: 
     assert (ended.code, ended.err) == (0, "")
 
 
-# What is refused
+# Errors
 
 
 def _no_images(root: Path) -> str:
@@ -109,7 +109,7 @@ def _no_partition(root: Path) -> str:
 
 def _no_attributes(root: Path) -> str:
     (root / "list_attr_celeba.txt").unlink()
-    return f"data.root={root}: list_attr_celeba.txt (or .csv) is missing; copy it there, or data.label=null"
+    return f"data.root={root}: list_attr_celeba.txt (or .csv) is missing; copy it there, or set data.label=null"
 
 
 def _missing_images(root: Path) -> str:
@@ -135,7 +135,7 @@ def _no_test(root: Path) -> str:
 def _too_many_names(root: Path) -> str:
     path = root / "list_attr_celeba.txt"
     path.write_text(path.read_text().replace("Smiling", "Smiling Young"))
-    return f"{path}: line 3: must be a file's name and 4 values of -1 or 1, one an attribute; copy it again"
+    return f"{path}: line 3: must be a file's name and 4 values of -1 or 1, one per attribute; copy it again"
 
 
 def _cut(root: Path) -> str:
@@ -148,13 +148,13 @@ def _cut(root: Path) -> str:
     "damage",
     [_no_images, _no_partition, _no_attributes, _missing_images, _odd_partition, _no_test, _too_many_names, _cut],
 )
-def test_a_layout_that_does_not_fit(refused, tmp_path: Path, damage: Callable[[Path], str]) -> None:
+def test_an_incomplete_or_inconsistent_layout(refused, tmp_path: Path, damage: Callable[[Path], str]) -> None:
     write_celeba(tmp_path / "faces", NUM)
     expected = damage(tmp_path / "faces")
     assert refused(*DATA, f"data.root={tmp_path / 'faces'}").startswith(expected)
 
 
-def test_an_attribute_that_is_not_there(refused, root: Path) -> None:
+def test_an_unknown_attribute(refused, root: Path) -> None:
     line = refused(*DATA, f"data.root={root}", "data.label=Smilling")
     names = ", ".join(ATTRIBUTES)
     assert line == f"data.label=Smilling: no attribute of list_attr_celeba.txt; must be null or one of {names}"

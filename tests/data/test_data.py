@@ -84,7 +84,9 @@ def test_idx_splits_are_disjoint_complete_and_stratified(tmp_path: Path) -> None
     assert dataset.labels["val"].bincount().tolist() == [1] * 10
 
 
-def test_to_train_on_all_leaves_val_and_test_as_they_were(tmp_path: Path, digits: Dataset, cache_folder: Path) -> None:
+def test_training_on_all_images_leaves_val_and_test_unchanged(
+    tmp_path: Path, digits: Dataset, cache_folder: Path
+) -> None:
     plain = small(tmp_path)
     everything = mnist(str(tmp_path / "small"), "none", [0, 1], 0, train_on="all")
     for one, other in ((plain, everything), (digits, mnist5k(str(cache_folder), "none", [0, 1], 0, train_on="all"))):
@@ -93,13 +95,13 @@ def test_to_train_on_all_leaves_val_and_test_as_they_were(tmp_path: Path, digits
         assert other.fingerprint != one.fingerprint
 
 
-def test_the_seed_moves_neither_splits_nor_fingerprint(tmp_path: Path) -> None:
+def test_the_seed_changes_neither_splits_nor_fingerprint(tmp_path: Path) -> None:
     one, other = small(tmp_path, seed=0), small(tmp_path, seed=1)
     assert all(torch.equal(one.images[split], other.images[split]) for split in SPLITS)
     assert one.fingerprint == other.fingerprint
 
 
-def test_the_fingerprint_is_of_the_grey_pixels_and_not_of_place_or_packing(
+def test_the_fingerprint_depends_on_the_grey_pixels_but_not_on_location_or_compression(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrays = small_arrays()
@@ -130,7 +132,7 @@ def test_every_epoch_is_a_permutation_of_the_training_images(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("binarize", ["none", "static", "dynamic"])
-def test_a_batch_is_a_function_of_data_seed_and_step_alone(tmp_path: Path, binarize: str) -> None:
+def test_a_batch_depends_only_on_data_seed_and_step(tmp_path: Path, binarize: str) -> None:
     dataset = small(tmp_path, binarize)
     in_order = Batches(dataset, 32, torch.float32)
     expected = [in_order(step) for step in range(12)]
@@ -157,7 +159,7 @@ def test_static_bits_are_drawn_once(tmp_path: Path) -> None:
         assert abs(one.images[split].double().mean() - grey.images[split].double().mean()) < 10
 
 
-def test_dynamic_bits_differ_between_epochs_and_tend_to_the_grey_values(tmp_path: Path) -> None:
+def test_dynamic_bits_differ_between_epochs_and_average_to_the_grey_values(tmp_path: Path) -> None:
     dataset, num_epochs = small(tmp_path, "dynamic"), 400
     batches = Batches(dataset, 110, torch.float64)
     in_place = torch.zeros(num_epochs, *dataset.images["train"].shape, dtype=torch.float64)
@@ -171,7 +173,7 @@ def test_dynamic_bits_differ_between_epochs_and_tend_to_the_grey_values(tmp_path
     assert off.mean().abs() <= 3 / in_place.numel() ** 0.5
 
 
-def test_dynamic_bits_of_evaluation_stay(tmp_path: Path) -> None:
+def test_dynamic_bits_are_fixed_in_evaluation(tmp_path: Path) -> None:
     dataset, again = small(tmp_path, "dynamic"), small(tmp_path, "dynamic")
     for split in SPLITS:
         assert only_black_and_white(for_evaluation(dataset, split))
@@ -179,7 +181,7 @@ def test_dynamic_bits_of_evaluation_stay(tmp_path: Path) -> None:
     assert torch.equal(dataset.images["train"], small(tmp_path).images["train"])
 
 
-def test_black_stays_black_and_white_stays_white_whatever_is_drawn() -> None:
+def test_binarizing_keeps_black_and_white_pixels() -> None:
     uniform = torch.tensor([0.0, 1 - 2**-24])  # the ends of what torch.rand draws
     assert binarized(torch.tensor([0, 0], dtype=torch.uint8), uniform).tolist() == [0, 0]
     assert binarized(torch.tensor([255, 255], dtype=torch.uint8), uniform).tolist() == [255, 255]
@@ -197,7 +199,7 @@ def load_cached() -> Dataset:
     [lambda b: b[: len(b) // 2], lambda b: b[:5_000] + bytes([b[5_000] ^ 1]) + b[5_001:]],
     ids=["truncated", "one bit"],
 )
-def test_a_damaged_cache_is_made_again(
+def test_a_damaged_cache_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Dataset, cache_folder: Path, spoil
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -218,7 +220,7 @@ def test_the_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digi
     assert load_cached().fingerprint != digits.fingerprint
 
 
-def test_a_cache_folder_that_cannot_be_made_does_not_matter(
+def test_digits_load_even_if_the_cache_folder_cannot_be_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Dataset
 ) -> None:
     (tmp_path / "file").touch()

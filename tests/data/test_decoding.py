@@ -1,4 +1,4 @@
-"""Decoding once: kept, resumed after a kill, made by one of several, made again when a file has changed."""
+"""The cache of decoded images: reuse, resuming after a kill, several processes, changed and damaged files."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from tests.helpers.image_files import contents, load_celeba, load_folder, write
 from vae_sweeps.data.dataset import SPLITS
 
 NAMES = [f"{i}.png" for i in range(20)]
-# Loads in a process of its own, and says what was logged and the fingerprint.
+# Loads the images in a separate process, and prints the log messages and the fingerprint.
 LOAD = """
 import logging, sys
 from pathlib import Path
@@ -33,14 +33,14 @@ def start_loading(root: Path, cache: Path) -> subprocess.Popen[str]:
 
 
 def decoding(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was said of decoding since the last call, without the folder."""
+    """Log messages about decoding since the last call, without the folder."""
     said = [record.getMessage().split(": ")[-1] for record in caplog.records if "decoding" in record.getMessage()]
     caplog.clear()
     return said
 
 
 @pytest.fixture(autouse=True)
-def _heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def _log_is_captured(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("vae_sweeps"), "propagate", True)
     caplog.set_level(logging.INFO, "vae_sweeps")
 
@@ -48,21 +48,21 @@ def _heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
 def test_files_are_decoded_once_and_again_when_one_has_changed(tmp_path: Path, caplog) -> None:
     root, cache = write(tmp_path / "images", NAMES), tmp_path / "cache"
     first = load_folder(root, cache, size=None)
-    assert decoding(caplog) == ["decoding 20 of 20 images, once"]
+    assert decoding(caplog) == ["decoding 20 of 20 images into the cache"]
     assert load_folder(root, cache, size=None).fingerprint == first.fingerprint
     assert load_folder(root, cache, size=None, val_share=0.3, seed=1).fingerprint != first.fingerprint
     assert decoding(caplog) == []
     write(root, ["100.png", "5.png"])
     (root / "100.png").unlink()
     changed = load_folder(root, cache, size=None)
-    assert decoding(caplog) == ["decoding 20 of 20 images, once"]
+    assert decoding(caplog) == ["decoding 20 of 20 images into the cache"]
     assert changed.fingerprint != first.fingerprint
     assert load_folder(root, cache, size=4).image_shape == (3, 4, 4)
-    assert decoding(caplog) == ["decoding 20 of 20 images, once"]
+    assert decoding(caplog) == ["decoding 20 of 20 images into the cache"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "no index", "half an index"])
-def test_an_array_that_is_not_whole_is_made_again(tmp_path: Path, caplog, damage: str) -> None:
+def test_an_incomplete_array_is_decoded_again(tmp_path: Path, caplog, damage: str) -> None:
     root, cache = write(tmp_path / "images", NAMES), tmp_path / "cache"
     expected = contents(load_folder(root, cache, size=None))
     decoding(caplog)
@@ -75,11 +75,11 @@ def test_an_array_that_is_not_whole_is_made_again(tmp_path: Path, caplog, damage
     else:
         index.write_text(index.read_text()[:20])
     assert contents(load_folder(root, cache, size=None)) == expected
-    assert decoding(caplog) == ["decoding 20 of 20 images, once"]
+    assert decoding(caplog) == ["decoding 20 of 20 images into the cache"]
     assert sorted(path.name for path in folder.iterdir()) == ["images.u8", "index.json"]
 
 
-def test_damaged_files_can_be_left_out_and_come_back_when_repaired(tmp_path: Path, caplog) -> None:
+def test_damaged_files_can_be_skipped_and_are_used_once_repaired(tmp_path: Path, caplog) -> None:
     root, cache = write(tmp_path / "images", NAMES), tmp_path / "cache"
     whole = contents(load_folder(root, cache, size=None))
     good = (root / "4.png").read_bytes()
@@ -88,7 +88,7 @@ def test_damaged_files_can_be_left_out_and_come_back_when_repaired(tmp_path: Pat
         load_folder(root, cache, size=None)
     caplog.clear()
     rest = load_folder(root, cache, size=None, on_bad_file="skip")
-    assert [record.getMessage() for record in caplog.records][-1] == f"{root}: 4.png left out: no whole images"
+    assert [record.getMessage() for record in caplog.records][-1] == f"{root}: skipped 4.png: not complete images"
     assert sum(rest.num_images(split) for split in SPLITS) == 19
     assert all(contents(rest)[split] <= whole[split] for split in SPLITS)
     assert load_folder(root, cache, size=None, on_bad_file="skip").fingerprint == rest.fingerprint
@@ -98,12 +98,14 @@ def test_damaged_files_can_be_left_out_and_come_back_when_repaired(tmp_path: Pat
     assert contents(load_folder(root, cache, size=None)) == whole
 
 
-def test_of_several_at_once_one_decodes(tmp_path: Path, caplog) -> None:
+def test_only_one_of_several_threads_decodes(tmp_path: Path, caplog) -> None:
     root, cache = write(tmp_path / "images", NAMES), tmp_path / "cache"
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: load_folder(root, cache).fingerprint, range(4)))
     assert len(set(found)) == 1
-    assert [line for line in decoding(caplog) if "once" in line] == ["decoding 20 of 20 images, once"]
+    assert [line for line in decoding(caplog) if "into the cache" in line] == [
+        "decoding 20 of 20 images into the cache"
+    ]
 
 
 @pytest.mark.slow
@@ -122,7 +124,7 @@ def test_after_kill_9_finished_chunks_are_not_decoded_again(tmp_path: Path, capl
     finished = journal()
     assert 0 < len(finished) < 12
     expected = load_celeba(root, tmp_path / "undisturbed", size=32)
-    for start in finished:  # nobody may look at them again
+    for start in finished:  # damaged here, so decoding them again would fail
         for i in range(start, start + 256):
             path = root / "img_align_celeba" / f"{i + 1:06d}.jpg"
             stat = path.stat()
@@ -130,7 +132,7 @@ def test_after_kill_9_finished_chunks_are_not_decoded_again(tmp_path: Path, capl
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     decoding(caplog)
     resumed = load_celeba(root, cache, size=32)
-    assert decoding(caplog) == [f"decoding {3000 - 256 * len(finished):,} of 3,000 images, once"]
+    assert decoding(caplog) == [f"decoding {3000 - 256 * len(finished):,} of 3,000 images into the cache"]
     assert resumed.fingerprint == expected.fingerprint
     assert all(torch.equal(resumed.images[split], expected.images[split]) for split in SPLITS)
 
@@ -141,17 +143,19 @@ def test_of_two_processes_one_decodes_and_the_other_waits(tmp_path: Path) -> Non
     processes = [start_loading(tmp_path / "faces", tmp_path / "cache") for _ in range(2)]
     said = [process.communicate(timeout=120)[0].splitlines() for process in processes]
     assert said[0][-1] == said[1][-1] != ""
-    assert sum("decoding 3,000 of 3,000 images, once" in line for lines in said for line in lines) == 1
+    assert sum("decoding 3,000 of 3,000 images into the cache" in line for lines in said for line in lines) == 1
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can mount a small file system")
-def test_a_full_disk(refused, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_that_leaves_nothing_behind(refused, tmp_path: Path) -> None:
     root, small = write(tmp_path / "images", NAMES), tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=False).returncode != 0:
         pytest.skip("nothing can be mounted here")
     try:
-        with pytest.raises(ValueError, match=f"data.cache={small}: decoded images cannot be kept there .No space left"):
+        with pytest.raises(
+            ValueError, match=f"data.cache={small}: decoded images cannot be stored there .No space left"
+        ):
             load_folder(root, small)
         assert not list(small.glob("images-????????????"))
         assert load_folder(root, small, size=8).image_shape == (3, 8, 8)
@@ -159,12 +163,12 @@ def test_a_full_disk(refused, tmp_path: Path) -> None:
         subprocess.run(["umount", str(small)], check=True)
 
 
-def test_a_cache_that_cannot_be_made(refused, tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_created(refused, tmp_path: Path) -> None:
     root = write(tmp_path / "images", NAMES)
     (tmp_path / "file").touch()
     line = refused("data=image_folder", f"data.root={root}", f"data.cache={tmp_path / 'file'}")
-    assert line.startswith(f"data.cache={tmp_path / 'file'}: decoded images cannot be kept there (")
-    assert line.endswith("make room, or set data.cache to another folder")
+    assert line.startswith(f"data.cache={tmp_path / 'file'}: decoded images cannot be stored there (")
+    assert line.endswith("free disk space, or set data.cache to another folder")
 
 
 MEMORY = """
@@ -192,8 +196,8 @@ print(max(peak, private()))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads what Linux says of a process")
-def test_200_000_images_take_no_memory_of_their_own(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc, which only Linux has")
+def test_200_000_images_are_not_held_in_memory(tmp_path: Path) -> None:
     with (tmp_path / "images.u8").open("wb") as file:
         file.truncate(200_000 * 3 * 64 * 64)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""IDX files: what is said of those that are wrong or missing, and real downloads from a server of this machine."""
+"""IDX files: errors for wrong or missing ones, and real downloads from a local server."""
 
 import gzip
 import hashlib
@@ -38,8 +38,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
 
 
 @pytest.fixture
-def nobody(monkeypatch: pytest.MonkeyPatch) -> str:
-    """An address where nothing answers."""
+def dead_url(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address at which no server answers."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -47,7 +47,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def source_of(folder: Path, *mirrors: str) -> Source:
-    """The sums of a folder's .gz files as served."""
+    """A source with the sums of a folder's .gz files as served."""
     sums = {name: hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest() for name in FILES}
     return Source(mirrors, sums, "gz")
 
@@ -67,7 +67,7 @@ ZIPPED = f"{TRAIN_IMAGES}.gz"
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil", "said"),
+    ("name", "spoil", "expected"),
     [
         (TRAIN_IMAGES, lambda b: b[:-5], f"truncated: expected {TRAIN_BYTES} bytes, found {TRAIN_BYTES - 5} bytes"),
         (TRAIN_IMAGES, lambda b: b + b"?", f"too long: expected {TRAIN_BYTES} bytes, found {TRAIN_BYTES + 1} bytes"),
@@ -81,7 +81,7 @@ ZIPPED = f"{TRAIN_IMAGES}.gz"
         (
             TRAIN_LABELS,
             lambda b: idx_bytes(np.arange(NUM_TRAIN, dtype=np.uint8)),
-            "120 labels of 120 kinds cannot be split",
+            "120 labels of 120 classes cannot be split",
         ),
         (ZIPPED, lambda b: b, "not a gzip file though named .gz"),
         (ZIPPED, lambda b: gzip.compress(b)[:2000], rf"truncated: expected {TRAIN_BYTES} bytes, found \d+ bytes unzip"),
@@ -89,13 +89,13 @@ ZIPPED = f"{TRAIN_IMAGES}.gz"
         (ZIPPED, lambda b: gzip.compress(b)[:-8] + bytes(8), "damaged gzip file"),
     ],
 )
-def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, name: str, spoil, said: str) -> None:
+def test_a_wrong_file_is_reported_in_one_line_that_names_it(tmp_path: Path, name: str, spoil, expected: str) -> None:
     root = write_files(tmp_path / "root", small_arrays())
     plain = root / name.removesuffix(".gz")
     content = spoil(plain.read_bytes())
     plain.unlink()
     (root / name).write_bytes(content)
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(ValueError, match=expected) as error:
         load(root)
     assert one_line(error).startswith(f"{root / name}: ")
 
@@ -103,20 +103,22 @@ def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, name: str, spoil
 # Missing files and downloads
 
 
-def test_missing_files_without_network_are_one_line_and_nothing_is_created(tmp_path: Path, nobody: str) -> None:
+def test_missing_files_without_network_are_reported_in_one_line_and_nothing_is_created(
+    tmp_path: Path, dead_url: str
+) -> None:
     root = tmp_path / "new" / "mnist"
-    source = Source((nobody, f"{nobody}second/"), dict.fromkeys(FILES, "0" * 64), "gz")
+    source = Source((dead_url, f"{dead_url}second/"), dict.fromkeys(FILES, "0" * 64), "gz")
     with pytest.raises(ValueError, match="download failed") as error:
         from_idx_files("small", source, str(root), "none", [0, 1], 0)
     message = one_line(error)
     assert message.startswith(f"data.root={root}: ")
     assert all(name in message for name in FILES)
-    assert f"{nobody}{TRAIN_IMAGES}.gz: " in message
-    assert f"{nobody}second/{TRAIN_IMAGES}.gz: " in message
+    assert f"{dead_url}{TRAIN_IMAGES}.gz: " in message
+    assert f"{dead_url}second/{TRAIN_IMAGES}.gz: " in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_root_that_is_no_folder_is_one_line(tmp_path: Path) -> None:
+def test_a_root_that_is_not_a_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file") as error:
         load(tmp_path / "file")
@@ -127,17 +129,17 @@ def test_a_root_that_is_no_folder_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sums_of", ["gz", "unzipped"])
 def test_a_download_is_checked_kept_and_not_repeated(
-    tmp_path: Path, served: tuple[Path, str], nobody: str, sums_of
+    tmp_path: Path, served: tuple[Path, str], dead_url: str, sums_of
 ) -> None:
     folder, url = served
-    source = source_of(folder, nobody, f"{url}not-here/", url)
+    source = source_of(folder, dead_url, f"{url}not-here/", url)
     if sums_of == "unzipped":
         sums = {name: hashlib.sha256(idx_bytes(array)).hexdigest() for name, array in small_arrays().items()}
         source = Source(source.mirrors, sums, "unzipped")
     root = tmp_path / "deep" / "root"
     downloaded = from_idx_files("small", source, str(root), "none", [0, 1], 0)
     assert sorted(os.listdir(root)) == sorted(f"{name}.gz" for name in FILES)
-    offline = replace(source, mirrors=(nobody,))
+    offline = replace(source, mirrors=(dead_url,))
     again = from_idx_files("small", offline, str(root), "none", [0, 1], 0)
     assert downloaded.fingerprint == again.fingerprint == small(tmp_path).fingerprint
 
@@ -145,7 +147,7 @@ def test_a_download_is_checked_kept_and_not_repeated(
 def test_only_what_is_missing_is_downloaded(tmp_path: Path, served: tuple[Path, str]) -> None:
     folder, url = served
     arrays = small_arrays()
-    arrays[TRAIN_IMAGES] = 255 - arrays[TRAIN_IMAGES]  # the user's own variant, which no sum knows
+    arrays[TRAIN_IMAGES] = 255 - arrays[TRAIN_IMAGES]  # the user's variant, which matches no sum
     del arrays[TEST_LABELS]
     root = write_files(tmp_path / "root", arrays)
     from_idx_files("small", source_of(folder, url), str(root), "none", [0, 1], 0)

@@ -1,4 +1,4 @@
-"""Folders of image files: what is found, how it is decoded, splits, labels, and what is refused."""
+"""Folders of image files: decoding, splits, labels and errors."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from tests.helpers.image_files import CONF, contents, load_folder, pixels, write
-from vae_sweeps.config.schema import GROUP_SCHEMAS
+from vae_sweeps.config.keys import GROUP_SCHEMAS
 from vae_sweeps.data.batches import Batches, epoch_order
 from vae_sweeps.data.dataset import SPLITS, to_model
 from vae_sweeps.data.decoding.image import Transform, decode
@@ -34,7 +34,7 @@ def test_a_choice_of_conf_data_has_the_schemas_keys_and_allowed_values(choice: s
 
 
 @pytest.mark.parametrize("ending", ["png", "webp"])
-def test_lossless_files_give_their_pixels(tmp_path: Path, ending: str) -> None:
+def test_lossless_files_are_decoded_exactly(tmp_path: Path, ending: str) -> None:
     expected = pixels(0, 5, 7)
     Image.fromarray(expected).save(tmp_path / f"x.{ending}", lossless=True)
     assert np.array_equal(decode(tmp_path / f"x.{ending}", WHOLE), expected.transpose(2, 0, 1))
@@ -84,7 +84,7 @@ def test_the_crop_comes_before_the_resize(tmp_path: Path, crop: int | str, box: 
 # Files, splits, labels
 
 
-def test_a_flat_folder_has_shares_of_its_images_and_no_labels(tmp_path: Path) -> None:
+def test_a_flat_folder_is_split_by_shares_and_has_no_labels(tmp_path: Path) -> None:
     root = write(tmp_path / "flat", [f"{i}.png" for i in range(20)])
     (root / ".hidden.png").write_bytes(b"")
     (root / "notes.txt").write_text("not an image")
@@ -94,7 +94,7 @@ def test_a_flat_folder_has_shares_of_its_images_and_no_labels(tmp_path: Path) ->
     assert set.union(*contents(dataset).values()) == {pixels(i).transpose(2, 0, 1).tobytes() for i in range(20)}
 
 
-def test_classes_are_the_first_folders_whatever_lies_below(tmp_path: Path) -> None:
+def test_classes_are_the_top_folders_whatever_their_subfolders(tmp_path: Path) -> None:
     root = write(
         tmp_path / "nested", ["b/1.png", "a/x/y/2.PNG", "a/3.jpeg", "c/4.webp", *[f"c/{i}.png" for i in range(9)]]
     )
@@ -125,14 +125,14 @@ def test_folders_train_and_test_are_the_splits(tmp_path: Path, has_val: bool) ->
     assert contents(dataset)["test"] == {pixels(i).transpose(2, 0, 1).tobytes() for i in range(20, 40)}
 
 
-def test_the_splits_of_old_images_stay_when_others_are_added(tmp_path: Path) -> None:
+def test_images_mostly_keep_their_split_when_others_are_added(tmp_path: Path) -> None:
     names = [f"{i}.png" for i in range(40)]
     few = contents(load_folder(write(tmp_path / "few", names[:20]), tmp_path / "cache", size=None, test_share=0.5))
     many = contents(load_folder(write(tmp_path / "many", names), tmp_path / "cache", size=None, test_share=0.5))
     assert len(few["test"] & many["test"]) >= 5
 
 
-def test_the_fingerprint_is_of_pixels_splits_and_labels_and_not_of_places(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_pixels_splits_and_labels_but_not_on_locations(tmp_path: Path) -> None:
     one = load_folder(write(tmp_path / "one", NAMES), tmp_path / "cache", size=None)
     (tmp_path / "else").mkdir()
     moved = load_folder(write(tmp_path / "else" / "two", NAMES), tmp_path / "else", size=None, seed=7, resident=True)
@@ -146,7 +146,7 @@ def test_the_fingerprint_is_of_pixels_splits_and_labels_and_not_of_places(tmp_pa
     assert unlabelled.fingerprint != one.fingerprint
 
 
-def test_batches_of_mapped_images_are_those_of_resident_ones(tmp_path: Path) -> None:
+def test_batches_of_mapped_images_equal_those_of_resident_ones(tmp_path: Path) -> None:
     mapped = load_folder(write(tmp_path / "x", NAMES), tmp_path / "cache", size=None).to(torch.device("cpu"))
     resident = load_folder(tmp_path / "x", tmp_path / "cache", size=None, resident=True).to(torch.device("cpu"))
     assert (mapped.is_mapped, resident.is_mapped) == (True, False)
@@ -157,14 +157,14 @@ def test_batches_of_mapped_images_are_those_of_resident_ones(tmp_path: Path) -> 
     assert torch.equal(expected(1), train[epoch_order(16, 0, 0)[5:10]])
 
 
-# What is refused
+# Errors
 
 
-def test_a_folder_that_is_not_there_or_has_no_images(refused, tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_or_has_no_images(refused, tmp_path: Path) -> None:
     root = tmp_path / "images"
     command = ["data=image_folder", f"data.root={root}"]
     line = f"data.root={root}: "
-    assert refused(*command) == f"{line}is not there; must be the folder of the images"
+    assert refused(*command) == f"{line}does not exist; must be the folder of the images"
     root.mkdir()
     assert refused(*command).startswith(f"{line}is empty; must have files named .jpg")
     (root / "notes.txt").write_text("x")
@@ -178,21 +178,21 @@ def test_a_damaged_file_is_named(refused, tmp_path: Path) -> None:
     (root / "3.jpg").write_bytes(whole[: len(whole) // 2])
     line = refused("data=image_folder", f"data.root={root}")
     assert line.startswith(f"{root}/3.jpg: cannot be used: image file is truncated")
-    assert line.endswith("; replace or remove them, or leave them out by data.on_bad_file=skip")
+    assert line.endswith("; replace or remove such files, or skip them with data.on_bad_file=skip")
     (root / "3.jpg").write_bytes(whole)
     (root / "7.jpg").write_text("a text")
     line = refused("data=image_folder", f"data.root={root}")
     assert line.startswith(f"{root}/7.jpg: cannot be used: not an image, or damaged at its beginning; replace")
 
 
-def test_a_folder_of_nothing_but_damaged_files(tmp_path: Path) -> None:
+def test_a_folder_of_only_damaged_files(tmp_path: Path) -> None:
     for i in range(5):
         (tmp_path / f"{i}.png").write_text("a text")
-    with pytest.raises(ValueError, match=r"png: cannot be used: .* \(and 4 more files\); not one file can be used"):
+    with pytest.raises(ValueError, match=r"png: cannot be used: .* \(and 4 more files\); no file can be used"):
         load_folder(tmp_path, tmp_path / "cache", on_bad_file="skip")
 
 
-def test_mixed_sizes_want_a_crop(refused, tmp_path: Path) -> None:
+def test_images_of_several_sizes_need_a_size_and_a_crop(refused, tmp_path: Path) -> None:
     root = write(tmp_path / "images", ["a.png", "b.png", "c.png"])
     write(root, ["d.png"], width=9)
     line = refused("data=image_folder", f"data.root={root}", "data.crop=none", "data.size=null")
@@ -204,12 +204,12 @@ def test_mixed_sizes_want_a_crop(refused, tmp_path: Path) -> None:
 def test_a_crop_larger_than_an_image(refused, tmp_path: Path) -> None:
     root = write(tmp_path / "images", ["a.png", "b.png", "c.png"])
     line = refused("data=image_folder", f"data.root={root}", "data.crop=9")
-    assert "cannot be used: it has 8x8 pixels, data.crop=9 wants more; crop less or data.crop=center" in line
+    assert "cannot be used: it has 8x8 pixels, fewer than data.crop=9; set a smaller data.crop or center" in line
 
 
-def test_shares_that_leave_nothing_to_train(tmp_path: Path) -> None:
+def test_shares_that_leave_no_training_images(tmp_path: Path) -> None:
     root = write(tmp_path / "images", ["a.png", "b.png", "c.png"])
-    with pytest.raises(ValueError, match=r"data\.test_share=0\.99: leaves none of 3 images to train"):
+    with pytest.raises(ValueError, match=r"data\.test_share=0\.99: leaves none of 3 images for training"):
         load_folder(root, tmp_path / "cache", test_share=0.99)
 
 
@@ -226,5 +226,5 @@ def test_shares_that_leave_nothing_to_train(tmp_path: Path) -> None:
         ("on_bad_file=ignore", "one of error, skip"),
     ],
 )
-def test_a_bad_value(refused, argument: str, allowed: str) -> None:
+def test_a_bad_value_is_reported_with_the_allowed_ones(refused, argument: str, allowed: str) -> None:
     assert refused("data=image_folder", f"data.{argument}") == f"data.{argument}: must be {allowed}"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ended_command, make_point
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import write_sweep
+from tests.conftest import ended_command, make_options, make_point
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 SMALL = ["arch.hidden=[4]", "steps=1"]
 
@@ -16,8 +16,8 @@ import torch
 from dataclasses import replace
 from vae_sweeps.data import mnist5k
 
-def images(root, binarize, pixel_range, seed):
-    return replace(mnist5k(root, binarize, pixel_range, seed), name="unlabelled", labels=None)
+def images(**keys):
+    return replace(mnist5k(**keys), name="unlabelled", labels=None)
 """
 
 
@@ -52,7 +52,7 @@ def test_a_bad_evaluation_is_refused_before_training(refused, argument: str, lin
 
 @pytest.mark.parametrize("key", ["evaluation=none,fast", "evaluation.seed=0,1", "evaluation/features=auto,random"])
 def test_an_evaluation_holds_for_the_whole_sweep(refused, key: str) -> None:
-    assert refused("-m", key, *SMALL) == f"{key.split('=')[0]}: must be one value; it holds for the whole sweep"
+    assert refused("-m", key, *SMALL) == f"{key.split('=')[0]}: must be one value; it applies to the whole sweep"
 
 
 def test_a_classifier_needs_labels(refused, tmp_path, monkeypatch) -> None:
@@ -73,16 +73,16 @@ def test_inception_without_its_extra_names_the_command_that_gets_it(refused) -> 
 
 @pytest.fixture
 def one_sweep(tmp_path: Path) -> Path:
-    folder = run_folder.runs_folder(tmp_path) / "run-0"
-    run_folder.create_run(folder, make_point("evaluation=none"), [])
-    write_sweep(tmp_path, "grid", [folder.name], [])
+    run = RunFolder.under(tmp_path, "run-0")
+    run.create(make_point(), make_options("evaluation=none"), [])
+    SweepFolder.under(tmp_path, "grid").add([run.name], [])
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["grid", "beta=1"], "beta=1: must be a key of evaluation or tracker, or device; the rest of a finished run"),
+        (["grid", "beta=1"], "beta=1: must be a key of evaluation or tracker, or device; other keys of a finished"),
         (["grid", "evaluation=foo"], "evaluation=foo: must be one of fast, full, none"),
         (["grid", "evaluation.seed=x"], "evaluation.seed=x: must be a whole number >= 0"),
         (["grid", "device=tpu"], "device=tpu: not on this machine"),

@@ -10,19 +10,18 @@ import pytest
 import torch
 
 import vae_sweeps
-from tests.conftest import ended_command, launch, launch_here, make_dataset, make_point
+from tests.conftest import ended_command, launch, launch_here, make_dataset, make_options, make_point
 from vae_sweeps.analysis import table
-from vae_sweeps.config.compose import compose_point
-from vae_sweeps.config.schema import Evaluation
+from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.evaluate import evaluate_parts, with_findings
 from vae_sweeps.evaluation.features.base import build_features
-from vae_sweeps.evaluation.model import Model, from_state, load
+from vae_sweeps.evaluation.model import Model, from_state, load_run
 from vae_sweeps.evaluation.model_outputs import ModelOutputs
 from vae_sweeps.evaluation.reference import Reference, new_reference
 from vae_sweeps.evaluation.settings import parts_left, settings
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
 from vae_sweeps.training.pack import new_start
 
 SMALL = ["arch.hidden=[16]", "steps=30"]
@@ -30,7 +29,9 @@ CPU = torch.device("cpu")
 
 
 def how(*overrides: str) -> Evaluation:
-    return make_point("evaluation=full", "evaluation.neighbours=20", "evaluation.iwae_samples=5", *overrides).evaluation
+    return make_options(
+        "evaluation=full", "evaluation.neighbours=20", "evaluation.iwae_samples=5", *overrides
+    ).evaluation
 
 
 def reference(dataset: Dataset, *overrides: str) -> Reference:
@@ -72,7 +73,7 @@ def trained_without(tmp_path_factory) -> Path:
 
 
 def files_of_training(output_dir: Path) -> dict[Path, bytes]:
-    found = run_folder.runs_folder(output_dir).rglob("*")
+    found = runs_folder(output_dir).rglob("*")
     return {path: path.read_bytes() for path in found if path.name in ("metrics.jsonl", "checkpoint.pt", "config.yaml")}
 
 
@@ -92,7 +93,7 @@ def test_evaluate_adds_columns_without_training(trained_without, capsys) -> None
     assert after.filter(regex="^[fk]id").notna().to_numpy().all()
     np.testing.assert_allclose(after["test/mi"] + after["test/marginal_kl"], after["test/kl"], rtol=1e-5)
     assert (after["test/iwae"] > after["test/elbo"]).to_numpy().all()
-    for result in map(run_folder.read_result, run_folder.runs_folder(trained_without).iterdir()):
+    for result in (run.read_result() for run in all_runs(trained_without)):
         assert result is not None
         assert result["missing"] == {}
         assert result["features"]["classifier"].keys() == {"weights", "accuracy", "num_images"}
@@ -131,21 +132,21 @@ def test_a_launch_evaluates_done_points_where_parts_were_never_made(tmp_path) ->
     found = vae_sweeps.results(tmp_path)
     assert found[["test/iwae", "fid/classifier/prior"]].notna().to_numpy().all()
     # A bound of more samples stays when the command is given again with its usual hundred.
-    run = run_folder.runs_folder(tmp_path) / str(found["run"][0])
-    result = run_folder.read_result(run)
+    run = RunFolder.under(tmp_path, str(found["run"][0]))
+    result = run.read_result()
     assert result is not None
     result["evaluated"]["likelihood"]["iwae_samples"] = 5000
-    run_folder.write_result(run, result)
+    run.write_result(result)
     assert "to evaluate" not in launch(*arguments).stdout
 
 
 def test_pack_and_time_of_evaluation_change_no_digit(trained_without, tmp_path, capsys) -> None:
     """Packed and evaluated later == one by one and evaluated at once, where the weights are the same."""
     ended_command(capsys, "evaluate", "grid", "evaluation=full", "--output-dir", trained_without)
-    runs = sorted(run_folder.runs_folder(trained_without).iterdir())
-    asked = compose_point(["evaluation=full"]).evaluation
+    runs = all_runs(trained_without)
+    asked = make_options("evaluation=full").evaluation
     for run in reversed(runs):
-        model, kept = load(run), run_folder.read_result(run)
+        model, kept = load_run(run), run.read_result()
         assert kept is not None
         shared = new_reference(model.point, asked, CPU)
         found, _ = evaluate_parts(model, shared, "run", ["fid", "latent_space", "neighbours", "elbo", "kid"])
@@ -238,11 +239,11 @@ def test_a_column_is_there_or_missing_but_never_both() -> None:
 def test_scores_of_different_features_never_share_a_column(tmp_path) -> None:
     folders = []
     for seed, weights in enumerate(("aaa", "aaa", "bbb")):
-        folder = run_folder.runs_folder(tmp_path) / f"run-{seed}"
-        run_folder.create_run(folder, make_point(f"seed={seed}"), [])
+        folder = RunFolder.under(tmp_path, f"run-{seed}")
+        folder.create(make_point(f"seed={seed}"), make_options(), [])
         about = {"classifier": {"weights": weights, "accuracy": 0.9, "num_images": 100}}
         metrics = {"test/elbo": -1.0, "fid/classifier/prior": float(seed)}
-        run_folder.write_result(folder, {"status": "done", "metrics": metrics, "features": about})
+        folder.write_result({"status": "done", "metrics": metrics, "features": about})
         folders.append(folder)
     alike = table.make_table(folders[:2])
     assert list(alike["fid/classifier/prior"]) == [0.0, 1.0]

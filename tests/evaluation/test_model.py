@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import vae_sweeps
-from tests.conftest import make_point
+from tests.conftest import make_options, make_point
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.model import Model, from_state
-from vae_sweeps.runs import checkpoint, run_folder
-from vae_sweeps.runs.sweep_folder import write_sweep
+from vae_sweeps.runs import checkpoint
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.training.pack import new_start
 
 SHAPE = (1, 28, 28)
@@ -46,16 +47,16 @@ def test_the_mixtures_samples_have_the_mean_of_the_codes() -> None:
 
 
 def test_runs_and_sweeps_are_found_by_name_in_an_output_folder(tmp_path: Path) -> None:
-    folder = run_folder.runs_folder(tmp_path) / "mnist5k-mlp-0123456789ab"
-    run_folder.create_run(folder, LINEAR, [])
+    folder = RunFolder.under(tmp_path, "mnist5k-mlp-0123456789ab")
+    folder.create(LINEAR, make_options(), [])
     start = new_start(LINEAR, SHAPE)
     checkpoint.save(folder, start)
-    write_sweep(tmp_path, "lonely", [folder.name], ["beta"])
+    SweepFolder.under(tmp_path, "lonely").add([folder.name], ["beta"])
     assert vae_sweeps.results("lonely", tmp_path)["run"].tolist() == [folder.name]
     eps = torch.ones(1, 3)
     drawn = untrained().decode(eps)
     assert torch.equal(vae_sweeps.load(folder.name, tmp_path).decode(eps), drawn)
-    assert torch.equal(vae_sweeps.load(folder).decode(eps), drawn)
+    assert torch.equal(vae_sweeps.load(folder.path).decode(eps), drawn)
     with pytest.raises(ValueError, match=r"^run=other: no run folder"):
         vae_sweeps.load("other", tmp_path)
     with pytest.raises(ValueError, match=r"^other: no such sweep or folder; .*lonely"):

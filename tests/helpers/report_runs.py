@@ -2,16 +2,16 @@
 
 import itertools
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tests.conftest import make_point
+from tests.conftest import make_options, make_point
 from vae_sweeps.analysis import pictures
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import log_launch, write_sweep
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files
 from vae_sweeps.system.rng import generator
 
@@ -61,18 +61,16 @@ def result(beta: float, latent: int, seed: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def make_run(output_dir: Path, beta: float, latent: int, seed: int = 0, *overrides: str) -> Path:
-    """A folder with config, rows and pictures, of a point that has not ended."""
-    folder = (
-        run_folder.runs_folder(output_dir) / f"mnist5k-mlp-beta{beta:g}-latent{latent}-seed{seed}-{len(overrides)}0ff"
-    )
-    run_folder.create_run(
-        folder, make_point("data=mnist5k", f"beta={beta}", f"latent={latent}", f"seed={seed}", *overrides), []
-    )
+def make_run(output_dir: Path, beta: float, latent: int, seed: int = 0, *overrides: str) -> RunFolder:
+    """The folder, with config, rows and pictures, of a point that has not ended."""
+    name = f"mnist5k-mlp-beta{beta:g}-latent{latent}-seed{seed}-{len(overrides)}0ff"
+    run = RunFolder.under(output_dir, name)
+    point = make_point("data=mnist5k", f"beta={beta}", f"latent={latent}", f"seed={seed}", *overrides)
+    run.create(point, make_options(), [])
     for row in rows(beta, latent, seed):
-        run_folder.append_row(folder, row)
-    draw(folder / "pictures", seed)
-    return folder
+        run.append_row(row)
+    draw(run.pictures, seed)
+    return run
 
 
 def draw(folder: Path, seed: int = 0) -> None:
@@ -83,24 +81,27 @@ def draw(folder: Path, seed: int = 0) -> None:
         pictures.save(pictures.grid(images, 8, (0.0, 1.0)), folder / f"{name}.png")
 
 
-def end(folder: Path, content: Mapping[str, Any]) -> None:
-    run_folder.write_result(folder, content)
-
-
 def make_sweep(
     output_dir: Path,
     name: str = "grid",
     betas: Sequence[float] = (0, 1),
     latents: Sequence[int] = (2, 4),
     num_seeds: int = 2,
-) -> Path:
-    """A sweep of points that are all done; returns its folder."""
-    found = []
+) -> SweepFolder:
+    """A sweep of points that are all done."""
+    runs = []
     for beta, latent, seed in itertools.product(betas, latents, range(num_seeds)):
-        found.append(make_run(output_dir, beta, latent, seed))
-        end(found[-1], result(beta, latent, seed))
-    sweep = write_sweep(output_dir, name, [folder.name for folder in found], SWEPT)
-    log_launch(sweep, {"at": files.now(), "command": ["launch.py", "-m", "beta=0,1", "latent=2,4"], "new": []})
+        runs.append(make_run(output_dir, beta, latent, seed))
+        runs[-1].write_result(result(beta, latent, seed))
+    sweep = sweep_of(output_dir, name, runs, SWEPT)
+    sweep.log_launch({"at": files.now(), "command": ["launch.py", "-m", "beta=0,1", "latent=2,4"], "new": []})
+    return sweep
+
+
+def sweep_of(output_dir: Path, name: str, runs: Sequence[RunFolder], swept: Sequence[str]) -> SweepFolder:
+    """A sweep of these runs."""
+    sweep = SweepFolder.under(output_dir, name)
+    sweep.add([run.name for run in runs], swept)
     return sweep
 
 

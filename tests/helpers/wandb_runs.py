@@ -5,13 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.wandb_server import WandbServer
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import all_runs, runs_folder
 
 PICTURES = ("reconstructions", "samples", "interpolations", "traversal")
-
-
-def runs_of(output_dir: Path) -> list[Path]:
-    return sorted(run_folder.runs_folder(output_dir).iterdir())
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
@@ -27,18 +23,18 @@ def local_row(row: Mapping[str, Any]) -> dict[str, float]:
 
 def assert_same(server: WandbServer, output_dir: Path, salt: str = "") -> None:
     """Every run is finished on W&B with the rows, histograms, pictures and summary of its folder, and nothing else."""
-    folders = runs_of(output_dir)
-    assert len(folders) == 4
+    folders = all_runs(output_dir)
+    assert len(folders) == len(list(runs_folder(output_dir).iterdir())) == 4
     for folder in folders:
-        run = server.run(folder.name.rsplit("-", 1)[-1] + salt)
-        rows = run_folder.read_rows(folder)
+        run = server.run(folder.id + salt)
+        rows = folder.read_rows()
         assert [numbers(row) for row in run.history] == [local_row(row) for row in rows]
         for local, shown in zip(rows, run.history, strict=True):
             if "val/kl_per_latent" in local:
                 assert sum(shown["val/kl_per_latent"]["values"]) == len(local["val/kl_per_latent"])
         assert {f"pictures/{name}" for name in PICTURES} <= set(run.history[-1])
         assert {run.history[-1][f"pictures/{name}"]["path"] for name in PICTURES} <= set(run.uploads)
-        result = run_folder.read_result(folder)
+        result = folder.read_result()
         assert result is not None
         assert {name: run.summary[name] for name in result["metrics"]} == result["metrics"]
         for name in ("status", "step", "time_s", "num_params", "beta_nats"):

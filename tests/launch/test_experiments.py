@@ -1,4 +1,4 @@
-"""Each published set-up: its loss is the source's formula, and its network the source's."""
+"""The loss and the network of each published set-up are those of its source."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from vae_sweeps.training.pack import new_start
 
 
 def double_vae(point: Point, shape: tuple[int, int, int]) -> VAE:
-    """The point's initial weights, each a little moved, so that no bias is 0."""
+    """A VAE with the point's initial weights plus small random changes, so that no bias is 0."""
     vae = build_vae([point], shape)
     vae.load_state_dict(new_start(point, shape).model)
     generator = torch.Generator().manual_seed(1)
@@ -34,7 +34,7 @@ def random(*shape: int, seed: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-# Each source's loss of (x, the decoder's output, mu, the other head), all [B,...], as it prints it.
+# The loss of each source as printed there, given x, the decoder's output, mu and the other head, all [B,...].
 def mnist_textbook(x: Tensor, logits: Tensor, mu: Tensor, gamma: Tensor) -> Tensor:
     reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum()
     return reconstruction + 0.5 * (torch.exp(gamma) + mu.square() - 1 - gamma).sum()
@@ -109,14 +109,14 @@ def test_the_loss_is_the_sources_formula(case: str) -> None:
     expected = formula(x.flatten(1), literal.decoder(mu + sigma * eps), mu, raw)
 
     weights = objective.weights([point], shape, 10, torch.device("cpu"), torch.float64)
-    noise = eps * sigma.sign()  # a negative sigma is a noise of the other sign
+    noise = eps * sigma.sign()  # a negative sigma flips the sign of the noise
     loss = weights.loss(elbo_terms(vae, x, noise.unsqueeze(0)), step=0)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     assert num_params(point, shape) == literal_networks.num_params(literal)
 
 
 def conv(num_in: int, num_out: int, kernel: int) -> int:
-    """A convolution and its bias, or the shift of the batch normalisation after it."""
+    """The number of weights of a convolution and of its bias (or of the shift of its batch normalisation)."""
     return num_in * num_out * kernel**2 + num_out
 
 
@@ -142,7 +142,7 @@ NUM_FEATURES = {
 
 
 @pytest.mark.parametrize("experiment", SHAPES)
-def test_shapes_and_numbers_of_parameters_by_hand(experiment: str) -> None:
+def test_shapes_and_numbers_of_parameters_match_a_calculation_by_hand(experiment: str) -> None:
     point, shape = point_of(experiment), SHAPES[experiment]
     assert num_params(point, shape) == NUM_PARAMS[experiment]
     vae = build_vae([point], shape)
@@ -156,11 +156,11 @@ def test_shapes_and_numbers_of_parameters_by_hand(experiment: str) -> None:
     ("experiment", "nats"),
     [("mnist_textbook", 1), ("mnist_beta", 0.784), ("mnist_conv", 1), ("celeba_tf1", 1), ("celeba_conv", 1)],
 )
-def test_beta_in_nats(experiment: str, nats: float) -> None:
+def test_beta_in_nats_of_each_experiment(experiment: str, nats: float) -> None:
     assert objective.beta_nats(point_of(experiment), SHAPES[experiment]) == pytest.approx(nats, rel=1e-9)
 
 
-def test_the_weight_of_celeba_conv_is_that_of_a_variance_of_1_536() -> None:
+def test_beta_of_celeba_conv_corresponds_to_a_variance_of_1_536() -> None:
     point = point_of("celeba_conv")
     assert point.likelihood["sigma"] ** 2 == pytest.approx(1.536, rel=1e-12)
     assert point.beta * math.prod(SHAPES["celeba_conv"]) / 2 == pytest.approx(1.536, rel=1e-12)

@@ -1,6 +1,5 @@
-"""What a user sees of a launch: what is trained, what is skipped, what is written, how it ends."""
+"""Launches from the command line: what they train, skip, write and print, and their exit codes."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -13,8 +12,9 @@ import torch
 
 import vae_sweeps
 from tests.conftest import Door, ended_command, launch, start_launch, wait_until
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import sweeps_folder
+from vae_sweeps.runs import states
+from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
+from vae_sweeps.runs.sweep_folder import all_sweeps
 
 SMALL = ["arch.hidden=[16]", "steps=30", "evaluation=none"]
 PICTURES = ["reconstructions", "samples", "traversal", "interpolations", "curves"]
@@ -23,10 +23,8 @@ GRID = ["-m", "beta=0,1", "latent=2,4", *SMALL[:-1]]  # with the default evaluat
 
 
 def rows_by_run(output_dir: Path) -> dict[str, int]:
-    """When each run's rows were last written, in ns."""
-    return {
-        path.parent.name: path.stat().st_mtime_ns for path in run_folder.runs_folder(output_dir).glob("*/metrics.jsonl")
-    }
+    """The time at which each run's rows were last written, in ns."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in runs_folder(output_dir).glob("*/metrics.jsonl")}
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +33,14 @@ def swept(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     return output_dir, launch(*GRID, f"output_dir={output_dir}")
 
 
-def test_a_grid_ends_in_table_and_pictures(swept) -> None:
+def test_a_grid_writes_table_and_pictures(swept) -> None:
     output_dir, finished = swept
     assert (finished.returncode, finished.stderr) == (0, "")
-    (sweep,) = sweeps_folder(output_dir).iterdir()
+    (sweep,) = all_sweeps(output_dir)
     assert sweep.name.startswith("mnist5k-beta-latent-")
-    assert (sweep / "mosaic.png").exists()
-    assert (sweep / "report.html").exists()
-    table = vae_sweeps.results(sweep)
+    assert sweep.mosaic.exists()
+    assert sweep.report.exists()
+    table = vae_sweeps.results(sweep.path)
     assert list(zip(table["beta"], table["latent"], strict=True)) == [(0, 2), (0, 4), (1, 2), (1, 4)]
     assert set(table["status"]) == {"done"}
     expected = "run run_id status seed data arch likelihood beta latent beta_nats num_params time_s images_per_s"
@@ -51,21 +49,21 @@ def test_a_grid_ends_in_table_and_pictures(swept) -> None:
         elbo = table[f"{split}/log_px"] - table[f"{split}/kl"]
         np.testing.assert_allclose(table[f"{split}/elbo"], elbo, rtol=1e-12)
     np.testing.assert_allclose(table["test/bits_per_dim"], -table["test/elbo"] / (784 * np.log(2)), rtol=1e-12)
-    pd.testing.assert_frame_equal(pd.read_parquet(sweep / "results.parquet"), table, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_parquet(sweep.table), table, check_dtype=False)
     for run in table["run"]:
-        folder = run_folder.runs_folder(output_dir) / run
-        pictures = {path.name for path in (folder / "pictures").iterdir()}
+        folder = RunFolder.under(output_dir, run)
+        pictures = {path.name for path in folder.pictures.iterdir()}
         assert pictures == {f"{name}.png" for name in PICTURES}
-        assert (folder / ".hydra" / "overrides.yaml").exists()
-        assert not (folder / "claim.json").exists()
+        assert folder.launch_options.with_name("overrides.yaml").exists()
+        assert not folder.claim.exists()
 
 
 @pytest.mark.slow
-def test_several_seeds_end_in_their_means(tmp_path) -> None:
+def test_means_over_several_seeds_are_printed(tmp_path) -> None:
     finished = launch("-m", "beta=0,1", "seed=0,1,2", *SMALL, f"output_dir={tmp_path}")
     assert (finished.returncode, finished.stderr) == (0, "")
-    (sweep,) = sweeps_folder(tmp_path).iterdir()
-    table = vae_sweeps.results(sweep)
+    (sweep,) = all_sweeps(tmp_path)
+    table = vae_sweeps.results(sweep.path)
     lines = finished.stdout.splitlines()
     first = lines.index("2 rows, mean ± standard error over seed; data=mnist5k arch=mlp likelihood=bernoulli latent=10")
     rule = next(k for k in range(first, len(lines)) if lines[k].startswith("──"))
@@ -75,17 +73,17 @@ def test_several_seeds_end_in_their_means(tmp_path) -> None:
         assert (name, n) == (str(beta), "3")
         assert abs(float(mean) - elbo.mean()) <= 10.0 ** -len(mean.partition(".")[2])
         assert abs(float(se) - elbo.std(ddof=1) / 3**0.5) <= 10.0 ** -len(se.partition(".")[2])
-    assert f"each point for itself: vae-sweeps results {sweep} (a mosaic is of the lowest seed)" in lines
+    assert f"table of all points: vae-sweeps results {sweep.path} (the mosaic shows the lowest seed)" in lines
 
 
 def test_the_same_command_again_trains_nothing(swept, door: Door) -> None:
     output_dir, _ = swept
     before = rows_by_run(output_dir)
-    again = door("-m", "latent=4,2", "beta=1.0,0e0", *SMALL, f"output_dir={output_dir}")  # spelt another way
+    again = door("-m", "latent=4,2", "beta=1.0,0e0", *SMALL, f"output_dir={output_dir}")  # the same grid
     assert again.code == 0
-    assert "4 of 4 points done already" in again.out
+    assert "4 of 4 points already done" in again.out
     assert rows_by_run(output_dir) == before
-    assert len(list(sweeps_folder(output_dir).iterdir())) == 1
+    assert len(all_sweeps(output_dir)) == 1
 
 
 def test_an_extended_grid_trains_only_what_is_new(swept, door: Door) -> None:
@@ -93,17 +91,17 @@ def test_an_extended_grid_trains_only_what_is_new(swept, door: Door) -> None:
     before = rows_by_run(output_dir)
     extended = door("-m", "beta=0,1", "latent=2,4,3", *SMALL, f"output_dir={output_dir}", "sweep=extended")
     assert extended.code == 0
-    assert "4 of 6 points done already" in extended.out
+    assert "4 of 6 points already done" in extended.out
     after = rows_by_run(output_dir)
     assert len(after) == 6
     assert {run: after[run] for run in before} == before
-    assert len(vae_sweeps.results(sweeps_folder(output_dir) / "extended")) == 6
+    assert len(vae_sweeps.results("extended", output_dir)) == 6
 
 
 def test_a_loaded_model_agrees_with_the_table(swept) -> None:
     output_dir, _ = swept
     row = vae_sweeps.results(output_dir).query("beta == 1 and latent == 4").iloc[0]
-    model = vae_sweeps.load(run_folder.runs_folder(output_dir) / row["run"])
+    model = vae_sweeps.load(row["run"], output_dir)
     x = model.images("test")
     assert x.shape == (1000, 1, 28, 28)
     mu, sigma = model.encode(x)
@@ -126,7 +124,7 @@ def test_a_loaded_model_agrees_with_the_table(swept) -> None:
 
 def test_results_prints_and_writes_the_table(swept, tmp_path, capsys) -> None:
     output_dir, _ = swept
-    (sweep, *_) = sorted(path.name for path in sweeps_folder(output_dir).iterdir() if path.name != "extended")
+    (sweep, *_) = (sweep.name for sweep in all_sweeps(output_dir) if sweep.name != "extended")
     command = ["results", sweep, "--output-dir", output_dir]
     script = Path(sys.executable).parent / "vae-sweeps"
     shown = subprocess.run([script, *command], capture_output=True, text=True, check=True).stdout
@@ -139,16 +137,19 @@ def test_results_prints_and_writes_the_table(swept, tmp_path, capsys) -> None:
         )
 
 
-def test_a_corrupt_result_counts_as_not_done_and_is_said(tmp_path, door: Door) -> None:
+def test_a_run_with_a_corrupt_result_is_trained_again_with_a_warning(tmp_path, door: Door) -> None:
     arguments = [*SMALL, f"output_dir={tmp_path / 'out'}"]
     assert door(*arguments).code == 0
-    (folder,) = run_folder.runs_folder(tmp_path / "out").iterdir()
-    whole = json.loads((folder / "result.json").read_text())
-    (folder / "result.json").write_text('{"status": "do')
+    (run,) = all_runs(tmp_path / "out")
+    whole = run.read_result()
+    run.result.write_text('{"status": "do')
     again = door(*arguments)
     assert again.code == 0
-    assert f"{folder / 'result.json'}: corrupt" in again.out.replace("\n", "")
-    assert json.loads((folder / "result.json").read_text())["metrics"] == whole["metrics"]
+    assert f"{run.result}: corrupt" in again.out.replace("\n", "")
+    again_whole = run.read_result()
+    assert whole is not None
+    assert again_whole is not None
+    assert again_whole["metrics"] == whole["metrics"]
 
 
 def test_overwrite_trains_again(tmp_path, door: Door) -> None:
@@ -159,8 +160,8 @@ def test_overwrite_trains_again(tmp_path, door: Door) -> None:
     assert all(after > before[run] for run, after in rows_by_run(tmp_path / "out").items())
 
 
-def test_diverged_and_failed_points_leave_the_others_alone(tmp_path, door: Door) -> None:
-    """beta = 1e38 overflows in single precision; its neighbours in the pack are done."""
+def test_a_diverged_point_does_not_affect_the_others(tmp_path, door: Door) -> None:
+    """beta = 1e38 overflows in single precision; the other points of its pack finish."""
     assert door("-m", "beta=0.1,1e38,1", *SMALL, f"output_dir={tmp_path / 'out'}").code == 1
     table = vae_sweeps.results(tmp_path / "out").set_index("beta")
     assert table["status"].to_dict() == {0.1: "done", 1.0: "done", 1e38: "diverged"}
@@ -179,7 +180,7 @@ class Fragile(Gaussian):
 
 
 def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monkeypatch, door: Door) -> None:
-    """A user's likelihood raises for one point of the pack: its neighbours train in smaller packs."""
+    """A user's likelihood raises for one point of the pack; the other points train in smaller packs."""
     (tmp_path / "fragile_at_one_half.py").write_text(FRAGILE)
     monkeypatch.syspath_prepend(tmp_path)
     out = tmp_path / "out"
@@ -189,37 +190,37 @@ def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monke
     assert finished.code == 1, finished.err
     table = vae_sweeps.results(out).set_index("likelihood.sigma")
     assert table["status"].to_dict() == {0.1: "done", 0.5: "failed", 0.7: "done", 1.0: "done"}
-    folder = run_folder.runs_folder(out) / table.loc[0.5, "run"]
-    assert "sigma is one half" in (folder / "failure.txt").read_text()
+    failed = RunFolder.under(out, str(table.loc[0.5, "run"]))
+    assert "sigma is one half" in (failed.read_failure() or "")
 
 
 @pytest.mark.slow
-def test_two_launches_at_once_train_every_point_once(tmp_path) -> None:
+def test_two_concurrent_launches_train_every_point_once(tmp_path) -> None:
     arguments = ["-m", "beta=0,1", "latent=2,4", *SMALL[:1], "steps=1500", "evaluation=none"]
     arguments += [f"output_dir={tmp_path}"]
     processes = [start_launch(*arguments) for _ in range(2)]
     for process in processes:
         process.communicate(timeout=120)
-    assert launch(*arguments).returncode == 0  # by now all are done
-    for folder in run_folder.runs_folder(tmp_path).iterdir():
-        steps = [row["step"] for row in run_folder.read_rows(folder)]
+    assert launch(*arguments).returncode == 0  # all points are done by now
+    for run in all_runs(tmp_path):
+        steps = [row["step"] for row in run.read_rows()]
         assert steps == sorted(set(steps))
         assert steps[-1] == 1500
-        assert "goes on after step" not in (folder / "log.txt").read_text()
+        assert "resumes after step" not in run.log.read_text()
 
 
-def test_a_claim_of_a_killed_process_is_taken_over(tmp_path) -> None:
+def test_the_claim_of_a_killed_process_is_ignored(tmp_path) -> None:
     arguments = ["steps=100000", "arch.hidden=[16]", f"output_dir={tmp_path}"]
     process = start_launch(*arguments)
     wait_until(lambda: len(rows_by_run(tmp_path)) == 1, process)
-    (folder,) = run_folder.runs_folder(tmp_path).iterdir()
-    assert run_folder.status(folder, None) == "running"
+    (run,) = all_runs(tmp_path)
+    assert states.status(run, None) == "running"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert (folder / "claim.json").exists()
-    assert run_folder.status(folder, None) == "pending"  # killed before its first checkpoint
+    assert run.claim.exists()
+    assert states.status(run, None) == "pending"  # killed before its first checkpoint
 
 
-def test_hydras_own_sweeper_gets_one_value_a_point(tmp_path, door: Door) -> None:
+def test_the_basic_sweeper_of_hydra_works(tmp_path, door: Door) -> None:
     assert door("-m", "beta=0,1", *SMALL, "hydra/sweeper=basic", f"output_dir={tmp_path / 'out'}").code == 0
     assert set(vae_sweeps.results(tmp_path / "out")["status"]) == {"done"}

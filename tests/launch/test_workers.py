@@ -1,4 +1,4 @@
-"""Several processes on one machine, and what Hydra's sweepers may ask of the launcher."""
+"""Worker processes on one machine, Hydra's sweepers, and mistakes in the launcher's keys."""
 
 import signal
 from pathlib import Path
@@ -8,34 +8,34 @@ import pytest
 
 import vae_sweeps
 from tests.conftest import launch, start_launch, wait_until
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 
 GRID = ["-m", "beta=0.1,1", "latent=2,5", "arch.hidden=[16]", "evaluation=none", "sweep=grid", "log_every_steps=20"]
 TWO = "hydra.launcher.workers=2"
 
 
 def table(output_dir: Path) -> pd.DataFrame:
-    found = vae_sweeps.results(output_dir / "sweeps" / "grid")
-    assert set(found["status"]) == {"done"}
-    return pd.DataFrame(found.set_index("run_id")[["train/elbo", "val/elbo", "test/elbo"]]).sort_index()
+    full = vae_sweeps.results(output_dir / "sweeps" / "grid")
+    assert set(full["status"]) == {"done"}
+    return pd.DataFrame(full.set_index("run_id")[["train/elbo", "val/elbo", "test/elbo"]]).sort_index()
 
 
 @pytest.mark.slow
-def test_two_workers_give_the_numbers_of_one(tmp_path) -> None:
+def test_two_workers_and_one_process_give_the_same_numbers(tmp_path) -> None:
     one = launch(*GRID, "steps=60", "max_pack=2", f"output_dir={tmp_path / 'one'}")
     two = launch(*GRID, "steps=60", TWO, f"output_dir={tmp_path / 'two'}")
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
     assert "4 points to train in 2 packs on cpu, 2 side by side" in two.stdout
     pd.testing.assert_frame_equal(table(tmp_path / "one"), table(tmp_path / "two"), check_exact=True)
     again = launch(*GRID, "steps=60", TWO, f"output_dir={tmp_path / 'two'}")
-    assert "4 of 4 points done already" in again.stdout
+    assert "4 of 4 points already done" in again.stdout
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_workers_in_order_and_nothing_is_lost(tmp_path) -> None:
+def test_ctrl_c_stops_the_workers_and_nothing_is_lost(tmp_path) -> None:
     arguments = [*GRID, "steps=2500", "checkpoint_every_s=1e9", TWO, f"output_dir={tmp_path}"]
     process = start_launch(*arguments)
-    runs = run_folder.runs_folder(tmp_path)
+    runs = runs_folder(tmp_path)
     wait_until(lambda: len(list(runs.glob("*/metrics.jsonl"))) == 4, process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -47,15 +47,15 @@ def test_ctrl_c_ends_the_workers_in_order_and_nothing_is_lost(tmp_path) -> None:
     later = launch(*arguments)
     assert later.returncode == 0, later.stderr
     for run in runs.iterdir():
-        steps = [row["step"] for row in run_folder.read_rows(run)]
+        steps = [row["step"] for row in RunFolder(run).read_rows()]
         assert steps == sorted(set(steps))
         assert steps[-1] == 2500
-        assert "goes on after step" in (run / "log.txt").read_text()
+        assert "resumes after step" in (run / "log.txt").read_text()
 
 
 @pytest.mark.slow
-def test_a_sweeper_that_launches_in_batches(tmp_path) -> None:
-    """Hydra's basic sweeper with at most one job at once calls the launcher for each point."""
+def test_a_sweeper_may_launch_in_batches(tmp_path) -> None:
+    """With max_batch_size=1, Hydra's basic sweeper calls the launcher once for each point."""
     batches = ["hydra/sweeper=basic", "hydra.sweeper.max_batch_size=1"]
     finished = launch(*GRID, "steps=10", *batches, f"output_dir={tmp_path}")
     assert finished.returncode == 0, finished.stderr
@@ -64,15 +64,15 @@ def test_a_sweeper_that_launches_in_batches(tmp_path) -> None:
 
 
 def test_sweeping_hydras_own_keys_is_refused(refused) -> None:
-    """The part of `hydra.test_utils.launcher_common_tests` that applies: its others run a task function of their own
-    in a config that is no point, and this launcher trains points and calls no task function."""
+    """The only applicable test of `hydra.test_utils.launcher_common_tests`: the others use configs that are not points,
+    and task functions, which this launcher does not call."""
     line = refused("-m", "hydra.verbose=true,false")
     assert "Sweeping over Hydra's configuration is not supported : 'hydra.verbose=true,false'" in line
 
 
-def test_one_point_for_a_cluster_wants_m(refused) -> None:
-    """Without it Hydra asks no launcher, and the login node would train."""
-    assert refused("beta=1", "hydra/launcher=slurm").startswith("hydra/launcher=slurm: must go with -m")
+def test_one_point_on_a_cluster_requires_m(refused) -> None:
+    """Without -m Hydra does not call the launcher, so the login node would train the point."""
+    assert refused("beta=1", "hydra/launcher=slurm").startswith("hydra/launcher=slurm: must be used with -m")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 import math
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from PIL import Image
 from tests.conftest import ended_command
 from tests.helpers import report_runs
 from vae_sweeps.report import contents, facts, page, scatter, thumbnails
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import read_sweep, runs_of_sweep, write_sweep
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -61,12 +60,12 @@ class Page(HTMLParser):
         return {block["run"]: block for block in blocks}
 
 
-def report(*sweeps: Path) -> Page:
+def report(*sweeps: SweepFolder) -> Page:
     return Page(page.render(contents.read(sweeps)))
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
     return report_runs.make_sweep(tmp_path_factory.mktemp("out"))
 
 
@@ -114,16 +113,15 @@ def test_every_view_is_one_that_plotly_knows(whole) -> None:
 
 def test_names_and_reasons_are_text_wherever_they_stand(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
-    content = read_sweep(sweep)
-    (sweep / "points.json").write_text(json.dumps(content | {"sweep": "<script>alert(1)</script>"}))
-    run = runs_of_sweep(sweep)[0]
-    (run / run_folder.RESULT).unlink()
-    (run / run_folder.FAILURE).write_text(f"Traceback\nValueError: {ATTACK}\n")
-    config = (run / run_folder.CONFIG).read_text()
-    (run / run_folder.CONFIG).write_text(config.replace("activation: relu", f"activation: '{ATTACK}'"))
+    sweep.points.write_text(json.dumps(sweep.read() | {"sweep": "<script>alert(0)</script>"}))
+    run = sweep.runs()[0]
+    run.result.unlink()
+    run.failure.write_text(f"Traceback\nValueError: {ATTACK}\n")
+    config = run.config.read_text()
+    run.config.write_text(config.replace("activation: relu", f"activation: '{ATTACK}'"))
     html = page.render(contents.read([sweep]))
     found = Page(html)
-    assert "<script>alert(1)</script>" in found.text
+    assert "<script>alert(0)</script>" in found.text
     assert found.text.count(ATTACK) >= 1
     assert found.points[run.name]["failure"].endswith(f"{ATTACK}\n")
     assert "arch.activation" in found.text
@@ -137,10 +135,10 @@ def test_markup_in_a_value_is_no_markup_for_plotly(tmp_path) -> None:
     runs = []
     for activation in ("<b>relu</b>", "tanh"):
         runs.append(report_runs.make_run(tmp_path, 1, 2, len(runs)))
-        report_runs.end(runs[-1], report_runs.result(1, 2, 0))
-        config = (runs[-1] / run_folder.CONFIG).read_text()
-        (runs[-1] / run_folder.CONFIG).write_text(config.replace("activation: relu", f"activation: {activation}"))
-    sweep = write_sweep(tmp_path, "markup", [run.name for run in runs], ["arch.activation"])
+        runs[-1].write_result(report_runs.result(1, 2, 0))
+        config = runs[-1].config.read_text()
+        runs[-1].config.write_text(config.replace("activation: relu", f"activation: {activation}"))
+    sweep = report_runs.sweep_of(tmp_path, "markup", runs, ["arch.activation"])
     figure = scatter.rate_distortion(contents.read([sweep]))
     assert figure is not None
     shown = json.dumps(figure.views[0].data)
@@ -151,9 +149,9 @@ def test_markup_in_a_value_is_no_markup_for_plotly(tmp_path) -> None:
 def test_a_sweep_with_nothing_finished_has_its_curves_and_says_so(tmp_path) -> None:
     run = report_runs.make_run(tmp_path, 1, 2)
     other = report_runs.make_run(tmp_path, 0, 2)
-    report_runs.delete(other / "pictures")
-    (other / run_folder.ROWS).unlink()
-    found = report(write_sweep(tmp_path, "young", [run.name, other.name], ["beta"]))
+    report_runs.delete(other.pictures)
+    other.rows.unlink()
+    found = report(report_runs.sweep_of(tmp_path, "young", [run, other], ["beta"]))
     assert "No point is finished yet" in found.text
     assert "Not finished: 2 pending" in found.text
     assert list(found.data["figures"]) == ["curves"]
@@ -164,11 +162,11 @@ def test_a_sweep_with_nothing_finished_has_its_curves_and_says_so(tmp_path) -> N
 
 def test_an_unfinished_run_shows_its_newest_pictures(tmp_path) -> None:
     run = report_runs.make_run(tmp_path, 1, 2)
-    report_runs.delete(run / "pictures")
+    report_runs.delete(run.pictures)
     for epoch in (1, 9, 50):
-        report_runs.draw(run / "pictures" / f"epoch-{epoch:04d}")
-    (run / "pictures" / "epoch-0050" / "samples.png").unlink()  # just begun
-    found = report(write_sweep(tmp_path, "young", [run.name], []))
+        report_runs.draw(run.epoch_pictures(epoch))
+    (run.epoch_pictures(50) / "samples.png").unlink()  # just begun
+    found = report(report_runs.sweep_of(tmp_path, "young", [run], []))
     assert found.points[run.name]["epoch"] == 9
     assert set(found.points[run.name]["images"]) == {"samples", "reconstructions", "traversal"}
 
@@ -180,21 +178,21 @@ def test_one_point_has_a_report(tmp_path) -> None:
 
 
 def test_a_sweep_without_points_has_a_report(tmp_path) -> None:
-    found = report(write_sweep(tmp_path, "empty", [], []))
+    found = report(report_runs.sweep_of(tmp_path, "empty", [], []))
     assert "no points" in found.text
     assert found.points == {}
 
 
 def test_runs_without_fid_or_numbers_leave_the_rest(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
-    for i, run in enumerate(runs_of_sweep(sweep)):
-        result = run_folder.read_result(run)
+    for i, run in enumerate(sweep.runs()):
+        result = run.read_result()
         assert result is not None
         kept = {k: v for k, v in result["metrics"].items() if not k.startswith("fid/")}
         kept["test/psnr"] = math.nan
         if i == 0:
             kept["test/kl"] = kept["test/elbo"] = math.inf
-        report_runs.end(run, result | {"metrics": kept, "missing": {"fid/classifier/prior": "no labels"}})
+        run.write_result(result | {"metrics": kept, "missing": {"fid/classifier/prior": "no labels"}})
     found = report(sweep)
     assert list(found.data["figures"]) == ["heat-map", "curves", "rate-distortion", "parallel"]
     assert "fid/classifier/prior: no labels (4 points)" in found.text
@@ -206,9 +204,9 @@ def test_runs_without_fid_or_numbers_leave_the_rest(tmp_path) -> None:
 
 def test_a_run_folder_deleted_by_hand_is_named(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
-    gone, half, *rest = runs_of_sweep(sweep)
-    report_runs.delete(gone)
-    report_runs.delete(half / "pictures")
+    gone, half, *rest = sweep.runs()
+    report_runs.delete(gone.path)
+    report_runs.delete(half.pictures)
     found = report(sweep)
     assert gone.name in found.text
     assert list(found.points) == [run.name for run in (half, *rest)]
@@ -218,10 +216,10 @@ def test_a_run_folder_deleted_by_hand_is_named(tmp_path) -> None:
 
 def test_failed_and_diverged_points_are_named_with_their_reasons(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
-    failed, diverged, *_ = runs_of_sweep(sweep)
-    (failed / run_folder.RESULT).unlink()
-    (failed / run_folder.FAILURE).write_text("Traceback\n  ...\nOutOfMemoryError: 3 GiB\n")
-    report_runs.end(diverged, report_runs.result(0, 4, 0, status="diverged", step=7, metrics={}))
+    failed, diverged, *_ = sweep.runs()
+    failed.result.unlink()
+    failed.failure.write_text("Traceback\n  ...\nOutOfMemoryError: 3 GiB\n")
+    diverged.write_result(report_runs.result(0, 4, 0, status="diverged", step=7, metrics={}))
     told = contents.read([sweep])
     assert [(t.run, t.state, t.reason) for t in facts.troubles(told)] == [
         (failed.name, "failed", "OutOfMemoryError: 3 GiB"),
@@ -234,7 +232,7 @@ def test_failed_and_diverged_points_are_named_with_their_reasons(tmp_path) -> No
 
 def test_a_picture_that_cannot_be_read_costs_no_other(tmp_path, caplog) -> None:
     run = report_runs.make_run(tmp_path, 1, 2)
-    (run / "pictures" / "traversal.png").write_bytes(b"no picture")
+    (run.pictures / "traversal.png").write_bytes(b"no picture")
     (pictures,) = thumbnails.embed([run], 10**6)
     assert set(pictures.images) == {"samples", "reconstructions"}
     assert "traversal.png" in caplog.text
@@ -268,19 +266,18 @@ def test_the_whole_page_keeps_within_its_limit(tmp_path, monkeypatch) -> None:
 
 
 def test_the_command_writes_into_the_sweeps_folder(sweep, capsys) -> None:
-    ended = ended_command(capsys, "report", sweep)
-    assert (ended.code, ended.out, ended.err) == (0, f"{sweep / 'report.html'}\n", "")
-    assert "grid" in Page((sweep / "report.html").read_text()).text
+    ended = ended_command(capsys, "report", sweep.path)
+    assert (ended.code, ended.out, ended.err) == (0, f"{sweep.path / 'report.html'}\n", "")
+    assert "grid" in Page(sweep.report.read_text()).text
 
 
 def test_several_sweeps_are_one_report_and_shared_runs_count_once(tmp_path, capsys) -> None:
     first = report_runs.make_sweep(tmp_path, "first", betas=(0, 1), num_seeds=1)
     second = report_runs.make_sweep(tmp_path / "other", "second", betas=(2,), num_seeds=1)
-    runs = read_sweep(second)["runs"]
-    for run in runs:
-        (tmp_path / "other" / "runs" / run).rename(tmp_path / "runs" / run)
-    shared = [*runs, *read_sweep(first)["runs"][:2]]
-    write_sweep(tmp_path, "second", shared, ["beta", "latent"])
+    moved = [RunFolder.under(tmp_path, run.name) for run in second.runs()]
+    for run, there in zip(second.runs(), moved, strict=True):
+        run.path.rename(there.path)
+    report_runs.sweep_of(tmp_path, "second", [*moved, *first.runs()[:2]], ["beta", "latent"])
     ended = ended_command(capsys, "report", "first", "second", "--output-dir", tmp_path)
     assert (ended.code, ended.out) == (0, f"{tmp_path / 'report.html'}\n")
     found = Page((tmp_path / "report.html").read_text())
@@ -295,6 +292,6 @@ def test_mistakes_are_one_line_each(tmp_path, capsys) -> None:
     assert ended.code == 2
     assert re.fullmatch(r"error: nothing: no such sweep; .*grid\n", ended.err)
     place = tmp_path / "no" / "such.html"
-    ended = ended_command(capsys, "report", sweep, "--html", place)
+    ended = ended_command(capsys, "report", sweep.path, "--html", place)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert str(place) in ended.err

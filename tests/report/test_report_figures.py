@@ -1,19 +1,16 @@
 """The report's figures hold the table's numbers."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from tests.helpers import report_runs
 from vae_sweeps.report import contents, curves, figures, heat_map, parallel_coordinates, scatter
 from vae_sweeps.report.grid import of
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import runs_of_sweep, write_sweep
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
     return report_runs.make_sweep(tmp_path_factory.mktemp("out"))
 
 
@@ -31,6 +28,10 @@ def test_a_heat_map_holds_the_mean_of_each_cell_for_every_metric(sweep) -> None:
         ]
         np.testing.assert_allclose(np.array(views[name]["z"], float), expected, rtol=1e-5)
     assert (views["test/elbo"]["y"], views["test/elbo"]["x"]) == (["0", "1"], ["2", "4"])
+    titles = {view.name: view.layout["title"]["text"] for view in figure.views}
+    assert titles["test/elbo"] == "test/elbo (nats per image), higher is better"
+    assert titles["fid/classifier/prior"] == "fid/classifier/prior, lower is better"
+    assert titles["test/kl"] == "test/kl (nats per image)"
 
 
 def test_keys_beyond_two_make_a_grid_for_each_of_their_values(tmp_path) -> None:
@@ -40,8 +41,8 @@ def test_keys_beyond_two_make_a_grid_for_each_of_their_values(tmp_path) -> None:
             for latent in (2, 4):
                 more = [] if lr == 0.001 else [f"optim.lr={lr}"]
                 runs.append(report_runs.make_run(tmp_path, beta, latent, 0, *more))
-                report_runs.end(runs[-1], report_runs.result(beta, latent, 0))
-    sweep = write_sweep(tmp_path, "lr", [run.name for run in runs], ["beta", "latent", "optim.lr"])
+                runs[-1].write_result(report_runs.result(beta, latent, 0))
+    sweep = report_runs.sweep_of(tmp_path, "lr", runs, ["beta", "latent", "optim.lr"])
     told = contents.read([sweep])
     grid = of(told)
     assert (grid.down, grid.across, list(grid.slices)) == ("beta", "latent", ["optim.lr=0.001", "optim.lr=0.01"])
@@ -98,10 +99,10 @@ def test_seeds_are_a_mean_line_and_a_band_of_one_standard_error(sweep) -> None:
 
 def test_long_curves_are_thinned_and_keep_their_ends(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, betas=(0,), latents=(2,), num_seeds=1)
-    (run,) = runs_of_sweep(sweep)
-    (run / run_folder.ROWS).unlink()
+    (run,) = sweep.runs()
+    run.rows.unlink()
     for step in range(1, 5001):
-        run_folder.append_row(run, {"step": step, "num_steps": 5000, "train/elbo": -100.0 - 1 / step})
+        run.append_row({"step": step, "num_steps": 5000, "train/elbo": -100.0 - 1 / step})
     told = contents.read([sweep])
     (line,) = curves.of_point(told.runs[run.name], 1)
     assert len(line["x"]) <= 200

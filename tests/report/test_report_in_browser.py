@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from tests.conftest import ROOT, launch
 from tests.helpers import report_runs
 from vae_sweeps.report import contents, page
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import read_sweep, runs_of_sweep, sweeps_folder
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SCREENSHOTS = ROOT / "build" / "report"
@@ -38,7 +38,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny = ["arch.hidden=[16]", "steps=30", "evaluation.iwae_samples=2", f"output_dir={output_dir}", "sweep=tiny"]
     ended = launch("-m", "beta=0,1", "latent=2,4", "seed=0,1", *tiny)
     assert (ended.returncode, ended.stderr) == (0, "")
-    return sweeps_folder(output_dir) / "tiny" / page.NAME
+    return SweepFolder.under(output_dir, "tiny").report
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +203,9 @@ def test_a_point_can_be_left_by_button_and_by_key(report, open_page: Open, way) 
 
 
 def test_a_point_can_be_linked_to(report, open_page: Open, tmp_path) -> None:
-    run = read_sweep(report.parent)["runs"][3]
+    run = SweepFolder(report.parent).runs()[3]
     opened = open_page(report)
-    opened.goto(f"{report.as_uri()}#run/{run}")
+    opened.goto(f"{report.as_uri()}#run/{run.name}")
     expect(opened.locator("dialog h2")).to_have_text("beta=0 latent=4 seed=1")
 
 
@@ -235,11 +235,10 @@ def test_on_paper_all_is_drawn_and_the_table_is_whole(report, open_page: Open) -
 def test_a_name_that_is_a_script_is_shown_and_not_run(open_page: Open, tmp_path) -> None:
     attack = "<script>document.title = 'taken'</script>"
     sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
-    points = sweep / "points.json"
-    points.write_text(points.read_text().replace('"sweep": "grid"', f'"sweep": "{attack}"'))
-    run = runs_of_sweep(sweep)[0]
-    (run / run_folder.RESULT).unlink()
-    (run / run_folder.FAILURE).write_text(f"ValueError: </script>{attack}")
+    sweep.points.write_text(sweep.points.read_text().replace('"sweep": "grid"', f'"sweep": "{attack}"'))
+    run = sweep.runs()[0]
+    run.result.unlink()
+    run.failure.write_text(f"ValueError: </script>{attack}")
     opened = open_page(page.write([sweep], tmp_path / "report.html"))
     expect(opened.locator("h1")).to_have_text(attack)
     expect(opened.locator(".troubles")).to_contain_text(attack)
@@ -272,7 +271,7 @@ def repeated(told: contents.Contents, num: int) -> contents.Contents:
 
     table = of(told.table)
     runs = {
-        f"{name}-{i}": replace(run, rows=[], folder=run.folder / "none")
+        f"{name}-{i}": replace(run, rows=[], folder=RunFolder(run.folder.path / "none"))
         for i in range(num)
         for name, run in told.runs.items()
     }

@@ -6,35 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ended_command, launch, make_point
-from vae_sweeps.runs import claims, run_folder
-from vae_sweeps.runs.sweep_folder import log_submission, write_sweep
-from vae_sweeps.system import files
+from tests.conftest import ended_command, launch, make_options, make_point
+from vae_sweeps.runs import claims
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 STATES = ["done", "diverged", "failed", "running", "preempted", "pending"]
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Path:
-    """A sweep with a point in every state that needs no cluster."""
-    for seed, state in enumerate(STATES):
-        folder = run_folder.runs_folder(tmp_path) / f"run-{state}"
-        run_folder.create_run(folder, make_point(f"seed={seed}"), [])
+def sweep(tmp_path: Path) -> SweepFolder:
+    """A sweep, grid, with a point in every state that needs no cluster."""
+    sweep = SweepFolder.under(tmp_path, "grid")
+    sweep.add([f"run-{state}" for state in STATES], ["seed"])
+    for seed, (state, run) in enumerate(zip(STATES, sweep.runs(), strict=True)):
+        run.create(make_point(f"seed={seed}"), make_options(), [])
         if state in ("done", "diverged"):
-            run_folder.write_result(folder, {"status": state, "step": 7, "metrics": {}})
+            run.write_result({"status": state, "step": 7, "metrics": {}})
         elif state == "failed":
-            files.write_whole(folder / run_folder.FAILURE, "Traceback\n  ...\nValueError: this is why\n")
+            run.write_failure("Traceback\n  ...\nValueError: this is why\n")
         elif state == "running":
-            assert claims.take(folder)
-            run_folder.append_row(folder, {"step": 30, "num_steps": 120})
+            assert claims.take(run)
+            run.append_row({"step": 30, "num_steps": 120})
         elif state == "preempted":
-            (folder / "checkpoint.pt").touch()
-    write_sweep(tmp_path, "grid", [f"run-{state}" for state in STATES], ["seed"])
-    return tmp_path
+            run.checkpoint.touch()
+    return sweep
 
 
 def test_status_tells_every_state_with_its_reason(sweep, capsys) -> None:
-    ended = ended_command(capsys, "status", "grid", "--output-dir", sweep)
+    ended = ended_command(capsys, "status", "grid", "--output-dir", sweep.output_dir)
     assert (ended.code, ended.err) == (0, "")
     first, *lines = ended.out.splitlines()
     assert first == "grid: 1 done, 1 diverged, 1 failed, 1 running, 1 preempted, 1 pending"
@@ -45,13 +45,14 @@ def test_status_tells_every_state_with_its_reason(sweep, capsys) -> None:
 
 
 def test_status_of_all_sweeps_is_a_line_each_and_changes_nothing(sweep, capsys) -> None:
-    write_sweep(sweep, "another", ["run-done"], [])
-    before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*")}
-    ended = ended_command(capsys, "status", "--output-dir", sweep)
+    output_dir = sweep.output_dir
+    SweepFolder.under(output_dir, "another").add(["run-done"], [])
+    before = {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")}
+    ended = ended_command(capsys, "status", "--output-dir", output_dir)
     assert [line.split(":")[0] for line in ended.out.splitlines()] == ["another", "grid"]
-    assert {path: path.stat().st_mtime_ns for path in sweep.rglob("*")} == before
-    nothing = ended_command(capsys, "status", "--output-dir", sweep / "empty")
-    assert nothing.out == f"{sweep / 'empty'} has no sweeps\n"
+    assert {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")} == before
+    nothing = ended_command(capsys, "status", "--output-dir", output_dir / "empty")
+    assert nothing.out == f"{output_dir / 'empty'} has no sweeps\n"
 
 
 def test_status_does_without_torch(sweep) -> None:
@@ -59,7 +60,7 @@ def test_status_does_without_torch(sweep) -> None:
 import sys
 from vae_sweeps.cli.app import app
 try:
-    app(["status", "grid", "--output-dir", {str(sweep)!r}])
+    app(["status", "grid", "--output-dir", {str(sweep.output_dir)!r}])
 finally:
     heavy = {{"torch", "pandas", "sklearn", "hydra", "submitit", "matplotlib"}} & set(sys.modules)
     print("heavy:", sorted(heavy))
@@ -75,8 +76,8 @@ def test_a_run_of_a_vanished_job_is_lost_where_squeue_knows_of_none(sweep, capsy
     (tools / "squeue").write_text("#!/bin/sh\n")
     (tools / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools))
-    log_submission(sweep / "sweeps" / "grid", {"12_0": ["run-pending", "run-preempted"]}, {})
-    ended = ended_command(capsys, "status", "grid", "--output-dir", sweep)
+    sweep.log_submission({"12_0": ["run-pending", "run-preempted"]}, {})
+    ended = ended_command(capsys, "status", "grid", "--output-dir", sweep.output_dir)
     assert "1 preempted, 1 lost" in ended.out
     assert "  lost       run-pending  job 12_0  its job is no more in the queue" in ended.out
 
@@ -84,10 +85,11 @@ def test_a_run_of_a_vanished_job_is_lost_where_squeue_knows_of_none(sweep, capsy
 def test_a_claim_of_the_jobs_earlier_life_on_a_lost_node_is_taken_over(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     elsewhere = '{"host": "lost-node", "pid": 1, "began": "0", "job": "%s"}'
-    (tmp_path / "claim.json").write_text(elsewhere % "78")
-    assert not claims.take(tmp_path)
-    (tmp_path / "claim.json").write_text(elsewhere % "77")
-    assert claims.take(tmp_path)
+    run = RunFolder(tmp_path)
+    run.claim.write_text(elsewhere % "78")
+    assert not claims.take(run)
+    run.claim.write_text(elsewhere % "77")
+    assert claims.take(run)
 
 
 FRAGILE = """
@@ -117,4 +119,4 @@ def test_retry_takes_up_what_failed_here_and_nothing_else(tmp_path, monkeypatch,
     assert ended_command(capsys, "retry", "grid", "--output-dir", out).code == 0
     assert ended_command(capsys, "status", "grid", "--output-dir", out).out == "grid: 3 done\n"
     assert {path: path.stat().st_mtime_ns for path in results} == results
-    assert "nothing to take up" in ended_command(capsys, "retry", "grid", "--output-dir", out).out
+    assert "nothing to retry" in ended_command(capsys, "retry", "grid", "--output-dir", out).out

@@ -1,17 +1,21 @@
 """What a run looks like on W&B, and whether W&B can be reached: without wandb itself."""
 
 import socket
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import make_point
+from tests.conftest import make_options, make_point
 from tests.helpers.wandb_server import KEY, WandbServer
+from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.point import to_container
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import write_sweep
+from vae_sweeps.config.schema import Point
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.tracker import account, address, view
 from vae_sweeps.tracker.address import Place
+from vae_sweeps.tracker.board import board_of
 
 ROW = {
     "step": 55,
@@ -24,10 +28,10 @@ ROW = {
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    folder = tmp_path / "out" / "runs" / "mnist5k-mlp-bernoulli-beta0.01-latent10-seed0-0123456789ab"
-    run_folder.create_run(folder, make_point("beta=0.01", "latent=10"), [])
-    return folder
+def run(tmp_path: Path) -> RunFolder:
+    run = RunFolder.under(tmp_path / "out", "mnist5k-mlp-bernoulli-beta0.01-latent10-seed0-0123456789ab")
+    run.create(make_point("beta=0.01", "latent=10"), make_options(), [])
+    return run
 
 
 def test_a_key_is_found_where_wandb_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,34 +87,44 @@ def test_a_title_says_what_was_swept(overrides: tuple[str, ...], swept: tuple[st
     assert view.title(to_container(make_point(*overrides)), swept).startswith(title)
 
 
-def test_a_run_is_described_by_its_folders(run: Path) -> None:
-    sweep = write_sweep(run.parent.parent, "grid", ["other", run.name], ["beta"])
+def test_a_run_is_described_by_its_folders(run: RunFolder) -> None:
+    sweep = SweepFolder.under(run.output_dir, "grid")
+    sweep.add(["other", run.name], ["beta"])
     told = view.arguments(run, sweep, ["mine"], {"beta_nats": 0.01})
     assert (told["group"], told["job_type"], told["name"]) == ("grid", "train", "beta=0.01 latent=10")
     assert told["tags"] == ["mnist5k", "mlp", "bernoulli", "beta=0.01", "latent=10", "mine"]
     assert told["config"]["beta_nats"] == told["config"]["beta"] == 0.01
+    assert set(told["config"]) == {f.name for f in fields(Point)} | {"beta_nats", "vae_sweeps"}
+    assert not {f.name for f in fields(LaunchOptions)} & set(told["config"])
     assert told["config"]["vae_sweeps"] == {"run": run.name, "sweep": "grid", "swept": ["beta"], "place": 1}
     assert view.arguments(run, None, [], {})["group"] is None
     assert address.run_id(run, "") == "0123456789ab"
     assert address.run_id(run, "v2") == "0123456789ab-v2"
 
 
-def test_a_row_is_shown_without_what_is_no_number(run: Path) -> None:
+def test_a_board_shows_the_group_of_its_runs_also_where_the_folder_was_renamed(run: RunFolder) -> None:
+    sweep = SweepFolder.under(run.output_dir, "grid")
+    sweep.add([run.name], ["beta"])
+    renamed = SweepFolder(sweep.path.rename(sweep.path.with_name("renamed")))
+    assert board_of(renamed).sweep == view.arguments(run, renamed, [], {})["group"] == "grid"
+
+
+def test_a_row_is_shown_without_what_is_no_number(run: RunFolder) -> None:
     shown = view.history_row(ROW)
     assert shown == {"global_step": 55, "epoch": 1.0, "val/elbo": -100.5, "val/kl_per_latent": [1]}
     assert "val/kl_per_latent" not in view.history_row(ROW | {"val/kl_per_latent": [None, None]})
 
 
-def test_a_row_has_the_pictures_of_its_epoch_and_the_last_those_of_the_end(run: Path) -> None:
+def test_a_row_has_the_pictures_of_its_epoch_and_the_last_those_of_the_end(run: RunFolder) -> None:
     for name in ("epoch-0001/samples", "samples", "latent_map", "curves"):
-        (run / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
-        (run / "pictures" / f"{name}.png").touch()
-    assert view.pictures_of_row(run, ROW) == {"pictures/samples": run / "pictures/epoch-0001/samples.png"}
+        (run.pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.pictures / f"{name}.png").touch()
+    assert view.pictures_of_row(run, ROW) == {"pictures/samples": run.pictures / "epoch-0001" / "samples.png"}
     assert view.pictures_of_row(run, ROW | {"epoch": 0.5}) == {}
     assert set(view.pictures_of_row(run, ROW | {"step": 110})) == {"pictures/samples", "pictures/latent_map"}
 
 
-def test_the_summary_is_the_results_columns_and_back(run: Path) -> None:
+def test_the_summary_is_the_results_columns_and_back(run: RunFolder) -> None:
     result = {
         "status": "done",
         "step": 3,
@@ -124,7 +138,7 @@ def test_the_summary_is_the_results_columns_and_back(run: Path) -> None:
     assert view.result_of({"train/elbo": 1.0}) is None  # it has not ended
 
 
-def test_what_is_known_of_another_run_on_wandb_is_forgotten(run: Path) -> None:
+def test_what_is_known_of_another_run_on_wandb_is_forgotten(run: RunFolder) -> None:
     assert address.read_link(run) == {}
     here = Place("me", "vae", "0123456789ab")
     address.write_link(run, here, sent_step=5)
@@ -148,7 +162,7 @@ def test_online_without_a_key_is_refused_before_anything(refused) -> None:
         ("tracker=foo", "tracker=foo: must be one of none, wandb"),
         ("tracker.mode=foo", "tracker.mode=foo: must be one of auto, online, offline, none"),
         ("tracker.salt='a b'", "tracker.salt=a b: must be at most 20 letters, digits, - and _"),
-        ("tracker.project=a/b", "tracker.project=a/b: must be a project's name of at most 100 characters, without /"),
+        ("tracker.project=a/b", "tracker.project=a/b: must be a project name of at most 100 characters, without /"),
         ("tracker.key=abc", "tracker.key=abc: no such key; known: tracker.dir, tracker.entity, tracker.mode,"),
         ("pictures_every_epochs=0", "pictures_every_epochs=0: must be a whole number >= 1, or null"),
     ],
@@ -159,4 +173,4 @@ def test_a_mistake_is_one_line(refused, argument: str, line: str) -> None:
 
 @pytest.mark.parametrize("key", ["tracker.mode=offline,none", "tracker=wandb,none"])
 def test_a_tracker_cannot_be_swept(refused, key: str) -> None:
-    assert refused("-m", key) == f"{key.split('=')[0]}: must be one value; it holds for the whole sweep"
+    assert refused("-m", key) == f"{key.split('=')[0]}: must be one value; it applies to the whole sweep"

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, launch, start_launch, wait_until
-from tests.helpers.wandb_runs import assert_same, local_row, numbers, runs_of
+from tests.helpers.wandb_runs import assert_same, local_row, numbers
 from tests.helpers.wandb_server import KEY, WandbServer
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import all_runs
 from vae_sweeps.tracker import offline_files
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def assert_no_secret(output_dir: Path) -> None:
 
 def values(output_dir: Path) -> dict[str, Any]:
     """Each run's metrics."""
-    return {folder.name: (run_folder.read_result(folder) or {})["metrics"] for folder in runs_of(output_dir)}
+    return {folder.name: (folder.read_result() or {})["metrics"] for folder in all_runs(output_dir)}
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_online(server: WandbServer, tmp_path: Path, untracked: Path) -> None:
     assert_no_secret(tmp_path)
     assert values(tmp_path) == values(untracked)
     assert "/somebody/vae-sweeps/groups/grid" in done.stdout
-    for folder in runs_of(tmp_path):
-        run = server.run(folder.name.rsplit("-", 1)[-1])
+    for folder in all_runs(tmp_path):
+        run = server.run(folder.id)
         assert (run.project, run.job_type) == ("vae-sweeps", "train")
         beta, latent = run.config["beta"], run.config["latent"]
         assert run.name == f"beta={beta:g} latent={latent}"
@@ -81,7 +81,7 @@ def test_online(server: WandbServer, tmp_path: Path, untracked: Path) -> None:
         assert {"beta_nats", "git_commit", "num_params"} <= set(run.config)
         with_pictures = [row["epoch"] for row in run.history if "pictures/samples" in row]
         assert with_pictures == [1, 2, 150 / 55]
-        assert not (folder / "wandb").exists()  # W&B has it, and so has the folder
+        assert not (folder.path / "wandb").exists()  # W&B has it, and so has the folder
 
 
 def test_nothing_is_doubled_or_lost_when_killed(server: WandbServer, tmp_path: Path) -> None:
@@ -100,15 +100,15 @@ def test_nothing_is_doubled_or_lost_when_killed(server: WandbServer, tmp_path: P
 def test_preempted_runs_say_so_and_go_on(server: WandbServer, tmp_path: Path) -> None:
     arguments = [*LONG, f"output_dir={tmp_path}"]
     process = start_launch(*arguments, environment=server.environment())
-    wait_until(lambda: len(list(run_folder.runs_folder(tmp_path).glob("*/checkpoint.pt"))) == 4, process)
+    wait_until(lambda: sum(folder.checkpoint.exists() for folder in all_runs(tmp_path)) == 4, process)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert {run.state for run in server.runs.values()} == {"preempted"}
     assert {run.num_preempting for run in server.runs.values()} == {1}
-    for folder in runs_of(tmp_path):  # what was saved is there
-        run = server.run(folder.name.rsplit("-", 1)[-1])
-        assert [numbers(row) for row in run.history] == [local_row(row) for row in run_folder.read_rows(folder)]
+    for folder in all_runs(tmp_path):  # what was saved is there
+        run = server.run(folder.id)
+        assert [numbers(row) for row in run.history] == [local_row(row) for row in folder.read_rows()]
     assert launch(*arguments, environment=server.environment()).returncode == 0
     assert_same(server, tmp_path)
 
@@ -116,10 +116,9 @@ def test_preempted_runs_say_so_and_go_on(server: WandbServer, tmp_path: Path) ->
 def test_offline_attempts_and_sync(server: WandbServer, tmp_path: Path) -> None:
     arguments = [*LONG, "tracker.mode=offline", f"output_dir={tmp_path}"]
     process = start_launch(*arguments, environment=server.environment())
-    folders = run_folder.runs_folder(tmp_path)
 
     def has_rows() -> bool:
-        found = [offline_files.segments_in(folder) for folder in folders.glob("*")]
+        found = [offline_files.segments_in(folder.path) for folder in all_runs(tmp_path)]
         return len(found) == 4 and all(own and len(own[0].steps) > 10 for own in found)
 
     wait_until(has_rows, process)
@@ -128,9 +127,9 @@ def test_offline_attempts_and_sync(server: WandbServer, tmp_path: Path) -> None:
     later = launch(*arguments, environment=server.environment())
     assert later.returncode == 0, later.stderr
     assert f"4 of 4 runs kept offline; to send the rest: vae-sweeps sync grid --output-dir {tmp_path}" in later.stdout
-    for folder in runs_of(tmp_path):
-        first, second = offline_files.segments_in(folder)
-        assert first.steps + second.steps == [row["step"] for row in run_folder.read_rows(folder)]
+    for folder in all_runs(tmp_path):
+        first, second = offline_files.segments_in(folder.path)
+        assert first.steps + second.steps == [row["step"] for row in folder.read_rows()]
     assert server.runs == {}
     sent = sync(tmp_path, server)
     assert (sent.returncode, sent.stderr) == (0, "")
@@ -145,7 +144,7 @@ def test_offline_attempts_and_sync(server: WandbServer, tmp_path: Path) -> None:
 def test_a_broken_segment_and_one_that_was_sent_by_hand(server: WandbServer, tmp_path: Path) -> None:
     arguments = [*SHORT, "tracker.mode=offline", f"output_dir={tmp_path}"]
     assert launch(*arguments, environment=server.environment()).returncode == 0
-    broken, cut, sent, *_ = [offline_files.segments_in(folder)[0].folder for folder in runs_of(tmp_path)]
+    broken, cut, sent, *_ = [offline_files.segments_in(folder.path)[0].folder for folder in all_runs(tmp_path)]
     for folder, num_bytes in ((broken, 7), (cut, 3000)):
         (file,) = folder.glob("run-*.wandb")
         file.write_bytes(file.read_bytes()[:num_bytes])
@@ -264,11 +263,11 @@ def test_more_runs_than_files_may_be_open(server: WandbServer, tmp_path: Path) -
         cwd=ROOT, env=os.environ | server.environment(), capture_output=True, text=True, preexec_fn=limit, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert len(runs_of(tmp_path)) == 40
+    assert len(all_runs(tmp_path)) == 40
     assert sync(tmp_path, server).returncode == 0
-    for folder in runs_of(tmp_path):
-        run = server.run(folder.name.rsplit("-", 1)[-1])
-        assert [numbers(row) for row in run.history] == [local_row(row) for row in run_folder.read_rows(folder)]
+    for folder in all_runs(tmp_path):
+        run = server.run(folder.id)
+        assert [numbers(row) for row in run.history] == [local_row(row) for row in folder.read_rows()]
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can mount a small file system")

@@ -2,21 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import make_dataset, make_point
+from tests.helpers.training import train_points
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.evaluation.metrics.elbo import evaluate_split
 from vae_sweeps.models.build import build_vae
 from vae_sweeps.models.precision import DTYPES
 from vae_sweeps.models.stacking import put_point
-from vae_sweeps.runs import run_folder
 from vae_sweeps.runs.checkpoint import available
-from vae_sweeps.training.loop import train
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.training.pack import new_start
 
 ARCHS = {
@@ -46,12 +45,11 @@ MIXED = [
 ]
 
 
-def train_together(points: Sequence[Point], dataset: Dataset, folders: Sequence[Path]) -> list[dict[str, torch.Tensor]]:
+def train_together(
+    points: Sequence[Point], dataset: Dataset, folders: Sequence[RunFolder]
+) -> list[dict[str, torch.Tensor]]:
     """Each point's final weights after training `points` as one pack."""
-    vae = build_vae(points, dataset.image_shape)
-    starts = [new_start(point, dataset.image_shape) for point in points]
-    device = torch.device("cpu")
-    outcomes = train(vae, points, folders, dataset, starts, device=device, checkpoint_every_s=1e9)
+    _, outcomes = train_points(points, folders, dataset)
     assert [outcome.status for outcome in outcomes] == ["done"] * len(points)
     return [available(folder)[0].model for folder in folders]
 
@@ -78,7 +76,7 @@ def test_packed_equals_solo_in_float64(arch, likelihood, posterior, in_folders) 
         assert alone.keys() == packed[k].keys()
         for name in alone:
             assert relative_difference(packed[k][name], alone[name]) < 1e-9, name
-        rows = zip(run_folder.read_rows(packed_folders[k]), run_folder.read_rows(folder), strict=True)
+        rows = zip(packed_folders[k].read_rows(), folder.read_rows(), strict=True)
         for row_packed, row_alone in rows:
             for name in row_alone.keys() - {"time_s", "images_per_s"}:
                 assert row_packed[name] == pytest.approx(row_alone[name], rel=1e-9, abs=1e-12), name
@@ -141,10 +139,9 @@ def test_a_diverged_point_leaves_its_neighbours_alone(arch, in_folders) -> None:
     name = next(iter(starts[1].model))
     starts[1].model[name][:] = torch.nan
     folders = in_folders(3, "packed")
-    vae, device = build_vae(points, dataset.image_shape), torch.device("cpu")
-    outcomes = train(vae, points, folders, dataset, starts, device=device, checkpoint_every_s=1e9)
+    _, outcomes = train_points(points, folders, dataset, starts)
     assert [(o.status, o.step) for o in outcomes] == [("done", 30), ("diverged", 1), ("done", 30)]
-    assert run_folder.read_rows(folders[1]) == []
+    assert folders[1].read_rows() == []
     for k in (0, 2):
         (alone,) = train_together([points[k]], dataset, in_folders(1, f"solo{k}-"))
         for key, tensor in available(folders[k])[0].model.items():
@@ -155,9 +152,7 @@ def test_the_step_of_divergence_is_exact(in_folders) -> None:
     """A step size of 1e30 throws the weights out of range: the second step is the first that is not finite."""
     point = make_point("arch.hidden=[9]", "steps=20", "batch_size=16", "optim.lr=1e30", "log_every_steps=20")
     dataset = make_dataset()
-    starts = [new_start(point, dataset.image_shape)]
-    vae = build_vae([point], dataset.image_shape)
-    (outcome,) = train(vae, [point], in_folders(1), dataset, starts, device=torch.device("cpu"), checkpoint_every_s=1e9)
+    _, (outcome,) = train_points([point], in_folders(1), dataset)
     # The first update throws the weights to 1e30, so the second forward pass overflows.
     assert (outcome.status, outcome.step) == ("diverged", 2)
 

@@ -12,8 +12,9 @@ import torch
 
 from tests.conftest import launch, start_launch, wait_until
 from vae_sweeps.models.layers import BatchNorm2d
-from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
+from vae_sweeps.runs.run_folder import all_runs
 from vae_sweeps.system import distributed
 
 # 3,500 images in batches of 48: the last of an epoch has 44.
@@ -22,7 +23,7 @@ QUICK = [*POINTS, "precision=fp64", "optim.clip_norm=1", "evaluation=none", "tra
 
 
 def states(output_dir: Path) -> Iterator[Checkpoint]:
-    for run in sorted(run_folder.runs_folder(output_dir).iterdir()):
+    for run in all_runs(output_dir):
         yield checkpoint.available(run)[0]
 
 
@@ -33,8 +34,8 @@ def assert_equal(one: Path, other: Path, tolerance: float) -> None:
         for kind in ("model", "exp_avg", "exp_avg_sq"):
             for name, tensor in getattr(a, kind).items():
                 torch.testing.assert_close(getattr(b, kind)[name], tensor, rtol=tolerance, atol=tolerance)
-    for run in sorted(run_folder.runs_folder(one).iterdir()):
-        rows, others = (run_folder.read_rows(place / run.name) for place in (run.parent, run_folder.runs_folder(other)))
+    for run, other_run in zip(all_runs(one), all_runs(other), strict=True):
+        rows, others = run.read_rows(), other_run.read_rows()
         assert [row["step"] for row in rows] == [row["step"] for row in others]
         for row, again in zip(rows, others, strict=True):
             for name in ("train/elbo", "train/kl", "train/loss"):
@@ -62,22 +63,22 @@ def test_two_processes_give_the_numbers_of_one(more: list[str], tmp_path: Path) 
 def test_from_two_processes_to_one_and_back(tmp_path: Path) -> None:
     whole = launch(*QUICK, "steps=500", "devices=2", f"output_dir={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
-    runs = run_folder.runs_folder(tmp_path / "parts")
+    parts = tmp_path / "parts"
     for devices in (2, 1):
-        step_before = max((state.step for state in states(tmp_path / "parts")), default=0) if runs.exists() else 0
+        step_before = max((state.step for state in states(parts)), default=0)
         command = [*QUICK, "steps=500", f"devices={devices}", "checkpoint_every_s=0.2"]
-        process = start_launch(*command, f"output_dir={tmp_path / 'parts'}")
-        wait_until(lambda before=step_before: has_passed(runs, before), process)
+        process = start_launch(*command, f"output_dir={parts}")
+        wait_until(lambda before=step_before: has_passed(parts, before), process)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 130, out + err
-    last = launch(*QUICK, "steps=500", "devices=2", f"output_dir={tmp_path / 'parts'}")
+    last = launch(*QUICK, "steps=500", "devices=2", f"output_dir={parts}")
     assert last.returncode == 0, last.stderr
     assert_equal(tmp_path / "whole", tmp_path / "parts", 1e-6)  # rounding grows over 500 steps
 
 
-def has_passed(runs: Path, step: int) -> bool:
-    found = [checkpoint.available(run) for run in runs.iterdir()] if runs.exists() else []
+def has_passed(output_dir: Path, step: int) -> bool:
+    found = [checkpoint.available(run) for run in all_runs(output_dir)]
     return len(found) == 2 and all(f and f[0].step > step for f in found)
 
 
@@ -85,8 +86,7 @@ def has_passed(runs: Path, step: int) -> bool:
 def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
     arguments = [*QUICK, "steps=100000", "devices=2", "checkpoint_every_s=0.5", f"output_dir={tmp_path}"]
     process = start_launch(*arguments)
-    runs = run_folder.runs_folder(tmp_path)
-    wait_until(lambda: has_passed(runs, 0), process)
+    wait_until(lambda: has_passed(tmp_path, 0), process)
     os.kill(ranks_under(process.pid)[1], signal.SIGKILL)
     killed_at = time.monotonic()
     out, err = process.communicate(timeout=60)
@@ -94,9 +94,9 @@ def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "rank 0 of 2" in out + err
     assert "Traceback" in out + err
-    for run in runs.iterdir():
-        assert "rank 0 of 2" in (run / run_folder.FAILURE).read_text()
-        assert not (run / "claim.json").exists()
+    for run in all_runs(tmp_path):
+        assert "rank 0 of 2" in (run.read_failure() or "")
+        assert not run.claim.exists()
     assert {state.step > 0 for state in states(tmp_path)} == {True}
 
 
@@ -147,11 +147,11 @@ def test_towers_are_normalised_each_by_itself() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["devices=3", "batch_size=2"], "error: devices=3: must be at most batch_size=2, of which each takes a share"),
+        (["devices=3", "batch_size=2"], "error: devices=3: must be at most batch_size=2, since each takes a share"),
         (["devices=2", "towers=3"], "error: towers=3: must be 1, or a multiple of devices=2"),
         (["devices=2", "device=cuda:0"], "error: device=cuda:0: must be auto, cpu or cuda with devices=2"),
         (["devices=0"], "error: devices=0: must be a whole number >= 1"),
-        (["-m", "devices=1,2"], "error: devices: must be one value; it holds for the whole sweep"),
+        (["-m", "devices=1,2"], "error: devices: must be one value; it applies to the whole sweep"),
     ],
 )
 def test_mistakes(door, arguments: list[str], line: str) -> None:
@@ -162,7 +162,7 @@ def test_mistakes(door, arguments: list[str], line: str) -> None:
 
 def test_tf32_needs_its_gpu(door) -> None:
     ended = door("precision=tf32", "device=cpu")
-    assert (ended.code, ended.err[:60]) == (2, "error: precision=tf32: needs an NVIDIA GPU, and this is cpu;")
+    assert (ended.code, ended.err[:60]) == (2, "error: precision=tf32: needs an NVIDIA GPU, but the device i")
 
 
 @pytest.mark.slow
@@ -172,8 +172,8 @@ def test_bf16_learns_what_fp32_learns(tmp_path: Path) -> None:
         out = tmp_path / precision
         arguments = ["steps=300", "evaluation=none", "tracker=none", f"precision={precision}", f"output_dir={out}"]
         assert launch(*arguments).returncode == 0
-        (run,) = run_folder.runs_folder(out).iterdir()
-        rows[precision] = run_folder.read_rows(run)
+        (run,) = all_runs(out)
+        rows[precision] = run.read_rows()
     last = {name: found[-1]["val/elbo"] for name, found in rows.items()}
     first = rows["fp32"][0]["val/elbo"] if "val/elbo" in rows["fp32"][0] else rows["fp32"][0]["train/elbo"]
     assert abs(last["bf16"] - last["fp32"]) < 0.05 * abs(last["fp32"] - first) + 1

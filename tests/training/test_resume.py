@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.conftest import Door, launch, launch_here, start_launch, wait_until
-from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.runs import checkpoint, states
+from vae_sweeps.runs.run_folder import RunFolder, all_runs
 
 GRID = ["-m", "beta=0.01,1", "latent=2,5", "seed=3", "log_every_steps=30", "checkpoint_every_s=0.1"]
 GRID += ["evaluation=none"]
@@ -15,16 +16,14 @@ MLP = [*GRID, "arch.hidden=[40]", "steps=1000"]
 CONV = [*GRID, "arch=conv", "arch.channels=[4,8]", "arch.batch_norm=true", "steps=300"]
 
 
-def runs_of(output_dir: Path) -> dict[str, Path]:
-    return {folder.name: folder for folder in run_folder.runs_folder(output_dir).iterdir()}
+def runs_of(output_dir: Path) -> dict[str, RunFolder]:
+    return {run.name: run for run in all_runs(output_dir)}
 
 
 def saved_steps(output_dir: Path) -> list[int]:
     """The newest rows' steps of the runs that have a checkpoint and one before it."""
-    if not run_folder.runs_folder(output_dir).exists():
-        return []
-    folders = [f for f in runs_of(output_dir).values() if (f / checkpoint.PREVIOUS).exists()]
-    return [rows[-1]["step"] for folder in folders if (rows := run_folder.read_rows(folder))]
+    runs = [run for run in all_runs(output_dir) if run.previous_checkpoint.exists()]
+    return [rows[-1]["step"] for run in runs if (rows := run.read_rows())]
 
 
 def timeless(rows: list[dict]) -> list[dict]:
@@ -41,8 +40,8 @@ def assert_same_runs(one: Path, other: Path) -> None:
         for part in ("model", "exp_avg", "exp_avg_sq"):
             tensors, expected = getattr(a, part), getattr(b, part)
             assert all(torch.equal(tensors[key], expected[key]) for key in expected), (name, part)
-        assert timeless(run_folder.read_rows(folder)) == timeless(run_folder.read_rows(others[name]))
-        result, expected_result = run_folder.read_result(folder), run_folder.read_result(others[name])
+        assert timeless(folder.read_rows()) == timeless(others[name].read_rows())
+        result, expected_result = folder.read_result(), others[name].read_result()
         assert result is not None
         assert expected_result is not None
         assert result["metrics"] == expected_result["metrics"]
@@ -70,13 +69,13 @@ def test_resumed_equals_uninterrupted_after_kill_9_and_ctrl_c(undisturbed, tmp_p
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "goes on after step" in told
-    assert "the same command goes on from here" in told
-    assert {run_folder.status(f, run_folder.read_result(f)) for f in runs_of(out).values()} == {"preempted"}
+    assert "resumes after step" in told
+    assert "the same command resumes" in told
+    assert {states.status(run, run.read_result()) for run in all_runs(out)} == {"preempted"}
 
     finished = door(*arguments)
     assert finished.code == 0, finished.err
-    assert "goes on after step" in finished.out
+    assert "resumes after step" in finished.out
     assert_same_runs(out, undisturbed)
 
 
@@ -86,12 +85,12 @@ def test_truncated_checkpoint_is_named_and_the_previous_one_used(undisturbed, tm
     wait_until(lambda: len(saved_steps(tmp_path)) == 4, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    damaged = next(iter(runs_of(tmp_path).values())) / checkpoint.NEWEST
+    damaged = all_runs(tmp_path)[0].checkpoint
     damaged.write_bytes(damaged.read_bytes()[:1000])
     finished = launch(*MLP, f"output_dir={tmp_path}")
     assert finished.returncode == 0
     assert f"{damaged}: damaged checkpoint" in finished.stdout
-    assert "goes on after step" in finished.stdout
+    assert "resumes after step" in finished.stdout
     assert_same_runs(tmp_path, undisturbed)
 
 

@@ -11,13 +11,12 @@ import pytest
 import torch
 
 from tests.conftest import float_dataset, make_point
+from tests.helpers.training import train_points
 from vae_sweeps.analysis.notebook import gaussian_squared_error
 from vae_sweeps.evaluation.metrics.elbo import evaluate_split
 from vae_sweeps.evaluation.metrics.latent import active_units
 from vae_sweeps.evaluation.metrics.linear_vae import at_level, at_rate
-from vae_sweeps.models.build import build_vae
-from vae_sweeps.training.loop import train
-from vae_sweeps.training.pack import new_start
+from vae_sweeps.runs.run_folder import RunFolder
 
 EIGENVALUES = torch.tensor([4.0, 2.5, 1.5, 0.8, 0.3, 0.2, 0.1, 0.05], dtype=torch.float64)
 NUM_LATENTS = 4
@@ -61,17 +60,16 @@ class Terms(NamedTuple):
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory) -> dict[tuple[float, float], Terms]:
     points = [replace(make_point(*TRAINING, f"likelihood.sigma={sigma}"), beta=beta) for beta, sigma in POINTS]
-    folders = [tmp_path_factory.mktemp("run") for _ in points]
+    folders = [RunFolder(tmp_path_factory.mktemp("run")) for _ in points]
     dataset = float_dataset(data, data[:10], data[:10])
-    vae = build_vae(points, dataset.image_shape)
-    starts = [new_start(point, dataset.image_shape) for point in points]
-    train(vae, points, folders, dataset, starts, device=torch.device("cpu"), checkpoint_every_s=1e9)
+    pack, _ = train_points(points, folders, dataset)
     draws = [
-        evaluate_split(vae, dataset, "train", seed=seed, batch_size=512, dtype=torch.float64) for seed in range(160)
+        evaluate_split(pack.vae, dataset, "train", seed=seed, batch_size=512, dtype=torch.float64)
+        for seed in range(160)
     ]
     log_px, kl = (torch.stack([getattr(d, name) for d in draws]).mean(0) for name in ("log_px", "kl"))
     num_active = active_units(draws[0].mu_variance).tolist()
-    return {point: Terms(*terms) for point, *terms in zip(POINTS, log_px, kl, num_active, strict=True)}
+    return {point: Terms(log_px[k], kl[k], num_active[k]) for k, point in enumerate(POINTS)}
 
 
 def test_linear_vae_reaches_the_ppca_likelihood(trained) -> None:
@@ -92,11 +90,8 @@ def test_learned_and_optimal_sigma_find_ppcas_noise(data, in_folders) -> None:
     points = [make_point(*TRAINING, f"likelihood.sigma={kind}") for kind in ("learned", "optimal")]
     for point in points:
         dataset = float_dataset(data, data[:10], data[:10])
-        vae = build_vae([point], dataset.image_shape)
-        starts = [new_start(point, dataset.image_shape)]
-        folders = in_folders(1, str(point.likelihood["sigma"]))
-        train(vae, [point], folders, dataset, starts, device=torch.device("cpu"), checkpoint_every_s=1e9)
-        variance = vae.likelihood.sigma.item() ** 2  # type: ignore[operator, union-attr]
+        pack, _ = train_points([point], in_folders(1, str(point.likelihood["sigma"])), dataset)
+        variance = pack.vae.likelihood.sigma.item() ** 2  # type: ignore[operator, union-attr]
         assert variance == pytest.approx(VARIANCE, rel=0.02)
 
 

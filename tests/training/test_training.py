@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,26 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import make_dataset, make_point
+from tests.conftest import make_dataset, make_options, make_point
+from tests.helpers.training import CPU, runs_of
 from vae_sweeps.analysis import pictures, run_plots, style
 from vae_sweeps.config.schema import Point
+from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.evaluation.reference import Reference
+from vae_sweeps.launch.draw import PictureDrawer
+from vae_sweeps.launch.observe import JobObserver
 from vae_sweeps.launch.packing import pack_key
-from vae_sweeps.launch.record import drawing, record
-from vae_sweeps.models.build import build_vae
-from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.launch.record import record
+from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
+from vae_sweeps.runs.run import Run
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.tracker.link import Link
 from vae_sweeps.training import objective
-from vae_sweeps.training.loop import train
-from vae_sweeps.training.pack import Outcome, new_start
+from vae_sweeps.training.loop import TrainOptions, train
+from vae_sweeps.training.pack import Outcome, Pack, new_start
 
-CPU = torch.device("cpu")
+EVALUATION = make_options().evaluation
 DATASET = make_dataset()  # 70 training images of 8x8
 STEPS_PER_EPOCH = 5  # of 16 images
 SMALL = ["arch.hidden=[9]", "batch_size=16", "log_every_steps=3"]
@@ -34,24 +40,33 @@ CONV_BN = ["arch=conv", "arch.channels=[4,6]", "arch.batch_norm=true", "arch.ker
 PICTURES = ["interpolations.png", "reconstructions.png", "samples.png", "traversal.png"]
 
 
-def newest_or_new(points: Sequence[Point], folders: Sequence[Path]) -> list[Checkpoint]:
-    return [
-        next(iter(checkpoint.available(folder)), None) or new_start(point, DATASET.image_shape)
-        for point, folder in zip(points, folders, strict=True)
-    ]
-
-
 def train_pack(
-    points: Sequence[Point], folders: Sequence[Path], starts: Sequence[Checkpoint] = (), **more: Any
+    points: Sequence[Point],
+    folders: Sequence[RunFolder],
+    starts: Sequence[Checkpoint] = (),
+    *,
+    drawer: PictureDrawer | None = None,
+    link: Link | None = None,
+    **options: Any,
 ) -> list[Outcome]:
     """Train, draw and record as a job does."""
-    starts = starts or newest_or_new(points, folders)
-    vae = build_vae(points, DATASET.image_shape)
-    draw = drawing(vae, points, folders, starts, DATASET)
-    settings = {"device": CPU, "checkpoint_every_s": 1e9, "draw": draw} | more
-    outcomes = train(vae, points, folders, DATASET, starts, **settings)
-    record(vae, points, folders, outcomes, starts, Reference(DATASET, points[0].evaluation, None, CPU))
+    reference, drawer = Reference(DATASET, EVALUATION, None, CPU), drawer or PictureDrawer()
+    pack = Pack(runs_of(points, folders, DATASET, starts), DATASET.image_shape, CPU)
+    observer = JobObserver(pack, DATASET, EVALUATION, drawer=drawer, link=link or Link(), show=lambda progress: None)
+    outcomes = train(pack, DATASET, TrainOptions(**options), observer)
+    record(pack, outcomes, reference, drawer)
     return outcomes
+
+
+class Told(Link):
+    """A link to nobody that calls `saved` when it is told that checkpoints are written."""
+
+    def __init__(self, saved: Callable[[int], None]) -> None:
+        super().__init__()
+        self._saved = saved
+
+    def saved(self, folders: Iterable[RunFolder], step: int) -> None:
+        self._saved(step)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +79,7 @@ def _no_curves(monkeypatch) -> None:
 def test_bits_per_dim_are_the_elbos(in_folders) -> None:
     (folder,) = in_folders(1)
     train_pack([make_point(*SMALL, "epochs=2", "latent=3")], [folder])
-    rows = run_folder.read_rows(folder)
+    rows = folder.read_rows()
     assert [row["step"] for row in rows] == [3, 5, 6, 9, 10]
     for row in rows:
         splits = ("train", "val") if row["step"] % STEPS_PER_EPOCH == 0 else ("train",)
@@ -82,7 +97,7 @@ def test_beta_nats_of_a_row_is_what_its_last_step_was_trained_with(convention, i
     folders = in_folders(3)
     train_pack(points, folders)
     full = objective.beta_nats(points[0], DATASET.image_shape)
-    constant, slow, fast = ([row["beta_nats"] for row in run_folder.read_rows(folder)] for folder in folders)
+    constant, slow, fast = ([row["beta_nats"] for row in folder.read_rows()] for folder in folders)
     assert constant == [full] * 10
     assert slow == pytest.approx([full * min(1, step / 8) for step in range(10)], rel=1e-6)
     assert slow[4] == full / 2
@@ -93,7 +108,7 @@ def test_beta_nats_of_a_row_explains_its_loss(in_folders) -> None:
     (folder,) = in_folders(1)
     point = make_point(*SMALL, "log_every_steps=1", "steps=10", "beta=0.7", "precision=fp64")
     train_pack([replace(point, objective=replace(point.objective, warmup_epochs=1.6))], [folder])
-    for row in run_folder.read_rows(folder):
+    for row in folder.read_rows():
         for split in {name.split("/")[0] for name in row if name.endswith("/loss")}:
             expected = -row[f"{split}/log_px"] + row["beta_nats"] * row[f"{split}/kl"]
             assert row[f"{split}/loss"] == pytest.approx(expected, rel=1e-9), (row["step"], split)
@@ -106,7 +121,7 @@ def test_kl_per_latent_is_each_points_own(in_folders) -> None:
     for k, point in enumerate(points):
         (alone,) = in_folders(1, f"alone{k}-")
         train_pack([point], [alone])
-        for row, row_alone in zip(run_folder.read_rows(folders[k]), run_folder.read_rows(alone), strict=True):
+        for row, row_alone in zip(folders[k].read_rows(), alone.read_rows(), strict=True):
             assert ("val/kl_per_latent" in row) == (row["step"] % STEPS_PER_EPOCH == 0)
             if "val/kl_per_latent" in row:
                 nats = row["val/kl_per_latent"]
@@ -120,7 +135,7 @@ def test_a_list_in_a_row_hurts_no_curve(monkeypatch, in_folders) -> None:
     monkeypatch.undo()
     (folder,) = in_folders(1)
     train_pack([make_point(*SMALL, "epochs=2", "latent=3")], [folder])
-    assert (folder / "pictures" / "curves.png").exists()
+    assert (folder.pictures / "curves.png").exists()
 
 
 def test_saved_tells_of_steps_at_which_all_living_points_stand(in_folders) -> None:
@@ -134,9 +149,9 @@ def test_saved_tells_of_steps_at_which_all_living_points_stand(in_folders) -> No
         told.append(step)
         if step:
             assert [[c.step for c in checkpoint.available(folders[k])][:1] for k in (0, 2)] == [[step]] * 2
-            assert all(row["step"] <= step for k in (0, 2) for row in run_folder.read_rows(folders[k]))
+            assert all(row["step"] <= step for k in (0, 2) for row in folders[k].read_rows())
 
-    outcomes = train_pack(points, folders, starts, checkpoint_every_s=0, saved=saved)
+    outcomes = train_pack(points, folders, starts, checkpoint_every_s=0, link=Told(saved))
     assert [outcome.status for outcome in outcomes] == ["done", "diverged", "done"]
     assert told == list(range(11))
 
@@ -144,8 +159,8 @@ def test_saved_tells_of_steps_at_which_all_living_points_stand(in_folders) -> No
 def test_saved_tells_of_the_step_that_training_goes_on_from(in_folders) -> None:
     points, folders = [make_point(*SMALL, "epochs=2", f"seed={seed}") for seed in range(2)], in_folders(2)
     told: list[int] = []
-    train_pack(points, folders, saved=told.append, should_stop=stop_after(7))
-    train_pack(points, folders, saved=told.append)
+    train_pack(points, folders, link=Told(told.append), should_stop=stop_after(7))
+    train_pack(points, folders, link=Told(told.append))
     assert told == [0, 7, 7, 10]
 
 
@@ -155,14 +170,14 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
     return lambda: next(steps) == num_steps
 
 
-def timeless(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def timeless(folder: RunFolder) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows and the result, as they are written, without what a clock says."""
     clock = {"time_s", "images_per_s", "finished_at", "evaluated"}
-    rows = [{k: v for k, v in row.items() if k not in clock} for row in run_folder.read_rows(folder)]
-    return rows, {k: v for k, v in json.loads((folder / run_folder.RESULT).read_text()).items() if k not in clock}
+    rows = [{k: v for k, v in row.items() if k not in clock} for row in folder.read_rows()]
+    return rows, {k: v for k, v in json.loads(folder.result.read_text()).items() if k not in clock}
 
 
-def assert_same(folders: Sequence[Path], others: Sequence[Path]) -> None:
+def assert_same(folders: Sequence[RunFolder], others: Sequence[RunFolder]) -> None:
     for folder, other in zip(folders, others, strict=True):
         assert timeless(folder) == timeless(other)
         (a, *_), (b, *_) = checkpoint.available(folder), checkpoint.available(other)
@@ -170,9 +185,9 @@ def assert_same(folders: Sequence[Path], others: Sequence[Path]) -> None:
             assert all(torch.equal(tensor, getattr(b, part)[name]) for name, tensor in getattr(a, part).items()), part
 
 
-def drawn(folder: Path) -> dict[str, list[str]]:
+def drawn(folder: RunFolder) -> dict[str, list[str]]:
     """Each folder of pictures with its files."""
-    epochs = sorted((folder / "pictures").glob("epoch-*"))
+    epochs = sorted(folder.pictures.glob("epoch-*"))
     return {epoch.name: sorted(file.name for file in epoch.iterdir()) for epoch in epochs}
 
 
@@ -196,10 +211,10 @@ def test_pictures_on_the_way_change_no_number(arch, likelihood, in_folders) -> N
     for k in range(2):
         assert drawn(plain[k]) == {}
         assert drawn(pictured[k]) == drawn(stopped[k]) == {"epoch-0002": PICTURES, "epoch-0004": PICTURES}
-        for file in (pictured[k] / "pictures").rglob("*.png"):
-            assert file.read_bytes() == (stopped[k] / file.relative_to(pictured[k])).read_bytes()
+        for file in pictured[k].pictures.rglob("*.png"):
+            assert file.read_bytes() == (stopped[k].path / file.relative_to(pictured[k].path)).read_bytes()
             if file.parent.name == "pictures":
-                assert file.read_bytes() == (plain[k] / file.relative_to(pictured[k])).read_bytes()
+                assert file.read_bytes() == (plain[k].path / file.relative_to(pictured[k].path)).read_bytes()
 
 
 def test_pictures_of_an_epoch_are_those_of_a_training_that_ends_there(in_folders) -> None:
@@ -212,8 +227,7 @@ def test_pictures_of_an_epoch_are_those_of_a_training_that_ends_there(in_folders
     assert list(drawn(short)) == ["epoch-0001"]
     for name in PICTURES:
         one, other = (
-            np.asarray(Image.open(path / name), int)
-            for path in (folders[0] / "pictures" / "epoch-0002", short / "pictures")
+            np.asarray(Image.open(path / name), int) for path in (folders[0].epoch_pictures(2), short.pictures)
         )
         assert np.abs(one - other).max() <= 1  # packed arithmetic may round the other way
 
@@ -224,11 +238,12 @@ def test_pictures_stand_before_the_row_and_only_of_the_living(in_folders) -> Non
     next(iter(starts[1].model.values()))[:] = torch.nan
     folders, calls = in_folders(2), []
 
-    def draw(k: int, epoch: int) -> None:
-        calls.append((k, epoch))
-        assert run_folder.read_rows(folders[k])[-1]["step"] < epoch * STEPS_PER_EPOCH
+    class Drawer(PictureDrawer):
+        def end_of_epoch(self, run: Run, state: dict[str, torch.Tensor], dataset: Dataset, epoch: int) -> None:
+            calls.append((folders.index(run.folder), epoch))
+            assert run.folder.read_rows()[-1]["step"] < epoch * STEPS_PER_EPOCH
 
-    train_pack(points, folders, starts, draw=draw)
+    train_pack(points, folders, starts, drawer=Drawer())
     assert calls == [(0, 1), (0, 2)]
 
 
@@ -253,7 +268,7 @@ def test_pictures_that_fail_are_named_once_and_cost_nothing_else(warnings, monke
     train_pack([point], full)
     assert warnings() == ["full0: pictures not drawn (OSError: No space left on device)"]
     assert_same(full, plain)
-    assert all((full[0] / "pictures" / name).exists() for name in PICTURES)
+    assert all((full[0].pictures / name).exists() for name in PICTURES)
 
 
 def test_points_with_pictures_at_other_epochs_train_apart() -> None:
@@ -264,5 +279,5 @@ def test_overwriting_a_run_removes_its_pictures(in_folders) -> None:
     (folder,) = in_folders(1)
     train_pack([make_point(*SMALL, "epochs=2", "pictures_every_epochs=1")], [folder])
     assert drawn(folder)
-    run_folder.clear_run(folder)
-    assert not (folder / "pictures").exists()
+    folder.clear()
+    assert not folder.pictures.exists()

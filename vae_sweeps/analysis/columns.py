@@ -8,11 +8,7 @@ import pandas as pd
 from vae_sweeps.analysis.seeds import SE, N
 from vae_sweeps.analysis.table import config_columns
 from vae_sweeps.config.keys import did_you_mean
-
-# What is asked first of a sweep, after the config's columns; a name stands also for all behind it, as fid for fid/...
-_ASKED = ["test/elbo", "test/iwae", "test/log_px", "test/kl", "beta_nats", "sigma", "fid", "test/active_units"]
-_ASKED += ["probe/accuracy", "test/psnr", "kid", "test", "probe", "neighbour", "time_s", "val", "train"]
-_MOSTLY_AS = {"beta_nats": "beta", "sigma": "likelihood.sigma"}  # says nothing new where it is the same
+from vae_sweeps.runs import catalogue
 
 
 def chosen(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -74,7 +70,7 @@ def by_interest(frame: pd.DataFrame, swept: Sequence[str] = ()) -> list[str]:
         ends.append("status")
     leading = [name for name in (*swept, "beta", "latent") if name in config]
     varying = [name for name in varying if not _repeats(frame, name)]
-    asked = [name for first in _ASKED for name in varying if name == first or name.startswith(f"{first}/")]
+    asked = catalogue.by_interest(varying)
     order = [*leading, *ends, *asked[:2], *config, *asked, *varying]
     return [name for name in dict.fromkeys(order) if name in shown(frame)]
 
@@ -84,7 +80,9 @@ def _varies(frame: pd.DataFrame, name: str) -> bool:
 
 
 def _repeats(frame: pd.DataFrame, name: str) -> bool:
-    if (source := _MOSTLY_AS.get(name)) not in frame:
+    """Whether it says nothing new, being the same as the config's column that it mostly repeats."""
+    metric = catalogue.find(name)
+    if metric is None or (source := metric.repeats) not in frame:
         return False
     both = frame.loc[frame[name].notna(), [name, source]].apply(pd.to_numeric, errors="coerce")
     return np.allclose(both[name], both[source])

@@ -1,17 +1,16 @@
 """How the values of a results table are written for people."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from vae_sweeps.runs import catalogue
+
 NOTHING = "–"
-_DECIMALS = {"test/bits_per_dim": 4, "time_s": 1, "images_per_s": 0, "sigma": 4}
-_DECIMALS |= {"probe/accuracy": 4, "probe/pixels": 4, "test/ssim": 4, "neighbour/ratio": 3}
-_COUNTS = ("num_params", "test/active_units", "step")
-_MOST_DECIMALS = 7
+_DECIMALS, _MOST_DECIMALS = 2, 7
 
 
 def is_missing(value: Any) -> bool:
@@ -25,24 +24,36 @@ def cell(name: str, value: Any, decimals: int | None = None) -> str:
         return NOTHING
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    if (isinstance(value, float) and name in ("beta", "beta_nats", "latent")) or "." in name:
-        return f"{value:g}" if isinstance(value, float) else str(value)
-    if isinstance(value, float):
-        if decimals is None:
-            decimals = 0 if value.is_integer() and name in _COUNTS else _DECIMALS.get(name, 2)
-        return f"{value:,.{decimals}f}"
-    return str(value)
+    if not isinstance(value, float):
+        return str(value)
+    if _is_setting(name):
+        return f"{value:g}"
+    if decimals is None:
+        known = _known_decimals(name, [value])
+        decimals = _DECIMALS if known is None else known
+    return f"{value:,.{decimals}f}"
 
 
 def decimals_of(name: str, values: Iterable[float]) -> int:
     """Decimals for a column of metrics: two, more where all its numbers are small (four digits of the largest)."""
     finite = [abs(v) for v in values if math.isfinite(v)]
-    if name in _COUNTS and all(v.is_integer() for v in finite):
-        return 0
-    largest = max(finite, default=0.0)
-    if name in _DECIMALS or not 0 < largest < 1:
-        return _DECIMALS.get(name, 2)
+    known, largest = _known_decimals(name, finite), max(finite, default=0.0)
+    if known is not None or not 0 < largest < 1:
+        return _DECIMALS if known is None else known
     return min(_MOST_DECIMALS, 3 - math.floor(math.log10(largest)))
+
+
+def _known_decimals(name: str, values: Sequence[float]) -> int | None:
+    """The decimals that the catalogue gives to this column; None if they depend on its values alone."""
+    metric = catalogue.find(name)
+    if metric is None:
+        return None
+    return 0 if metric.format == "count" and all(v.is_integer() for v in values) else metric.decimals
+
+
+def _is_setting(name: str) -> bool:
+    metric = catalogue.find(name)
+    return "." in name or name in ("beta", "latent") or (metric is not None and metric.format == "setting")
 
 
 def cells(name: str, values: Iterable[Any]) -> list[str]:

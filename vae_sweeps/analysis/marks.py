@@ -12,57 +12,32 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from vae_sweeps.analysis.seeds import SE, over
 from vae_sweeps.analysis.style import COLOURS, INK, SCALE, style
 from vae_sweeps.analysis.table import config_columns
+from vae_sweeps.runs import catalogue
 
 MARK = "_mark"  # what `draw` calls its artists
 DISTORTION = "distortion"  # -log p(x|z) of a split
 _MARKERS = "osD^vPX*<>"
-_LOG_COLUMNS = {"beta", "beta_nats", "latent", "likelihood.sigma", "sigma", "optim.lr", "train/level"}
+_LOG_KEYS = {"beta", "latent", "likelihood.sigma", "optim.lr"}  # of the config; the catalogue knows the metrics
 _LEAST_GAP = 0.09  # between two labels, of what an axis spans
 _WIDE = 30.0  # scores that span more than this factor are on a log axis
-_SAMPLES = {"prior": "prior samples", "mixture": "mixture samples", "reconstruction": "reconstructions"}
-_LABELS = {
+_KEY_LABELS = {
     "beta": "β",
-    "beta_nats": "β of the loss in nats",
     "latent": "latent size L",
     "likelihood.sigma": "σ of the likelihood",
-    "sigma": "σ of the likelihood",
     "arch.hidden": "hidden layers",
     "optim.lr": "learning rate",
-    "elbo": "ELBO (nats per image)",
-    "log_px": "log p(x|z) (nats per image)",
-    DISTORTION: "distortion −log p(x|z) (nats per image)",
-    "squared_error": "squared error (sum over pixels)",
-    "best_sigma": "best σ for the error",
-    "best_elbo": "ELBO with the best σ (nats per image)",
-    "kl": "rate KL (nats per image)",
-    "iwae": "bound of log p(x) (nats per image)",
-    "mi": "I(x; z) (nats per image)",
-    "marginal_kl": "KL(q(z) || p(z)) (nats per image)",
-    "bits_per_dim": "bits per dimension",
-    "active_units": "active units",
-    "psnr": "PSNR (dB)",
-    "ssim": "SSIM",
-    "train/level": "βσ²",
-    "probe/accuracy": "accuracy of a linear probe on μ",
-    "probe/pixels": "accuracy of a linear probe on pixels",
-    "time_s": "time (s)",
 }
 
 
 def label(column: str) -> str:
     """What an axis says of a table's column, with its unit."""
-    first, _, rest = column.partition("/")
-    if first in ("fid", "kid") and "/" in rest:
-        features, samples = rest.rsplit("/", 1)
-        return f"{first.upper()} of {_SAMPLES.get(samples, samples)} ({features} features)"
-    if first in ("train", "val", "test") and rest in _LABELS:
-        return f"{first} {_LABELS[rest]}"
-    return _LABELS.get(column, column)
+    return _KEY_LABELS.get(column) or catalogue.label(column)
 
 
 def score_column(table: pd.DataFrame, score: str, samples: str) -> str:
     """The column of fid or kid of `samples`, whatever the features. Raises ValueError if there is none, or several."""
-    found = [name for name in map(str, table.columns) if name.startswith(f"{score}/") and name.endswith(f"/{samples}")]
+    metrics = ((name, catalogue.find(name)) for name in map(str, table.columns))
+    found = [name for name, metric in metrics if metric is not None and metric.name == f"{score}/*/{samples}"]
     if not found:
         raise ValueError(f"{score} of {samples}: not there; `vae-sweeps evaluate SWEEP evaluation.{score}=true`")
     if len(found) > 1:
@@ -133,7 +108,8 @@ def dress(axes: Axes, x: str, y: str, frame: pd.DataFrame) -> None:
     style(axes, "")
     axes.set_xlabel(label(x), color=INK)
     axes.set_ylabel(label(y), color=INK)
-    if x in _LOG_COLUMNS:
+    across, up = catalogue.find(x), catalogue.find(y)
+    if x in _LOG_KEYS or (across is not None and across.is_log):
         values = ordered(frame[x])
         positive = [value for value in values if value > 0]
         if positive and len(positive) < len(values):
@@ -144,7 +120,7 @@ def dress(axes: Axes, x: str, y: str, frame: pd.DataFrame) -> None:
             axes.set_xscale("log")
         ticks(axes, "x", values)
     scores = np.asarray(frame[y], float)
-    if y.startswith("fid/") and scores.max() > _WIDE * scores.min():
+    if up is not None and up.group == "fid" and scores.max() > _WIDE * scores.min():
         axes.set_yscale("log")
 
 

@@ -136,13 +136,12 @@ def neighbours(samples: Tensor, nearest: Tensor) -> Image.Image:
     return _grid_of_pairs(samples, nearest, 8, (0.0, 1.0))
 
 
-def save_run_pictures(model: Drawable, x: Tensor, folder: Path, seed: int, how: Pictures | None = None) -> None:
+def save_run_pictures(model: Drawable, x: Tensor, folder: Path, seed: int, how: Pictures) -> None:
     """Write {reconstructions,interpolations,samples,traversal}.png into `folder`; `seed` decides the samples.
 
     They show the first of the images x [N,C,H,W]; the traversal's dims are the first two, or those most active over
     all of them.
     """
-    how = how or Pictures()
     folder.mkdir(parents=True, exist_ok=True)
     eps = torch.randn(how.num_samples, model.latent, generator=generator("samples", seed))
     dims = most_active(model, x) if how.traversal_dims == "active" else [0, min(1, model.latent - 1)]

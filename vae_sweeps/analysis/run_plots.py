@@ -9,15 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from vae_sweeps.analysis.style import BLUE, COLOURS, INK, VERMILION, new_figure, say, style
+from vae_sweeps.analysis.style import (
+    BLUE,
+    COLOURS,
+    INK,
+    NO_KL_NATS,
+    START,
+    USED_NATS,
+    VERMILION,
+    new_figure,
+    say,
+    style,
+)
 
 _SPLITS = {"train": BLUE, "val": VERMILION}  # told apart by line and marker too
 _UNUSED = COLOURS[-1]
-_START = 0.1  # the part of the steps that does not decide the y-limits
 _FEW_POINTS = 30
 _LOG_RATIO = 100.0  # a KL that spans more than this is drawn on a log scale
-_NO_KL_NATS = 1e-3  # a log scale ends here: below, the posterior is the prior
-_USED_NATS = 0.01
 _FEW_BARS = 6
 _MANY_BARS = 20  # more labels would touch
 
@@ -103,14 +111,14 @@ def _draw(axes: Axes, curves: dict[str, tuple[np.ndarray, np.ndarray]], label: s
 
 def _settled(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The values after the start of training; the last one is always among them."""
-    return values[steps >= min(_START * steps[-1], steps[-1])]
+    return values[steps >= min(START * steps[-1], steps[-1])]
 
 
 def _limit(axes: Axes, values: np.ndarray, may_be_log: bool) -> None:
     low, high = values.min(), values.max()
-    if may_be_log and low >= 0 and high > _LOG_RATIO * max(low, _NO_KL_NATS):
+    if may_be_log and low >= 0 and high > _LOG_RATIO * max(low, NO_KL_NATS):
         axes.set_yscale("log")
-        axes.set_ylim(max(low, _NO_KL_NATS) / 1.3, high * 1.3)
+        axes.set_ylim(max(low, NO_KL_NATS) / 1.3, high * 1.3)
     else:
         margin = 0.06 * (high - low) or max(0.05 * abs(high), 0.5)
         axes.set_ylim(low - margin, high + margin)
@@ -125,8 +133,8 @@ def kl_bars(kl: np.ndarray, title: str) -> Figure:
     heights = np.asarray(kl[order], float)
     notes = ["KL (nats per image)"]
     if len(heights):
-        num_used = (heights > _USED_NATS).sum()
-        notes += [f"{heights.sum():.4g} in total", f"{num_used} of {len(kl)} latents above {_USED_NATS}"]
+        num_used = (heights > USED_NATS).sum()
+        notes += [f"{heights.sum():.4g} in total", f"{num_used} of {len(kl)} latents above {USED_NATS}"]
     notes += [f"{len(kl) - len(heights)} not finite"] if len(heights) < len(kl) else []
     style(axes, ", ".join(notes))
     axes.grid(visible=False, axis="x")
@@ -135,7 +143,7 @@ def kl_bars(kl: np.ndarray, title: str) -> Figure:
         axes.set_xticks([])
         return figure
     ranks = np.arange(1, len(heights) + 1)
-    colours = np.where(heights > _USED_NATS, BLUE, _UNUSED)
+    colours = np.where(heights > USED_NATS, BLUE, _UNUSED)
     few = len(heights) <= _MANY_BARS
     axes.bar(ranks, heights, width=0.8 if few else 1.0, color=colours.tolist())
     positive = heights[heights > 0]

@@ -6,6 +6,7 @@ import pandas as pd
 
 from vae_sweeps.analysis.table import config_columns
 from vae_sweeps.config.keys import did_you_mean
+from vae_sweeps.runs import catalogue
 
 # Behind a metric's name: the standard error of its mean, and of how many points the mean is.
 SE, N = "/se", "/n"
@@ -32,7 +33,7 @@ def over(table: pd.DataFrame, keys: Sequence[str] = ("seed",)) -> pd.DataFrame:
     _check_told_apart(table, known)
 
     config = [name for name in known if name not in keys]
-    metrics = [name for name in table if name not in known and pd.api.types.is_numeric_dtype(table[name])]
+    metrics = [name for name in table if name not in known and _is_averaged(table, name)]
     group = table.groupby(config, sort=False, dropna=False).ngroup() if config else pd.Series(0, table.index)
     is_done = table["status"] == "done"
     n = is_done.groupby(group).sum()
@@ -49,6 +50,12 @@ def over(table: pd.DataFrame, keys: Sequence[str] = ("seed",)) -> pd.DataFrame:
     rows = pd.concat(parts, axis="columns")
     of_metrics = [f"{name}{suffix}" for name in metrics for suffix in ("", SE, N)]
     return rows.loc[:, [*config, "n", "num_missing", *(name for name in of_metrics if name in rows)]]
+
+
+def _is_averaged(table: pd.DataFrame, name: str) -> bool:
+    """As the catalogue says; of a column that a user has added, whether it holds numbers."""
+    metric = catalogue.find(name)
+    return pd.api.types.is_numeric_dtype(table[name]) if metric is None else metric.is_averaged
 
 
 def _check_told_apart(table: pd.DataFrame, config: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What all plots share: colours, a new figure, the look of its axes. No pyplot, so no state and no screen."""
+"""What all plots share: colours, thresholds, a new figure, the look of its axes. No pyplot: no state and no screen."""
 
 import io
 import textwrap
@@ -17,6 +17,10 @@ COLOURS = (
 BLUE, VERMILION = COLOURS[0], COLOURS[5]
 SCALE = colormaps["viridis"]
 INK, FAINT_INK, RULE, EDGE = "#222222", "#666666", "#dddddd", "#888888"
+START = 0.1  # the share of the steps at the start of training that does not decide a curve's y-limits
+USED_NATS = 0.01  # a latent whose KL is larger is drawn as used
+NO_KL_NATS = 1e-3  # a log scale of the KL ends here: below, the posterior is the prior
+NUM_ISO_LINES = 7  # lines of equal ELBO in the rate-distortion plane
 _TITLE_CHARACTERS_PER_INCH = 11
 
 

@@ -29,10 +29,9 @@ from vae_sweeps.analysis.marks import (
     ticks,
 )
 from vae_sweeps.analysis.seeds import SE
-from vae_sweeps.analysis.style import EDGE, FAINT_INK, INK
+from vae_sweeps.analysis.style import EDGE, FAINT_INK, INK, NUM_ISO_LINES
 
 _MANY_DIGITS = 100  # from here on a cell of a heat map has no decimals
-_NUM_ISO_LINES = 7
 _WIDE_RATE = 100.0  # rates that span more than this factor are on a log axis
 
 
@@ -155,7 +154,7 @@ def _iso_elbo_lines(axes: Axes) -> None:
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     diagonal = axes.transData.inverted().transform(axes.transAxes.transform(np.linspace((0, 0), (1, 1), 400)))
     rates = diagonal[:, 0]
-    crossed = diagonal[:: len(rates) // (_NUM_ISO_LINES + 1)][1:-1].sum(1)  # as far from each other on any scale
+    crossed = diagonal[:: len(rates) // (NUM_ISO_LINES + 1)][1:-1].sum(1)  # as far from each other on any scale
     num_decimals = -math.floor(math.log10(np.diff(crossed).min()))  # so few that neighbours stay apart
     for elbo in (-round(total, num_decimals) for total in crossed.tolist()):
         distortions = -elbo - rates

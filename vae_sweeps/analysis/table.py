@@ -1,37 +1,27 @@
 """The table of a sweep: one row a point, from the run folders alone or from what W&B has of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
 
+from vae_sweeps.analysis import dtypes
+from vae_sweeps.analysis.dtypes import in_words
 from vae_sweeps.config.identity import short_name
-from vae_sweeps.config.keys import as_typed, not_numbers
-from vae_sweeps.config.schema import GROUP_SCHEMAS, Point
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps, read_sweep, runs_of_sweep
+from vae_sweeps.config.keys import not_numbers
+from vae_sweeps.config.schema import Point
+from vae_sweeps.runs import catalogue
+from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
+from vae_sweeps.runs.states import status
+from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps
 from vae_sweeps.system import files
 
-METRICS = [f"{split}/{name}" for split in ("train", "val", "test") for name in ("elbo", "log_px", "kl")]
-METRICS += [f"test/{name}" for name in ("bits_per_dim", "active_units", "iwae", "iwae_se", "mi", "marginal_kl")]
-METRICS += ["test/collapsed", "test/psnr", "test/ssim", "probe/accuracy", "probe/pixels"]
-METRICS += ["neighbour/distance", "neighbour/ratio"]
-# Scores of features stand behind these: fid/<features>/<samples>, kid/<features>/<samples>.
-_SCORES, _SAMPLES = ("fid", "kid"), ("prior", "reconstruction", "mixture", "floor")
 _LEADING = ["run", "run_id", "status", "seed", "data", "arch", "likelihood"]
-_TRAILING = ["beta_nats", "sigma", "num_params", *METRICS]
-_COST = ["step", "time_s", "images_per_s", "git_commit"]
-
-
-# Every other metric, and every other cost but the commit, is a float64, also where it is missing.
-_DTYPES = {"step": "Int64", "num_params": "Int64", "test/collapsed": "boolean"}
-_TEXTS = {"run", "run_id", "status", "data", "arch", "likelihood", "git_commit"}
-# No config columns: these, those with a / in their names, and the counts of seeds.over.
-_OF_THE_RUN = {"run", "run_id", "status", *_TRAILING, *_COST, "n", "num_missing"}
+# No config columns: these, the metrics, those with a / in their names, and the counts of seeds.over.
+_OF_THE_RUN = {"run", "run_id", "status", "n", "num_missing"}
 
 
 class Results:
@@ -75,46 +65,46 @@ class Record:
     result: Mapping[str, Any] | None
 
 
-def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[list[Path], list[str]]:
+def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[list[RunFolder], list[str]]:
     """The run folders that `where` means, and the swept keys if it is a sweep; see `results`."""
     path = Path(where)
     if (folder := find_sweep(where, output_dir)) is not None:
-        return runs_of_sweep(folder), read_sweep(folder)["swept"]
-    if (path / run_folder.CONFIG).exists():
-        return [path], []
-    if run_folder.runs_folder(path).is_dir():
-        return sorted(config.parent for config in run_folder.runs_folder(path).glob(f"*/{run_folder.CONFIG}")), []
+        return folder.runs(), folder.swept()
+    if RunFolder(path).exists():
+        return [RunFolder(path)], []
+    if runs_folder(path).is_dir():
+        return all_runs(path), []
     raise ValueError(f"{where}: no such sweep or folder; {known_sweeps(output_dir)}")
 
 
-def make_table(folders: Sequence[Path], swept: Sequence[str] = ()) -> pd.DataFrame:
+def make_table(folders: Sequence[RunFolder], swept: Sequence[str] = ()) -> pd.DataFrame:
     """The table of the runs in `folders`; `swept` keys get a column even if they do not vary."""
-    return table_of([read_record(folder) for folder in folders if (folder / run_folder.CONFIG).exists()], swept)
+    return table_of([read_record(folder) for folder in folders if folder.exists()], swept)
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: RunFolder) -> Record:
     """What the run's folder says of it."""
-    content = OmegaConf.to_container(OmegaConf.load(folder / run_folder.CONFIG))
+    content = OmegaConf.to_container(OmegaConf.load(folder.config))
     assert isinstance(content, dict)
-    result = run_folder.read_result(folder)
-    return Record(folder.name, _flat(content), run_folder.status(folder, result), result)
+    result = folder.read_result()
+    return Record(folder.name, _flat(content), status(folder, result), result)
 
 
 def table_of(records: Sequence[Record], swept: Sequence[str] = ()) -> pd.DataFrame:
     """The table of `records`, in their order; each column's dtype depends on the schema or its values, not on what is
     missing, nor on whether a whole number was written as 1 or as 1.0."""
     known = {key for record in records for key in record.config}  # an architecture's own keys are not in all of them
-    values = {key: {_in_words(record.config[key]) for record in records if key in record.config} for key in known}
+    values = {key: {in_words(record.config[key]) for record in records if key in record.config} for key in known}
     varying = sorted(key for key in known if len(values[key]) > 1)
     varying = [key for key in varying if not _is_named(key, values[key])]
     keys = dict.fromkeys(["beta", "latent", *swept, *varying])
     config = [key for key in keys if key in known and key not in _LEADING]
     ambiguous = _ambiguous_features(record.result for record in records)
     rows = [_row(record, config, ambiguous) for record in records]
-    scores = _in_order({column for row in rows for column in row if column.split("/")[0] in _SCORES})
+    metrics = catalogue.in_table({column for row in rows for column in row})
     columns = {}
-    for name in [*_LEADING, *config, *_TRAILING, *scores, *_COST]:
-        make = _config_column if name in config or name == "seed" else _column
+    for name in [*_LEADING, *config, *metrics]:
+        make = dtypes.config_column if name in config or name == "seed" else dtypes.column
         columns[name] = make(name, [row.get(name) for row in rows])
     return pd.DataFrame(columns)
 
@@ -127,55 +117,8 @@ def _is_named(key: str, targets: set[str]) -> bool:
 
 def config_columns(table: pd.DataFrame) -> list[str]:
     """The columns that say what the points are; the others say which run it is, how it ended and what came out."""
-    return [name for name in map(str, table.columns) if name not in _OF_THE_RUN and "/" not in name]
-
-
-def _column(name: str, values: Sequence[Any]) -> pd.Series:
-    """A column that is no config's."""
-    if name in _TEXTS:
-        return pd.Series(values)
-    if name in _DTYPES:
-        return pd.Series(values, dtype=_DTYPES[name])
-    return pd.Series([float(v) if _is_number(v) else None for v in values], dtype="float64")
-
-
-def _config_column(key: str, values: Sequence[Any]) -> pd.Series:
-    """A column of the config: by its schema; of a key that has none, or may be a number or a word, by its values."""
-    dtype, present = _dtypes().get(key), [v for v in values if v is not None]
-    if dtype in ("int64", "Int64") and all(isinstance(v, int) and abs(v) < 2**63 for v in present):
-        return pd.Series(values, dtype=dtype if len(present) == len(values) else "Int64")
-    if all(map(_is_number, present)) and (present or dtype is not None):
-        return pd.Series([None if v is None else float(v) for v in values], dtype="float64")
-    if present and all(isinstance(v, bool) for v in present):
-        return pd.Series(values, dtype="bool" if len(present) == len(values) else "boolean")
-    return pd.Series([float(v) if _is_number(v) else v for v in values])
-
-
-@cache
-def _dtypes() -> dict[str, str]:
-    """The config's keys that the schema has as numbers, and their columns' dtypes."""
-    schemas = [("", Point), *((f"{k}.", hint) for k, hint in get_type_hints(Point).items() if is_dataclass(hint))]
-    schemas += [(f"{group}.", schema) for (group, _), schema in GROUP_SCHEMAS.items()]
-    dtypes = {int: "int64", int | None: "Int64", float: "float64", float | None: "float64"}
-    hints = [(f"{prefix}{k}", v) for prefix, schema in schemas for k, v in get_type_hints(schema).items()]
-    return {key: dtypes[hint] for key, hint in hints if hint in dtypes}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _in_words(value: Any) -> str:
-    """As one would write it in a command; 1 and 1.0 are the same."""
-
-    def in_floats(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: in_floats(v) for name, v in value.items()}
-        if isinstance(value, list):
-            return [in_floats(v) for v in value]
-        return float(value) if _is_number(value) else value
-
-    return as_typed(in_floats(value))
+    names = [name for name in map(str, table.columns) if name not in _OF_THE_RUN and "/" not in name]
+    return [name for name in names if catalogue.find(name) is None]
 
 
 def _ambiguous_features(results: Iterable[Mapping[str, Any] | None]) -> set[str]:
@@ -187,16 +130,6 @@ def _ambiguous_features(results: Iterable[Mapping[str, Any] | None]) -> set[str]
     return {name for name, found in weights.items() if len(found) > 1}
 
 
-def _in_order(scores: Iterable[str]) -> list[str]:
-    """fid before kid, by features, and from prior to floor."""
-
-    def place(column: str) -> tuple[int, str, int]:
-        score, features, samples = column.split("/")
-        return _SCORES.index(score), features, _SAMPLES.index(samples)
-
-    return sorted(scores, key=place)
-
-
 def _row(record: Record, columns: Sequence[str], ambiguous: set[str]) -> dict[str, Any]:
     config, result = record.config, record.result
     row = {
@@ -205,28 +138,27 @@ def _row(record: Record, columns: Sequence[str], ambiguous: set[str]) -> dict[st
         "status": record.status,
         "seed": config["seed"],
         **{group: short_name(str(config[f"{group}._target_"])) for group in ("data", "arch", "likelihood")},
-        **{key: _in_words(v) if isinstance(v := config.get(key), list | dict) else v for key in columns},
+        **{key: in_words(v) if isinstance(v := config.get(key), list | dict) else v for key in columns},
     }
     if result is not None:
-        row |= {key: result.get(key) for key in ("beta_nats", "sigma", "num_params", *_COST)}
+        row |= {key: result.get(key) for key in catalogue.names("run", "cost")}
         row |= {_metric_column(name, result, ambiguous): value for name, value in result.get("metrics", {}).items()}
     return row
 
 
 def _metric_column(metric: str, result: Mapping[str, Any], ambiguous: set[str]) -> str:
     """The metric's column: scores of different features never share one, even where their names are the same."""
-    score, _, rest = metric.partition("/")
-    features, _, samples = rest.partition("/")
-    if score in _SCORES and features in ambiguous:
-        return f"{score}/{features}-{result['features'][features]['weights']}/{samples}"
-    return metric
+    features = catalogue.features_of(metric)
+    if features not in ambiguous:
+        return metric
+    return metric.replace(f"/{features}/", f"/{features}-{result['features'][features]['weights']}/")
 
 
-def reasons(folders: Iterable[Path]) -> dict[str, list[str]]:
+def reasons(folders: Iterable[RunFolder]) -> dict[str, list[str]]:
     """Why columns are empty where they are: a line -> the runs that it holds for."""
     found: dict[str, list[str]] = {}
     for folder in folders:
-        for column, reason in (run_folder.read_result(folder) or {}).get("missing", {}).items():
+        for column, reason in (folder.read_result() or {}).get("missing", {}).items():
             found.setdefault(f"{column}: {reason}", []).append(folder.name)
     return found
 

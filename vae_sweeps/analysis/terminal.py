@@ -15,12 +15,12 @@ from vae_sweeps.analysis import columns
 from vae_sweeps.analysis.format import cell, cells, is_missing, means
 from vae_sweeps.analysis.seeds import SE, N
 from vae_sweeps.analysis.table import config_columns
+from vae_sweeps.runs import catalogue
 
 _WIDTH_OF_A_FILE = 120
 _LONGEST_TEXT = 24
 _GAP = 2
 _STYLES = {"done": "green", "running": "cyan", "preempted": "yellow", **dict.fromkeys(("diverged", "failed"), "red")}
-_IN_NATS = ("elbo", "iwae", "log_px", "kl")
 
 
 def show(
@@ -108,8 +108,10 @@ def _about(frame: pd.DataFrame, over: Sequence[str], kept: Sequence[str]) -> str
 
 def _notes(kept: Sequence[str], left_out: Sequence[str]) -> list[str]:
     notes = []
-    if any(name.split("/")[-1] in _IN_NATS for name in kept):
-        notes.append("elbo, iwae, log_px and kl: nats per image, the ELBO at beta = 1")
+    if in_nats := [name.split("/")[-1] for name in kept if _unit(name) == catalogue.NATS]:
+        *others, last = dict.fromkeys(in_nats)
+        names = f"{', '.join(others)} and {last}" if others else last
+        notes.append(f"{names}: {catalogue.NATS}{', the ELBO at beta = 1' if 'elbo' in in_nats else ''}")
     if left_out:
         heads = {name.split("/")[0] for name in kept}
         names = [name if (head := name.split("/")[0]) in heads else f"{head}/*" for name in left_out if "/" in name]
@@ -117,3 +119,8 @@ def _notes(kept: Sequence[str], left_out: Sequence[str]) -> list[str]:
         more = f"{len(left_out)} more column{'' if len(left_out) == 1 else 's'}"
         notes.append(f"{more} (vae-sweeps results --columns A,B or --csv FILE): {', '.join(dict.fromkeys(names))}")
     return notes
+
+
+def _unit(name: str) -> str:
+    metric = catalogue.find(name)
+    return "" if metric is None else metric.unit

@@ -1,1 +1,1 @@
-"""The command `vae-sweeps`. Imports every package, each when a command needs it."""
+"""The command `vae-sweeps`. May import every package; commands import what they need when they run."""

@@ -1,23 +1,38 @@
-"""The command `vae-sweeps`: what is there, without training anything."""
+"""The command `vae-sweeps`: its subcommands, their help panels and examples."""
 
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from importlib import metadata
+from typing import Annotated, NoReturn
 
 import typer
 
 from vae_sweeps.cli import results, sweeps, tracking
 
-# As in launch.py, and before torch is imported: OpenMP's threads must not spin where anything else runs.
+# Set before torch is imported, as in launch.py: spinning OpenMP threads would slow down other processes.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
-    help="Look after the sweeps that [bold]python launch.py[/bold] trains: where they stand, and what came out.",
-    epilog="[bold]vae-sweeps COMMAND --help[/bold] shows a command's arguments, and examples.",
+    help="Show the progress and the results of the sweeps that [bold]python launch.py[/bold] trains, and manage them.",
+    epilog="[bold]vae-sweeps COMMAND --help[/bold] shows the arguments of a command, with examples.",
 )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"vae-sweeps {metadata.version('vae-sweeps')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
 
 
 def _add(command: Callable[..., None], panel: str, *examples: str) -> None:
@@ -27,36 +42,36 @@ def _add(command: Callable[..., None], panel: str, *examples: str) -> None:
 
 _add(
     results.results,
-    "What came out",
+    "Results",
     "results mnist5k-beta-latent-152aac",
     "results SWEEP --over seed --sort -test/elbo",
     "results SWEEP --columns beta,latent,test,fid",
     "results SWEEP --csv table.csv",
     "results | grep conv",
 )
-_add(results.report, "What came out", "report SWEEP", "report FIRST SECOND --html both.html")
+_add(results.report, "Results", "report SWEEP", "report FIRST SECOND --html both.html")
 _add(
     results.evaluate,
-    "What came out",
+    "Results",
     "evaluate SWEEP evaluation=full",
     "evaluate SWEEP evaluation.iwae_samples=5000",
 )
-_add(sweeps.status, "Sweeps on their way", "status", "status SWEEP --watch")
-_add(sweeps.wait, "Sweeps on their way", "wait SWEEP && vae-sweeps results SWEEP")
-_add(sweeps.retry, "Sweeps on their way", "retry SWEEP")
-_add(sweeps.cancel, "Sweeps on their way", "cancel SWEEP")
+_add(sweeps.status, "Running sweeps", "status", "status SWEEP --watch")
+_add(sweeps.wait, "Running sweeps", "wait SWEEP && vae-sweeps results SWEEP")
+_add(sweeps.retry, "Running sweeps", "retry SWEEP")
+_add(sweeps.cancel, "Running sweeps", "cancel SWEEP")
 _add(
     sweeps.prefetch,
-    "Sweeps on their way",
+    "Running sweeps",
     "prefetch data=mnist data.root=DIR",
     "prefetch data=celeba data.root=DIR evaluation/features=inception",
 )
-_add(tracking.sync, "On Weights & Biases", "sync SWEEP", "sync SWEEP --rebuild --project another")
-_add(tracking.dashboard, "On Weights & Biases", "dashboard SWEEP", "dashboard SWEEP --json > dashboard.json")
+_add(tracking.sync, "Weights & Biases", "sync SWEEP", "sync SWEEP --rebuild --project another")
+_add(tracking.dashboard, "Weights & Biases", "dashboard SWEEP", "dashboard SWEEP --json > dashboard.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command: a mistake in it is one line on stderr and exit code 2."""
+    """Run the command and exit. A mistake in it is one line on stderr and exit code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.exit(app(given or ["--help"], prog_name="vae-sweeps", standalone_mode=False))

@@ -1,4 +1,4 @@
-"""What the subcommands share: their arguments, and how a mistake is told."""
+"""Arguments and error messages that the subcommands share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +19,14 @@ OUTPUTS = Path("outputs")
 
 
 def refuse(line: str) -> NoReturn:
-    """End with a user's mistake in one line, and exit code 2."""
+    """Print the line that describes the user's mistake, and exit with code 2."""
     typer.echo(f"error: {' '.join(line.split())}", err=True)
     raise typer.Exit(2)
 
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """What goes wrong in here is the user's mistake, and its text the line that says so."""
+    """Report ValueError and OSError in this block as the user's mistake, with the text of the exception."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Subcommands for what came out: the table, and more columns of it."""
+"""Subcommands for results: print the table, write the report, evaluate more metrics."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,28 +10,28 @@ from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Runs, refuse, refusing
 
 def results(
     sweep: Annotated[
-        str | None, typer.Argument(metavar="SWEEP", help="A sweep's name or folder; all runs if left out.")
+        str | None, typer.Argument(metavar="SWEEP", help="A sweep's name or folder; by default all runs.")
     ] = None,
     over: Annotated[
         str | None,
-        typer.Option(metavar="KEYS", help="Summarise points that differ in these keys alone: mean, standard error, n."),
+        typer.Option(metavar="KEYS", help="Average points that differ only in these keys: mean, standard error, n."),
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Only these columns, in this order; fid means all columns fid/..."),
+        typer.Option(metavar="NAMES", help="Show only these columns, in this order; fid means all columns fid/..."),
     ] = None,
     sort: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Sort the rows by a column, or by -NAME from its largest value down."),
+        typer.Option(metavar="NAME", help="Sort the rows by a column; -NAME sorts in descending order."),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table there as CSV.")] = None,
-    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table there as Parquet.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to this CSV file.")] = None,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to this Parquet file.")] = None,
     output_dir: OutputDir = OUTPUTS,
 ) -> None:
-    """Print the table of a sweep: one row a point.
+    """Print the table of a sweep, with one row per point.
 
     ELBO terms are in nats per image.
-    A terminal gets the columns that tell most and fit it; a pipe all of them, six digits each; a file every digit.
+    A terminal shows the most informative columns that fit. A pipe gets all columns with six digits, a file all digits.
     """
     from rich.console import Console
 
@@ -68,40 +68,40 @@ def results(
 def report(
     sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP...", help="Sweeps' names or folders.")],
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it there; else into the sweep's folder.")
+        Path | None, typer.Option(metavar="FILE", help="Write the page to this file; by default to the sweep's folder.")
     ] = None,
     output_dir: OutputDir = OUTPUTS,
 ) -> None:
-    """Write report.html: all there is of a sweep, on one page.
+    """Write report.html, one page with all results of a sweep.
 
-    A table, figures and pictures, also of a sweep that still runs.
-    Several sweeps are told together, by default in the output folder.
+    The page has a table, figures and pictures. The sweep may still be running.
+    Several sweeps are shown on one page, which is written to the output folder by default.
     """
     from vae_sweeps.report import page
-    from vae_sweeps.runs import states
+    from vae_sweeps.runs.sweep_folder import get_sweep
 
     with refusing():
-        folders = [states.find(sweep, output_dir) for sweep in dict.fromkeys(sweeps)]
-    place = html or (folders[0] if len(folders) == 1 else output_dir) / page.NAME
+        folders = [get_sweep(sweep, output_dir) for sweep in dict.fromkeys(sweeps)]
+    path = html or (folders[0].report if len(folders) == 1 else output_dir / folders[0].report.name)
     try:
-        page.write(folders, place)
+        page.write(folders, path)
     except OSError as error:
-        refuse(f"--html={place}: cannot be written ({error.strerror}); must be a file in a folder that exists")
-    typer.echo(place)
+        refuse(f"--html={path}: cannot be written ({error.strerror}); must be a file in a folder that exists")
+    typer.echo(path)
 
 
 def evaluate(
     sweep: Runs,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="What to measure, as for launch.py; by default what is missing."),
+        typer.Argument(metavar="KEY=VALUE", help="What to measure, as for launch.py; by default all missing parts."),
     ] = None,
     output_dir: OutputDir = OUTPUTS,
 ) -> None:
-    """Measure more of finished runs, without training.
+    """Add metrics to finished runs, without training.
 
-    Adds columns to their results, and leaves those that are there.
-    Exit code 1 if something could not be evaluated.
+    Existing columns are kept.
+    The exit code is 1 if something could not be evaluated.
     """
     from vae_sweeps.config.errors import UserErrors, one_line
     from vae_sweeps.launch.evaluate import evaluate_sweep

@@ -1,4 +1,4 @@
-"""Subcommands for what Weights & Biases shows of a sweep."""
+"""Subcommands for Weights & Biases."""
 
 from typing import Annotated
 
@@ -9,24 +9,28 @@ from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Runs, Sweep, refusing
 
 def sync(
     sweep: Runs,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Leave W&B's own offline files aside.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Use only the run folders, not W&B's offline files.")
+    ] = False,
     entity: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Send the runs to this user or team, not where their configs say."),
+        typer.Option(metavar="NAME", help="Send the runs to this user or team, instead of the one in their configs."),
     ] = None,
     project: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Send the runs to this project, likewise.")
+        str | None,
+        typer.Option(metavar="NAME", help="Send the runs to this project, instead of the one in their configs."),
     ] = None,
     salt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Make new runs: W&B takes no id that was deleted there.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Create new runs with this suffix; W&B rejects the ids of deleted runs."),
     ] = None,
-    timeout_s: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds that one run may take.")] = 120,
+    timeout_s: Annotated[float, typer.Option(metavar="SECONDS", help="Time limit for each run.")] = 120,
     output_dir: OutputDir = OUTPUTS,
 ) -> None:
-    """Send to Weights & Biases what it does not have yet.
+    """Upload what is missing on Weights & Biases.
 
-    Sends the segments that offline nodes left, and what those lack from the run folders: rows, pictures, summaries.
-    What is there is not sent again. Exit code 1 if runs are left.
+    Uploads W&B's offline files, then missing rows, pictures and summaries from the run folders, without duplicates.
+    The exit code is 1 if some runs could not be uploaded completely.
     """
     from vae_sweeps.analysis import table
     from vae_sweeps.runs.sweep_folder import find_sweep
@@ -44,25 +48,27 @@ def sync(
 
 def dashboard(
     sweep: Sweep,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the specification; needs no server.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the specification as JSON, without a server.")] = False,
     entity: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The project's user or team, where it is not that of the runs.")
+        str | None, typer.Option(metavar="NAME", help="The user or team of the project; by default that of the runs.")
     ] = None,
-    project: Annotated[str | None, typer.Option(metavar="NAME", help="The project, likewise.")] = None,
+    project: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The project; by default that of the runs.")
+    ] = None,
     output_dir: OutputDir = OUTPUTS,
 ) -> None:
-    """Make a workspace and a report on Weights & Biases.
+    """Create a workspace and a report on Weights & Biases.
 
-    They show curves, rate and distortion, FID, and pictures. Each call saves new ones.
+    They show learning curves, rate and distortion, FID, and pictures. Each call creates new ones.
     """
     import json
 
-    from vae_sweeps.runs import states
+    from vae_sweeps.runs.sweep_folder import get_sweep
     from vae_sweeps.tracker import dashboard
     from vae_sweeps.tracker.board import board_of
 
     with refusing():
-        board = board_of(states.find(sweep, output_dir), entity, project)
+        board = board_of(get_sweep(sweep, output_dir), entity, project)
         if as_json:
             typer.echo(json.dumps(dashboard.specification(board), indent=1, ensure_ascii=False))
             return

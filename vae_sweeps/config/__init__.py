@@ -1,1 +1,1 @@
-"""A point's keys and allowed values, its composition by Hydra, and its identity. Imports `system`."""
+"""Config keys and their allowed values, composition by Hydra, and run ids. Imports `system`."""

@@ -1,4 +1,4 @@
-"""Hydra's composition of points: many for a sweep, or one outside `launch.py`."""
+"""Compose configs with Hydra: all points of a sweep, or a single command outside `launch.py`."""
 
 import pickle
 from collections.abc import Iterator, Sequence
@@ -12,30 +12,32 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae_sweeps.config.point import to_point
-from vae_sweeps.config.schema import GROUP_SCHEMAS, Point
+from vae_sweeps.config.keys import GROUP_SCHEMAS, Command
+from vae_sweeps.config.launch_options import LaunchOptions
+from vae_sweeps.config.point import to_command
+from vae_sweeps.config.schema import Point
 from vae_sweeps.system.files import ROOT
 
-# In a checkout beside the package; in a wheel inside it.
-CONF = next(folder for folder in (ROOT / "conf", ROOT / "vae_sweeps" / "conf") if folder.is_dir())
+# In a wheel, conf/ is inside the package; in a checkout, next to it.
+CONF = next(folder for folder in (ROOT / "vae_sweeps" / "conf", ROOT / "conf") if folder.is_dir())
 
 
 def register_schemas() -> None:
-    """Tell Hydra the types of all keys; conf/*.yaml names these schemas in its defaults."""
+    """Register the schemas with Hydra; the defaults lists of conf/*.yaml refer to them by name."""
     store = ConfigStore.instance()
-    store.store(name="point_schema", node=Point)
+    store.store(name="command_schema", node=Command)
     for (group, name), schema in GROUP_SCHEMAS.items():
         store.store(group=group, name=name, node=schema)
 
 
-def compose_point(overrides: Sequence[str]) -> Point:
-    """The point that `overrides` of conf/ describe. Raises ValueError, or Hydra's errors, as `launch.py` would."""
+def compose_command(overrides: Sequence[str]) -> tuple[Point, LaunchOptions]:
+    """Compose a command from `overrides`. Raises ValueError, or Hydra's errors, for a mistake in them."""
     register_schemas()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", list(overrides))
     OmegaConf.set_struct(cfg, False)
-    return to_point(cfg)
+    return to_command(cfg)
 
 
 def compose_sweep(
@@ -44,17 +46,17 @@ def compose_sweep(
     job_overrides: Sequence[Sequence[str]],
     bases: dict[tuple[str, ...], bytes] | None = None,
 ) -> Iterator[DictConfig]:
-    """The config of every point of a sweep, as `config_loader.load_sweep_config` would give it, without `hydra`.
+    """Yield the config of every point of a sweep, equal to `config_loader.load_sweep_config` without the key `hydra`.
 
-    That takes 100 ms a point. Here each distinct choice of groups is composed once, and values are applied to
-    copies of it by Hydra's own code, as it does itself after composing the groups. Who calls this several times with
-    one `config` can pass the same dict of `bases` each time, so that what was composed once is kept.
+    Hydra's method takes 100 ms per point. This function composes each distinct choice of groups once, and then applies
+    the values to copies of it with Hydra's own code, just as Hydra does after it has composed the groups. A caller
+    that composes several times with one `config` can pass the same dict of `bases` each time to keep what was composed.
     """
     assert isinstance(config_loader, ConfigLoaderImpl)
     parser = OverridesParser.create(config_loader=config_loader)
     parsed = {text: parser.parse_override(text) for text in dict.fromkeys(o for job in job_overrides for o in job)}
     chooses = {text: _chooses_group(config_loader, override) for text, override in parsed.items()}
-    bases = {} if bases is None else bases  # pickled: read again, they are a copy in a third of deepcopy's time
+    bases = {} if bases is None else bases  # pickled, since unpickling takes a third of the time of deepcopy
     for job in job_overrides:
         groups = tuple(text for text in job if chooses[text])
         if groups not in bases:
@@ -69,5 +71,5 @@ def compose_sweep(
 
 
 def _chooses_group(config_loader: ConfigLoaderImpl, override: Override) -> bool:
-    """Whether the override belongs to the defaults list, by the rule of Hydra's own `create_defaults_list`."""
+    """Whether the override chooses a group, by the same rule as Hydra's `create_defaults_list`."""
     return config_loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)

@@ -1,16 +1,38 @@
-"""What the schema says of a key: its name, what it allows, the choices that have it."""
+"""Look up keys in the schema: their names, what they allow, and the choices that have them."""
 
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import fields
+from dataclasses import field, fields, make_dataclass
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from vae_sweeps.config.schema import GROUP_SCHEMAS, Evaluation, Objective, Optim, Pictures, Point, Tracker
+from vae_sweeps.config.launch_options import Evaluation, LaunchOptions, Tracker
+from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
+from vae_sweeps.config.schema import (
+    Bernoulli,
+    Celeba,
+    Conv,
+    Gaussian,
+    ImageFolder,
+    Mlp,
+    Mnist,
+    Objective,
+    Optim,
+    Pictures,
+    Point,
+)
 
+# All keys of a command: those of a point and those of `LaunchOptions`. Unlike `LaunchOptions` it is not frozen, since
+# OmegaConf makes configs of frozen classes read-only.
+Command = make_dataclass(
+    "Command",
+    [(f.name, f.type, field(default=f.default, metadata=f.metadata)) for f in (*fields(Point), *fields(LaunchOptions))],
+    namespace={"__module__": __name__},
+)
+
+# Groups whose choices all have the same schema.
 TYPED_GROUPS: dict[str, type] = {
     "objective": Objective,
     "optim": Optim,
@@ -19,49 +41,61 @@ TYPED_GROUPS: dict[str, type] = {
     "pictures": Pictures,
 }
 
+# Groups whose choices have different schemas; the keys are (group, name of the schema in Hydra's ConfigStore).
+GROUP_SCHEMAS: dict[tuple[str, str], type] = {
+    ("data", "mnist_schema"): Mnist,
+    ("data", "image_folder_schema"): ImageFolder,
+    ("data", "celeba_schema"): Celeba,
+    ("arch", "mlp_schema"): Mlp,
+    ("arch", "conv_schema"): Conv,
+    ("likelihood", "bernoulli_schema"): Bernoulli,
+    ("likelihood", "gaussian_schema"): Gaussian,
+    ("hydra/launcher", "local_schema"): LocalLauncher,
+    ("hydra/launcher", "slurm_schema"): SlurmLauncher,
+}
+
+
+def option_names() -> set[str]:
+    """Top-level keys that are launch options, not part of a point."""
+    return {f.name for f in fields(LaunchOptions)}
+
 
 def not_numbers() -> set[str]:
     """Top-level keys that cannot change a point's numbers."""
-    return {f.name for f in fields(Point) if not f.metadata["numbers"]}
+    return {f.name for f in fields(Command) if not f.metadata["numbers"]}
 
 
-def _schemas_at(prefix: str) -> list[type]:
-    """The schemas that describe the keys under `prefix` ("" for the top): several where a group has several."""
+def schemas_at(prefix: str) -> list[type]:
+    """The schemas of the keys under `prefix` ("" for the top level); a group may have several."""
     if not prefix:
-        return [Point]
+        return [Command]
     if prefix in TYPED_GROUPS:
         return [TYPED_GROUPS[prefix]]
     return [schema for (group, _), schema in GROUP_SCHEMAS.items() if group.replace("/", ".") == prefix]
 
 
-def without_late_defaults(group: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's content ("" for the top's) without the keys that have a default in the schema and stand at it.
+def without_later_keys(group: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's content ("" for the top level) without the keys that were added after a release and have their default.
 
-    Such a key came later than the first runs, and at its default it means what there was before it. A group without a
-    schema, as one's own may be, stays as it is.
+    Run ids omit these keys, so adding a key does not change the ids of existing runs. A group without a schema, such as
+    a user's own network, is returned unchanged.
     """
-    late: dict[str, Any] = {}
-    for schema in _schemas_at(group):
-        own = {f.name: f.default for f in fields(schema)}
-        needed = {f.name for f in fields(schema) if f.default == MISSING and f.metadata["numbers"]}
-        if schema is Point or (content.keys() <= own.keys() and content.keys() >= needed):
-            late |= {name: default for name, default in own.items() if default not in (MISSING, NO_DEFAULT)}
-
-    def is_at_default(name: str, value: Any) -> bool:
-        return name in late and (list(late[name]) if isinstance(late[name], tuple) else late[name]) == value
-
-    return {name: value for name, value in content.items() if not is_at_default(name, value)}
+    for schema in [Point] if not group else schemas_at(group):
+        later = {f.name: f.default for f in fields(schema) if f.default is not MISSING}
+        if not group or content.keys() == {f.name for f in fields(schema)}:
+            return {name: value for name, value in content.items() if name not in later or later[name] != value}
+    return dict(content)
 
 
 def known_keys(prefix: str) -> list[str]:
-    """Full names of the keys under `prefix`, a group's name or "" for the top."""
-    return [f"{prefix}.{f.name}" if prefix else f.name for schema in _schemas_at(prefix) for f in fields(schema)]
+    """Full names of the keys under `prefix`, a group's name or "" for the top level."""
+    return [f"{prefix}.{f.name}" if prefix else f.name for schema in schemas_at(prefix) for f in fields(schema)]
 
 
 def describe(full_key: str) -> str | None:
-    """What the schema allows for `full_key`, in words; None if it knows no such key."""
+    """What the schema allows for `full_key`, in words; None if there is no such key."""
     prefix, _, name = full_key.rpartition(".")
-    for schema in _schemas_at(prefix):
+    for schema in schemas_at(prefix):
         for f in fields(schema):
             if f.name == name:
                 return f.metadata["allowed"]
@@ -69,29 +103,25 @@ def describe(full_key: str) -> str | None:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """`name`'s nearest neighbours among `known` and the whole list, for the end of an error line."""
+    """The end of an error line: the names in `known` that are most similar to `name`, and all of `known`."""
     public = sorted({k for k in known if not k.rpartition(".")[2].startswith("_")})
 
-    def own(full: str) -> str:
+    def last(full: str) -> str:
         return re.split(r"[./]", full)[-1]
 
-    def closeness_to(known_own: str) -> float:
-        is_start = known_own.startswith(own(name))
-        return 1.0 if is_start else difflib.SequenceMatcher(None, own(name), known_own).ratio()
-
-    closeness = {k: closeness_to(own(k)) for k in public}
-    best = max(0.6, *closeness.values()) if closeness else 1.0
-    near = " or ".join(k for k in public if closeness[k] == best)
+    close = difflib.get_close_matches(last(name), {last(full) for full in public}, n=2)
+    starts = [full for full in public if last(full).startswith(last(name))]
+    near = " or ".join(starts or [full for full in public if last(full) in close])
     return (f"did you mean {near}? " if near else "") + f"known: {', '.join(public) or 'none'}"
 
 
 def is_schema(group: str, choice: str) -> bool:
-    """Whether Hydra lists `choice` in `group` only because a schema is stored there."""
+    """Whether `choice`, which Hydra lists in `group`, is a schema and not a real choice."""
     return (group, choice) in GROUP_SCHEMAS
 
 
 def choices_with(full_key: str) -> list[str]:
-    """The choices of a group whose schema has `full_key`, for groups where each choice has its own keys."""
+    """The choices whose schema has `full_key`, for groups in which each choice has its own keys."""
     group, _, name = full_key.rpartition(".")
     return [
         choice.removesuffix("_schema")
@@ -101,7 +131,7 @@ def choices_with(full_key: str) -> list[str]:
 
 
 def as_typed(value: Any) -> str:
-    """A value as one would write it in a command."""
+    """Format a value as it is written in a command."""
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value)
     if isinstance(value, list):

@@ -1,18 +1,19 @@
-"""From a composed config to a checked `Point`, and to and from plain containers."""
+"""Check composed configs and convert them to points and launch options; convert points to and from dicts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from vae_sweeps.config.keys import TYPED_GROUPS, as_typed, describe, did_you_mean, known_keys
+from vae_sweeps.config.keys import TYPED_GROUPS, as_typed, describe, did_you_mean, known_keys, option_names
+from vae_sweeps.config.launch_options import LaunchOptions, options_from
 from vae_sweeps.config.schema import Point
 
 
 def _checked_fields(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
-    """Yield (full key, field, value) of every field of `node` and its groups that a schema describes."""
+    """Yield (full key, field, value) for every key of `node` and its groups that has a schema."""
     schema = OmegaConf.get_type(node)
     known = {f.name: f for f in fields(schema)} if is_dataclass(schema) else {}
     for name in node:
@@ -23,28 +24,29 @@ def _checked_fields(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, F
             yield full_key, known[str(name)], value
 
 
-def to_point(cfg: DictConfig) -> Point:
-    """Check every value of a composed config and return it as a plain `Point`.
+def to_command(cfg: DictConfig) -> tuple[Point, LaunchOptions]:
+    """Check every value of a composed config, and return its point and launch options.
 
     Raises ValueError with the key, its value and what is allowed.
     """
     _check_names(cfg)
     check_values(cfg)
     if cfg.steps is None and cfg.epochs is None:
-        raise ValueError("epochs=null: must be a whole number >= 1 where steps is null; set one of the two")
+        raise ValueError("epochs=null: must be a whole number >= 1 if steps is null; set one of the two")
     _check_together(cfg)
     content = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(content, dict)
     if content["steps"] is not None:
-        content["epochs"] = None  # steps win, and a point has one length
+        content["epochs"] = None  # steps takes precedence, so that equal points have equal ids
     for name in ("root", "cache"):
-        if (place := content["data"].get(name)) is not None:
-            content["data"][name] = str(Path(place).expanduser().resolve())  # notebooks open runs from other folders
-    return from_container(content)
+        if (folder := content["data"].get(name)) is not None:
+            content["data"][name] = str(Path(folder).expanduser().resolve())  # notebooks run in other folders
+    options = {name: content.pop(name) for name in option_names()}
+    return from_container(cast(dict[str, Any], content)), options_from(options)
 
 
 def check_values(node: DictConfig, prefix: str = "") -> None:
-    """Raise ValueError with the key, its value and what is allowed, where a value of `node` is not."""
+    """Raise ValueError with the key, its value and what is allowed, if a value of `node` is not allowed."""
     for full_key, spec, value in _checked_fields(node, prefix):
         if not spec.metadata["check"](value):
             raise ValueError(f"{full_key}={as_typed(value)}: must be {spec.metadata['allowed']}")
@@ -57,7 +59,7 @@ def _check_names(cfg: DictConfig) -> None:
             raise ValueError(f"{name}={as_typed(cfg[name])}: no such key; {did_you_mean(name, known)}")
     for name in known:
         if name not in cfg or OmegaConf.is_missing(cfg, name):
-            raise ValueError(f"~{name}: must not be left out; every point has {name}, {describe(name)}")
+            raise ValueError(f"~{name}: must not be deleted; every command needs {name}, {describe(name)}")
 
 
 def _check_together(cfg: DictConfig) -> None:
@@ -71,7 +73,7 @@ def _check_together(cfg: DictConfig) -> None:
     output = cfg.arch.get("output", "identity")
     if target.endswith("Bernoulli") and output != "identity":
         raise ValueError(
-            f"arch.output={output}: must be identity with likelihood=bernoulli, whose sigmoid follows; "
+            f"arch.output={output}: must be identity with likelihood=bernoulli, which applies a sigmoid; "
             "or choose likelihood=gaussian"
         )
     if not OmegaConf.is_dict(cfg.evaluation.features):
@@ -80,18 +82,18 @@ def _check_together(cfg: DictConfig) -> None:
     if cfg.objective.error == "squared" and not isinstance(cfg.likelihood.get("sigma"), float | int):
         raise ValueError(
             "objective.error=squared: must be nll unless likelihood.sigma is a number; "
-            "add likelihood=gaussian, or take objective=elbo instead of mse"
+            "add likelihood=gaussian, or use objective=elbo instead of mse"
         )
     _check_shares(cfg)
     if cfg.sweep is not None and (not cfg.sweep.strip(". ") or "/" in cfg.sweep or len(cfg.sweep) > 100):
-        raise ValueError(f"sweep={cfg.sweep}: must be a folder's name of at most 100 characters, without /")
+        raise ValueError(f"sweep={cfg.sweep}: must be a folder name of at most 100 characters, without /")
 
 
 def _check_shares(cfg: DictConfig) -> None:
     if cfg.devices > cfg.batch_size:
         raise ValueError(
-            f"devices={cfg.devices}: must be at most batch_size={cfg.batch_size}, of which each takes a share; "
-            "take fewer devices or a larger batch"
+            f"devices={cfg.devices}: must be at most batch_size={cfg.batch_size}, since each takes a share of it; "
+            "use fewer devices or a larger batch"
         )
     if cfg.towers > 1 and cfg.towers % cfg.devices:
         raise ValueError(f"towers={cfg.towers}: must be 1, or a multiple of devices={cfg.devices}")
@@ -100,20 +102,20 @@ def _check_shares(cfg: DictConfig) -> None:
 
 
 def from_container(content: Any) -> Point:
-    """A `Point` from plain containers, as `to_container` made them. Raises ValueError if keys do not fit."""
-    own = set(content) if isinstance(content, Mapping) else set()
+    """The `Point` that `to_container` converted to dicts. Raises ValueError if keys are missing or unknown."""
+    names = set(content) if isinstance(content, Mapping) else set()
     needed = {f.name for f in fields(Point) if f.default == MISSING}
-    if odd := sorted((needed - own) | (own - {f.name for f in fields(Point)})):
-        raise ValueError(f"not a point of this version: {', '.join(odd)}")
+    if wrong := sorted((needed - names) | (names - {f.name for f in fields(Point)})):
+        raise ValueError(f"not a point of this version: missing or unknown keys {', '.join(wrong)}")
     groups = {name: TYPED_GROUPS[name](**value) for name, value in content.items() if name in TYPED_GROUPS}
     return Point(**{**content, **groups})
 
 
 def to_container(point: Point) -> dict[str, Any]:
-    """Plain dicts, lists and scalars, shared with nobody; the inverse of `from_container`."""
+    """Convert a point to new dicts, lists and scalars; the inverse of `from_container`."""
     return asdict(point)
 
 
 def read_point(path: Path) -> Point:
-    """The point that a run's config.yaml holds."""
+    """Read the point in a run's config.yaml."""
     return from_container(OmegaConf.to_container(OmegaConf.load(path)))

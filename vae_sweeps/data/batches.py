@@ -1,4 +1,4 @@
-"""Training batches by step, gathered in a thread where the images are not on the device."""
+"""Training batches by step; a thread gathers them in advance if the images are not on the device."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,15 +18,15 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> Int[Tensor, " N"]:
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Batches in an epoch; the last one may be smaller, and is used."""
+    """The number of batches in an epoch, including a smaller last one."""
     return -(-num_images // batch_size)
 
 
 class Batches:
     """Training batches by step: `batches(step)` is a pure function of (dataset, batch size, step).
 
-    Keeps the current epoch's order on the images' device; any step may be asked for next. Where the images are not in
-    the memory of the device that trains, the next batches are gathered in a thread.
+    Keeps the current epoch's order on the images' device; steps may be requested in any order. If the images are not
+    in the memory of the training device, a thread gathers the next batches.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, dtype: torch.dtype) -> None:
@@ -35,9 +35,9 @@ class Batches:
         self.device = dataset.device or self.images.device
         self.steps_per_epoch = steps_per_epoch(len(self.images), batch_size)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
-        # A device without an index is the current one of its kind, where the images then are.
+        # Compare only types: a device without an index is the current one of its type, where the images then are.
         is_elsewhere = self.images.device.type != self.device.type
-        self._ahead = Ahead(self._gathered) if is_elsewhere or dataset.is_mapped else None
+        self._prefetched = Prefetched(self._gathered) if is_elsewhere or dataset.is_mapped else None
 
     def size(self, step: int) -> int:
         """The number of images in the batch of step `step`."""
@@ -45,10 +45,10 @@ class Batches:
 
     def __call__(self, step: int) -> Tensor:
         """Images [b,C,H,W] of step `step` (from 0) on the model's scale; b < batch size in an epoch's last step."""
-        if self._ahead is None:
+        if self._prefetched is None:
             images = self.images[self._indices(step)]
         else:
-            images = self._ahead(step).to(self.device, non_blocking=True)
+            images = self._prefetched(step).to(self.device, non_blocking=True)
         if self.dataset.binarize == "dynamic":
             draw = generator("bits", self.dataset.seed, "train", step, device=images.device)
             images = binarized(images, torch.rand(images.shape, generator=draw, device=images.device))
@@ -66,20 +66,20 @@ class Batches:
 
 
 def gathered(images: Tensor, indices: Int[Tensor, " b"], *, is_pinned: bool) -> Tensor:
-    """`images[indices]` of a tensor on the CPU, in memory that a GPU can copy from by itself if `is_pinned`.
+    """`images[indices]` of a tensor on the CPU, in pinned memory if `is_pinned`, from which a GPU can copy directly.
 
-    By NumPy, which does it on one thread: OpenMP would start threads of its own beside those of the step.
+    Uses NumPy, which runs on one thread; PyTorch would start OpenMP threads in addition to those of the training step.
     """
-    found = torch.empty(len(indices), *images.shape[1:], dtype=images.dtype, pin_memory=is_pinned)
-    # mode: with the usual one NumPy gathers into a buffer first.
-    np.take(images.numpy(), indices.numpy(), axis=0, out=found.numpy(), mode="clip")
-    return found
+    batch = torch.empty(len(indices), *images.shape[1:], dtype=images.dtype, pin_memory=is_pinned)
+    # With the default mode NumPy gathers into a buffer first.
+    np.take(images.numpy(), indices.numpy(), axis=0, out=batch.numpy(), mode="clip")
+    return batch
 
 
-class Ahead:
-    """`ahead(step)` is `make(step)`, of which the next `depth` have mostly been made in a thread already.
+class Prefetched:
+    """`prefetched(step)` returns `make(step)`; a thread computes the next `depth` steps in advance.
 
-    Only that thread calls `make`. What it raises is raised for the step that asks.
+    Only that thread calls `make`. An exception is raised when its step is requested.
     """
 
     def __init__(self, make: Callable[[int], Tensor], depth: int = 2) -> None:

@@ -1,4 +1,4 @@
-"""What training and evaluation read: a `Dataset` with three splits, and the scales of its pixels."""
+"""`Dataset`, the images of three splits that training and evaluation read, and the scales of its pixels."""
 
 import hashlib
 import os
@@ -18,12 +18,12 @@ class Dataset:
     """Images of three splits, as bytes (or as floats that are already on the model's scale).
 
     `images[split]` is uint8 [N,C,H,W] or floating [N,C,H,W]; `labels[split]` is int64 [N], or `labels` is None.
-    `pixel_range` is where bytes 0 and 255 go. `binarize` is none, static or dynamic; `seed` fixes the order of
-    batches and the drawn bits. `fingerprint` is a hash of the content, not of the place it came from.
+    `pixel_range` holds the values that bytes 0 and 255 become. `binarize` is none, static or dynamic; `seed` fixes the
+    order of batches and the drawn bits. `fingerprint` is a hash of the content and does not depend on its location.
 
-    `resident` is whether `to` copies the images into the device's memory: True, False, or auto, which does where they
-    fit. Those that stay are read batch by batch; `device` is where batches go. `is_mapped` says that images are pages
-    of a file, not memory of ours.
+    `resident` is whether `to` copies the images into the device's memory: True, False, or auto, which copies them if
+    they fit. Otherwise they are read batch by batch; `device` is where batches go. `is_mapped` is whether the images
+    are mapped from a file rather than held in memory.
     """
 
     name: str
@@ -47,23 +47,23 @@ class Dataset:
         return self.images[split].shape[0]
 
     def to(self, device: torch.device) -> "Dataset":
-        """The same data for models on `device`: its images are copied there, or stay where they are (`resident`)."""
-        if self._is_to_move(device):
+        """The same data for models on `device`; `resident` decides whether the images are copied there."""
+        if self._should_copy_to(device):
             copied = {split: images.to(device, copy=self.is_mapped) for split, images in self.images.items()}
             return replace(self, images=copied, device=device, is_mapped=False)
         return replace(self, device=device)
 
-    def _is_to_move(self, device: torch.device) -> bool:
+    def _should_copy_to(self, device: torch.device) -> bool:
         if isinstance(self.resident, bool):
             return self.resident
         if device.type == "cpu":
-            return not self.is_mapped  # the kernel keeps a file's pages in what memory is free
+            return not self.is_mapped  # the kernel caches a file's pages in free memory
         num_bytes = sum(images.numel() * images.element_size() for images in self.images.values())
         return num_bytes <= _room_for_images(device)
 
 
 def _room_for_images(device: torch.device) -> float:
-    """Bytes of the device's memory that images may take: a quarter of all and half of what is free."""
+    """The bytes of memory that images may take: at most a quarter, and on a GPU at most half of what is free."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return min(total / 4, free / 2)
@@ -88,9 +88,9 @@ def binarized(images: Tensor, uniform: Float[Tensor, "*shape"]) -> Tensor:
 
 
 def with_fixed_bits(dataset: Dataset) -> Dataset:
-    """Draw the bits that stay: of every split for `static`, of val and test for `dynamic`, none for `none`.
+    """Draw the bits that never change: of every split for `static`, of val and test for `dynamic`, none for `none`.
 
-    Under `dynamic` the training split keeps its grey values and is drawn anew for every batch (Burda et al. 2015).
+    With `dynamic` the training split keeps its grey values, and each batch draws new bits (Burda et al. 2015).
     """
     if dataset.binarize == "none":
         return dataset
@@ -103,7 +103,7 @@ def with_fixed_bits(dataset: Dataset) -> Dataset:
 
 
 def to_model(dataset: Dataset, images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bytes as the model sees them: 0 and 255 become the two ends of `pixel_range`. Floats only change type."""
+    """Convert bytes to the model's scale: 0 and 255 become the ends of `pixel_range`. Floats only change type."""
     if images.is_floating_point():
         return images.to(dtype)
     low, high = dataset.pixel_range
@@ -112,7 +112,7 @@ def to_model(dataset: Dataset, images: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def in_unit_range(images: Tensor, pixel_range: tuple[float, float]) -> Tensor:
-    """Bytes, or floats on a model's scale, as floats of [0,1]: what lies outside is clipped, as a screen would."""
+    """Convert bytes, or floats on a model's scale, to floats in [0,1]; values outside are clipped, as on a screen."""
     if not images.is_floating_point():
         return images.float().div_(255)
     low, high = pixel_range
@@ -120,7 +120,7 @@ def in_unit_range(images: Tensor, pixel_range: tuple[float, float]) -> Tensor:
 
 
 def identity(dataset: Dataset) -> list[str | int]:
-    """What decides an evaluation's images in [0,1], for the keys of caches."""
+    """Everything that determines an evaluation's images in [0,1], for the keys of caches."""
     drawn = [] if dataset.binarize == "none" else [dataset.binarize, dataset.seed]
     scaled = map(str, dataset.pixel_range) if dataset.images["train"].is_floating_point() else []
     return [dataset.fingerprint, *scaled, *drawn]

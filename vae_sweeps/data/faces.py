@@ -1,4 +1,4 @@
-"""CelebA (Liu, Luo, Wang & Tang 2015) as its authors or Kaggle pack it, with its own partition."""
+"""CelebA (Liu, Luo, Wang & Tang 2015) in the layout of its authors or of Kaggle, with its official partition."""
 
 import csv
 import os
@@ -31,19 +31,19 @@ def celeba(
     resident: bool | str,
     on_bad_file: OnBadFile,
 ) -> Dataset:
-    """CelebA in the folder `root`: the official layout or Kaggle's, 162,770 faces to train, 19,867 val, 19,962 test.
+    """CelebA in the folder `root`, official or Kaggle layout: 162,770 faces for training, 19,867 val, 19,962 test.
 
-    `label` names the attribute whose values (0: no, 1: yes) are the labels; None is no labels. Raises ValueError where
-    a file or folder of the layout is missing, or files do not fit each other.
+    `label` names the attribute whose values (0: no, 1: yes) are the labels; None means no labels. Raises ValueError if
+    a file or folder of the layout is missing, or if the files contradict each other.
     """
     folder = existing(root)
     images = next((folder / name for name in _IMAGES if _has_images(folder / name)), None)
     if images is None:
         raise ValueError(f"data.root={root}: has no img_align_celeba with images; must be the unpacked CelebA")
-    partition = _file(folder, _PARTITION, "data.root=DIR")
+    partition = _file(folder, _PARTITION, "set data.root to its folder")
     names, split = _partition(partition)
-    _check_there(images, names, partition)
-    labels = None if label is None else _attribute(_file(folder, _ATTRIBUTES, "or data.label=null"), label, names)
+    _check_present(images, names, partition)
+    labels = None if label is None else _attribute(_file(folder, _ATTRIBUTES, "set data.label=null"), label, names)
     files = Files(images, names, split, labels)
     transform = Transform(crop, size, channels, resample)
     return dataset_of("celeba", files, transform, pixel_range, seed, cache, resident, on_bad_file)
@@ -60,11 +60,11 @@ def _file(folder: Path, names: Sequence[str], instead: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise ValueError(f"data.root={folder}: {names[0]} (or .csv) is missing; copy it there, {instead}")
+    raise ValueError(f"data.root={folder}: {names[0]} (or .csv) is missing; copy it there, or {instead}")
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    """The file's rows: of a .csv by commas, else by spaces. Raises ValueError with the path."""
+    """The file's rows, split at commas in a .csv and at spaces otherwise. Raises ValueError with the path."""
     try:
         with path.open(newline="") as file:
             yield from csv.reader(file) if path.suffix == ".csv" else (line.split() for line in file)
@@ -73,7 +73,7 @@ def _rows(path: Path) -> Iterator[list[str]]:
 
 
 def _partition(path: Path) -> tuple[list[str], Int64[np.ndarray, " N"]]:
-    """Files by split, train first, in the order of the file. Raises ValueError with the path."""
+    """Names of files and their splits, ordered by split, train first, then as in the file. Raises ValueError."""
     names: list[list[str]] = [[], [], []]
     for number, row in enumerate(_rows(path), start=1):
         if not row or (number == 1 and path.suffix == ".csv"):
@@ -81,25 +81,25 @@ def _partition(path: Path) -> tuple[list[str], Int64[np.ndarray, " N"]]:
         if len(row) != 2 or row[1] not in ("0", "1", "2"):
             raise ValueError(f"{path}: line {number}: must be a file's name and 0, 1 or 2 (train, val, test)")
         names[int(row[1])].append(row[0])
-    for split, found in zip(SPLITS, names, strict=True):
-        if not found:
+    for split, group in zip(SPLITS, names, strict=True):
+        if not group:
             raise ValueError(f"{path}: has no image of {split}; each split must have one; copy it again")
-    return [name for found in names for name in found], np.repeat(np.arange(3), [len(found) for found in names])
+    return [name for group in names for name in group], np.repeat(np.arange(3), [len(group) for group in names])
 
 
-def _check_there(images: Path, names: Sequence[str], partition: Path) -> None:
+def _check_present(images: Path, names: Sequence[str], partition: Path) -> None:
     with os.scandir(images) as entries:
-        there = {entry.name for entry in entries}
-    if missing := [name for name in names if name not in there]:
-        some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        present = {entry.name for entry in entries}
+    if missing := [name for name in names if name not in present]:
+        examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise ValueError(
-            f"{partition}: names {len(missing):,} of {len(names):,} images that are not in {images}: {some}; "
+            f"{partition}: names {len(missing):,} of {len(names):,} images that are not in {images}: {examples}; "
             "unpack all images again, or remove their lines"
         )
 
 
 def _attribute(path: Path, label: str, names: Sequence[str]) -> Int64[np.ndarray, " N"]:
-    """0 or 1 of each image for the attribute `label`. Raises ValueError where the file has it not."""
+    """Each image's value of the attribute `label`, 0 or 1. Raises ValueError if the file does not have it."""
     rows = _rows(path)
     header = next(rows, [])
     if path.suffix == ".csv":
@@ -115,7 +115,7 @@ def _attribute(path: Path, label: str, names: Sequence[str]) -> Int64[np.ndarray
             continue
         if len(row) != 1 + len(header) or row[column] not in ("-1", "0", "1"):
             raise ValueError(
-                f"{path}: line {number}: must be a file's name and {len(header)} values of -1 or 1, one an attribute; "
+                f"{path}: line {number}: must be a file's name and {len(header)} values of -1 or 1, one per attribute; "
                 "copy it again"
             )
         values[row[0]] = int(row[column] == "1")

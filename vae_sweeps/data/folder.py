@@ -1,4 +1,4 @@
-"""Folders of image files: finding them, their splits and their labels."""
+"""Folders of image files: find the files, their splits and their labels."""
 
 import hashlib
 import os
@@ -28,11 +28,11 @@ def image_folder(
     resident: bool | str,
     on_bad_file: OnBadFile,
 ) -> Dataset:
-    """All JPEG, PNG and WebP files under `root`; a file's first folder is its class where there are at least two.
+    """All JPEG, PNG and WebP files under `root`; a file's top folder is its class if there are at least two.
 
-    If `root` has folders train and test, these are the splits; val is a folder too, or taken from train. Otherwise val
-    and test are shares of all files, chosen by a hash of their names. Each split's order is that of these hashes.
-    Raises ValueError where there are no images, or they cannot be used.
+    If `root` has folders train and test, these are the splits; val is also a folder, or a share of train. Otherwise
+    val and test are shares of all files, chosen by a hash of their names. Each split is ordered by these hashes.
+    Raises ValueError if there are no images or they cannot be used.
     """
     folder = existing(root)
     files = _in_three_folders(folder, val_share) if _is_split(folder) else _in_one_folder(folder, val_share, test_share)
@@ -41,32 +41,32 @@ def image_folder(
 
 
 def _image_names(folder: Path) -> list[str]:
-    """Image files under `folder`, also through links, as names relative to it; hidden ones are left out."""
+    """Names, relative to `folder`, of the image files under it; follows links, and leaves out hidden files."""
     names, seen = [], set()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen:  # a link to a folder above it
+    for current, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
+        if real in seen:  # such as through a link to a parent folder
             folders.clear()
             continue
         seen.add(real)
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        prefix = os.path.relpath(here, folder)
-        wanted = (name for name in files if name.lower().endswith(ENDINGS) and not name.startswith("."))
-        names += wanted if prefix == "." else [f"{prefix}/{name}" for name in wanted]
+        prefix = os.path.relpath(current, folder)
+        images = (name for name in files if name.lower().endswith(ENDINGS) and not name.startswith("."))
+        names += images if prefix == "." else [f"{prefix}/{name}" for name in images]
     return [name.replace(os.sep, "/") for name in names]
 
 
 def _by_hash(names: Sequence[str]) -> list[str]:
-    """The names in an order that has nothing to do with classes or dates, and stays when others come or go."""
+    """Sort names by hash: unrelated to classes and dates, and stable when other files are added or removed."""
     return sorted(names, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())
 
 
-def _found(folder: Path) -> list[str]:
+def _images_of(folder: Path) -> list[str]:
     if names := _by_hash(_image_names(folder)):
         return names
     others = sum(len(files) for _, _, files in os.walk(folder))
     flaw = f"none of its {others} files is an image" if others else "is empty"
-    raise ValueError(f"data.root={folder}: {flaw}; must have files named {', '.join(ENDINGS)}, in any folders")
+    raise ValueError(f"data.root={folder}: {flaw}; must have files named {', '.join(ENDINGS)}, in any subfolder")
 
 
 def _is_split(folder: Path) -> bool:
@@ -74,15 +74,15 @@ def _is_split(folder: Path) -> bool:
 
 
 def _num_of(share: float, key: str, num_files: int) -> int:
-    """`share` of the files, and at least one."""
+    """The number of files in `share` of them, at least one."""
     num = max(1, round(share * num_files))
     if num >= num_files:
-        raise ValueError(f"{key}={share}: leaves none of {num_files} images to train; must leave one")
+        raise ValueError(f"{key}={share}: leaves none of {num_files} images for training; must leave at least one")
     return num
 
 
 def _in_one_folder(folder: Path, val_share: float, test_share: float) -> Files:
-    names = _found(folder)
+    names = _images_of(folder)
     num_test = _num_of(test_share, "data.test_share", len(names))
     num_val = _num_of(val_share, "data.val_share", len(names) - num_test)
     sizes = {"test": num_test, "val": num_val, "train": len(names) - num_test - num_val}
@@ -90,11 +90,11 @@ def _in_one_folder(folder: Path, val_share: float, test_share: float) -> Files:
 
 
 def _in_three_folders(folder: Path, val_share: float) -> Files:
-    found = {split: _found(folder / split) for split in SPLITS if (folder / split).is_dir()}
-    num_val = len(found["val"]) if "val" in found else _num_of(val_share, "data.val_share", len(found["train"]))
-    sizes = {"test": len(found["test"]), "val": num_val}
-    order = ["test", *(["val"] if "val" in found else []), "train"]
-    names = [f"{split}/{name}" for split in order for name in found[split]]
+    images = {split: _images_of(folder / split) for split in SPLITS if (folder / split).is_dir()}
+    num_val = len(images["val"]) if "val" in images else _num_of(val_share, "data.val_share", len(images["train"]))
+    sizes = {"test": len(images["test"]), "val": num_val}
+    order = ["test", *(["val"] if "val" in images else []), "train"]
+    names = [f"{split}/{name}" for split in order for name in images[split]]
     sizes["train"] = len(names) - sum(sizes.values())
     return Files(folder, names, _splits(sizes), _classes([name.split("/")[1:-1] for name in names]))
 
@@ -104,7 +104,7 @@ def _splits(sizes: dict[str, int]) -> Int64[np.ndarray, " N"]:
 
 
 def _classes(folders: Sequence[Sequence[str]]) -> Int64[np.ndarray, " N"] | None:
-    """Each file's class by its first folder, in the order of names; None if a file has none, or all have the same."""
+    """Each file's class number: its top folder's, by name; None if a file has no folder, or all have the same."""
     firsts = [parts[0] if parts else "" for parts in folders]
     numbers = {name: number for number, name in enumerate(sorted(set(firsts)))}
     if "" in numbers or len(numbers) < 2:

@@ -1,4 +1,4 @@
-"""The four IDX files of an MNIST-like data set: finding them, downloading them, reading them."""
+"""Find, download and read the four IDX files of an MNIST-like data set."""
 
 import hashlib
 import logging
@@ -31,9 +31,9 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Source:
-    """Where the four files are served, each as `<mirror><name>.gz`, and the sha256 of each in hex.
+    """Where to download the four files, each as `<mirror><name>.gz`, and the sha256 of each in hex.
 
-    `sums_of` says what the sums are of: the file as served, or what it unpacks to (mirrors may compress differently).
+    The sums are of the files as served (`sums_of` is gz) or unzipped, since mirrors may compress differently.
     """
 
     mirrors: tuple[str, ...]
@@ -42,13 +42,13 @@ class Source:
 
 
 def find_or_download(root: str | None, source: Source) -> dict[str, Path]:
-    """The path of each of `FILES` in the folder `root`, plain or .gz; the missing ones are downloaded first.
+    """Return the path of each of `FILES` in the folder `root`, plain or .gz, after downloading the missing ones.
 
-    Files that are there already are taken as they are: the sums are for downloads. A failed download leaves nothing
-    behind. Raises ValueError with `root`, the missing files and the reason of the failure.
+    Only downloaded files are compared with the sums. A failed download leaves nothing behind. Raises ValueError with
+    `root`, the missing files and the reason of the failure.
     """
     if root is None:
-        raise ValueError("data.root=null: must be the folder of the IDX files, or the one to download them to")
+        raise ValueError("data.root=null: must be the folder of the IDX files, or the folder to download them to")
     folder = Path(os.path.expanduser(root))
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"data.root={root}: is a file; must be the folder of {', '.join(FILES)}")
@@ -68,15 +68,15 @@ def find_or_download(root: str | None, source: Source) -> dict[str, Path]:
 
 
 def read_idx(path: Path, num_dims: Literal[1, 3]) -> UInt8[np.ndarray, "..."]:
-    """The array of an IDX file of bytes: labels [N] or images [N,H,W].
+    """Read the array of an IDX file of bytes: labels [N] or images [N,H,W].
 
-    Raises ValueError with the path if the file is not whole, or not of this format or number of dimensions.
+    Raises ValueError with the path if the file is incomplete, or has another format or number of dimensions.
     """
-    content, whole = _read_bytes(path)
+    content, is_complete = _read_bytes(path)
     header_bytes = 4 * (1 + num_dims)
-    found = f"found {len(content)} bytes{' unzipped' if path.suffix == '.gz' else ''}; copy it again"
+    actual = f"found {len(content)} bytes{' unzipped' if path.suffix == '.gz' else ''}; copy it again"
     if len(content) < header_bytes:
-        raise ValueError(f"{path}: truncated: expected a header of {header_bytes} bytes, {found}")
+        raise ValueError(f"{path}: truncated: expected a header of {header_bytes} bytes, {actual}")
     magic, *shape = struct.unpack(f">{1 + num_dims}I", content[:header_bytes])
     expected_magic = 0x0800 + num_dims  # 08: unsigned bytes
     if magic != expected_magic:
@@ -87,11 +87,11 @@ def read_idx(path: Path, num_dims: Literal[1, 3]) -> UInt8[np.ndarray, "..."]:
     expected_bytes = header_bytes + math.prod(shape)
     if len(content) != expected_bytes:
         flaw = "truncated" if len(content) < expected_bytes else "too long"
-        raise ValueError(f"{path}: {flaw}: expected {expected_bytes} bytes, {found}")
-    if not whole:
-        raise ValueError(f"{path}: truncated: expected a gzip checksum at the end, {found}")
+        raise ValueError(f"{path}: {flaw}: expected {expected_bytes} bytes, {actual}")
+    if not is_complete:
+        raise ValueError(f"{path}: truncated: expected a gzip checksum at the end, {actual}")
     if 0 in shape:
-        raise ValueError(f"{path}: is empty, its shape is {'x'.join(map(str, shape))}; it must hold data")
+        raise ValueError(f"{path}: is empty, its shape is {'x'.join(map(str, shape))}; copy it again")
     return np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape).copy()
 
 
@@ -100,18 +100,18 @@ def _present(folder: Path, name: str) -> Path | None:
 
 
 def _download(name: str, source: Source) -> bytes:
-    """The .gz file's bytes from the first mirror whose sum fits. Raises ValueError with what each mirror said."""
+    """Download the .gz file from the first mirror with the right sum. Raises ValueError with each mirror's error."""
     expected, failures = source.sha256[name], []
     for url in (f"{mirror}{name}.gz" for mirror in source.mirrors):
         try:
             content = _get(url)
-            found = hashlib.sha256(_unzipped(content)[0] if source.sums_of == "unzipped" else content).hexdigest()
+            actual = hashlib.sha256(_unzipped(content)[0] if source.sums_of == "unzipped" else content).hexdigest()
         except (OSError, HTTPException, zlib.error) as error:
             failures.append(f"{url}: {error}")
             continue
-        if found == expected:
+        if actual == expected:
             return content
-        failures.append(f"{url}: sha256 {found[:12]}..., expected {expected[:12]}...")
+        failures.append(f"{url}: sha256 {actual[:12]}..., expected {expected[:12]}...")
     raise ValueError("; ".join(failures))
 
 
@@ -130,7 +130,7 @@ def _get(url: str) -> bytes:
 
 
 def _read_bytes(path: Path) -> tuple[bytes, bool]:
-    """The file's bytes, unzipped if its name ends in .gz, and whether they go to the gzip file's end.
+    """Read the file, unzipped if its name ends in .gz, and return its bytes and whether the file is complete.
 
     Raises ValueError with the path.
     """
@@ -141,7 +141,7 @@ def _read_bytes(path: Path) -> tuple[bytes, bool]:
     if path.suffix != ".gz":
         return content, True
     if content[:2] != _GZIP_MAGIC:
-        raise ValueError(f"{path}: not a gzip file though named .gz; drop the ending if it is not compressed")
+        raise ValueError(f"{path}: not a gzip file though named .gz; rename it if it is not compressed")
     try:
         return _unzipped(content)
     except zlib.error as error:
@@ -149,9 +149,9 @@ def _read_bytes(path: Path) -> tuple[bytes, bool]:
 
 
 def _unzipped(content: bytes) -> tuple[bytes, bool]:
-    """What gzip bytes unpack to, as far as they go, and whether they go to the end. Raises zlib.error."""
+    """Unzip as much as possible, and return the bytes and whether the input is complete. Raises zlib.error."""
     parts = []
-    while content[:2] == _GZIP_MAGIC:  # a gzip file may be several in a row
+    while content[:2] == _GZIP_MAGIC:  # a gzip file may have several members
         member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: with a gzip header
         parts.append(member.decompress(content))
         if not member.eof:

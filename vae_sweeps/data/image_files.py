@@ -1,4 +1,4 @@
-"""Image files of given splits and labels as a Dataset."""
+"""Make a Dataset of image files with given splits and labels."""
 
 import hashlib
 import json
@@ -20,9 +20,9 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(frozen=True)
 class Files:
-    """Image files `names` in `root`, those of each split in a row: `split` [N] holds indices of `SPLITS`.
+    """Image files `names` in `root`, ordered by split: `split` [N] holds indices of `SPLITS`.
 
-    `labels` [N] are numbers of classes, or None.
+    `labels` [N] are class numbers, or None.
     """
 
     root: Path
@@ -41,28 +41,28 @@ def dataset_of(
     resident: bool | str,
     on_bad_file: OnBadFile,
 ) -> Dataset:
-    """The files as a Dataset, decoded into the cache if they are not yet.
+    """Make a Dataset of the files, decoding them into the cache if they are not there yet.
 
-    Its fingerprint is of pixels, splits and labels, not of names or places. Raises ValueError as `decoded` does, and
-    where a split is left without images.
+    Its fingerprint depends on pixels, splits and labels, not on names or locations. Raises ValueError as `decoded`
+    does, and if a split has no usable image.
     """
-    found = decoded(Source(files.root, files.names, _stamps(files)), transform, cache, on_bad_file)
-    split = files.split[found.kept]
+    cached = decoded(Source(files.root, files.names, _stamps(files)), transform, cache, on_bad_file)
+    split_indices = files.split[cached.kept]
     images, labels = {}, {}
-    numbers = None if files.labels is None else torch.from_numpy(files.labels[found.kept])
-    for i, one in enumerate(SPLITS):
-        (rows,) = np.nonzero(split == i)
+    all_labels = None if files.labels is None else torch.from_numpy(files.labels[cached.kept])
+    for i, split in enumerate(SPLITS):
+        (rows,) = np.nonzero(split_indices == i)
         if not len(rows):
-            raise ValueError(f"data.root={files.root}: no image of the split {one} can be used; it must have one")
-        images[one] = found.images[rows[0] : rows[-1] + 1]
-        if numbers is not None:
-            labels[one] = numbers[rows[0] : rows[-1] + 1]
+            raise ValueError(f"data.root={files.root}: the split {split} has no usable image; must have at least one")
+        images[split] = cached.images[rows[0] : rows[-1] + 1]
+        if all_labels is not None:
+            labels[split] = all_labels[rows[0] : rows[-1] + 1]
     low, high = pixel_range
     return Dataset(
         name,
         images,
-        labels if numbers is not None else None,
-        _fingerprint(found, split, numbers),
+        labels if all_labels is not None else None,
+        _fingerprint(cached, split_indices, all_labels),
         (float(low), float(high)),
         seed=seed,
         resident=resident,
@@ -71,24 +71,24 @@ def dataset_of(
 
 
 def existing(root: str | None) -> Path:
-    """The folder `root`. Raises ValueError where there is none."""
+    """The folder `root`. Raises ValueError if it does not exist."""
     if root is None:
         raise ValueError("data.root=null: must be the folder of the images")
     folder = Path(os.path.expanduser(root))
     if not folder.is_dir():
-        flaw = "is a file" if folder.exists() else "is not there"
+        flaw = "is a file" if folder.exists() else "does not exist"
         raise ValueError(f"data.root={root}: {flaw}; must be the folder of the images")
     return folder
 
 
-def _fingerprint(found: Decoded, split: np.ndarray, labels: torch.Tensor | None) -> str:
-    digest = hashlib.sha256(json.dumps([found.content, list(found.images.shape)]).encode())
-    digest.update(split.astype(np.uint8).tobytes())
+def _fingerprint(cached: Decoded, split_indices: np.ndarray, labels: torch.Tensor | None) -> str:
+    digest = hashlib.sha256(json.dumps([cached.content, list(cached.images.shape)]).encode())
+    digest.update(split_indices.astype(np.uint8).tobytes())
     if labels is not None:
         digest.update(labels.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def _stamps(files: Files) -> list[tuple[int, int]]:
-    found = (os.stat(files.root / name) for name in files.names)
-    return [(stat.st_size, stat.st_mtime_ns) for stat in found]
+    stats = (os.stat(files.root / name) for name in files.names)
+    return [(stat.st_size, stat.st_mtime_ns) for stat in stats]

@@ -1,20 +1,19 @@
-"""From a point's config to its Dataset."""
+"""Load a point's Dataset from its config."""
 
 import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from vae_sweeps.config.keys import without_late_defaults
 from vae_sweeps.config.targets import instantiate_target
 from vae_sweeps.data.dataset import Dataset
 
 
 def load_dataset(data: Mapping[str, Any]) -> Dataset:
-    """The data that a point names, on the CPU; a few are kept. Raises ValueError if it cannot be had."""
+    """Load a point's data on the CPU; the last few data sets stay cached. Raises ValueError if loading fails."""
     return _cached_dataset(json.dumps(data, sort_keys=True))
 
 
 @lru_cache(maxsize=4)
 def _cached_dataset(data: str) -> Dataset:
-    return instantiate_target(without_late_defaults("data", json.loads(data)))
+    return instantiate_target(json.loads(data))

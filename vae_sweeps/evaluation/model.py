@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vae_sweeps.config.point import read_point
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset, for_evaluation, to_model
 from vae_sweeps.data.load import load_dataset
@@ -18,7 +17,8 @@ from vae_sweeps.evaluation.metrics.latent import fit_mixture
 from vae_sweeps.models.build import build_vae
 from vae_sweeps.models.precision import DTYPES
 from vae_sweeps.models.vae import VAE, elbo_terms
-from vae_sweeps.runs import checkpoint, run_folder
+from vae_sweeps.runs import checkpoint
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system.rng import generator
 
 _NUM_FIT_IMAGES = 10_000
@@ -117,12 +117,16 @@ def load(run: str | Path, output_dir: str | Path = "outputs") -> Model:
 
     Raises ValueError if there is no such run or it has no checkpoint.
     """
-    folders = (Path(run), run_folder.runs_folder(output_dir) / run)
-    folder = next((folder for folder in folders if (folder / run_folder.CONFIG).exists()), None)
+    folders = (RunFolder(Path(run)), RunFolder.under(output_dir, str(run)))
+    folder = next((folder for folder in folders if folder.exists()), None)
     if folder is None:
         raise ValueError(f"run={run}: no run folder (it has no config.yaml); `vae-sweeps results` lists them")
-    point = read_point(folder / run_folder.CONFIG)
+    return load_run(folder)
+
+
+def load_run(folder: RunFolder) -> Model:
+    """The model of a run's folder, as `load` gives it. Raises ValueError if the run has no checkpoint."""
     checkpoints = checkpoint.available(folder)
     if not checkpoints:
-        raise ValueError(f"run={run}: it has no checkpoint yet; launch it first")
-    return from_state(point, checkpoints[0].model, checkpoints[0].image_shape)
+        raise ValueError(f"run={folder.path}: it has no checkpoint yet; launch it first")
+    return from_state(folder.read_point(), checkpoints[0].model, checkpoints[0].image_shape)

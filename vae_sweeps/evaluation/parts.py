@@ -14,8 +14,7 @@ from vae_sweeps.evaluation.batching import in_double
 from vae_sweeps.evaluation.metrics import fidelity, latent
 from vae_sweeps.evaluation.metrics.elbo import bits_per_dim, evaluate_split, importance_bound
 from vae_sweeps.evaluation.model_outputs import ModelOutputs
-
-SAMPLES = ("prior", "reconstruction", "mixture")
+from vae_sweeps.runs.catalogue import FLOOR, SAMPLES
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def _reconstruction(outputs: ModelOutputs) -> Findings:
 def _scores(outputs: ModelOutputs, score: str, distance: Callable[[Tensor, Tensor], float]) -> Findings:
     reference = outputs.reference
     extractor, prefix = reference.extractor, f"{score}/{reference.features.name}"
-    findings = Findings({f"{prefix}/floor": reference.floor[score]})
+    findings = Findings({f"{prefix}/{FLOOR}": reference.floor[score]})
     for samples in SAMPLES:
         try:
             findings.metrics[f"{prefix}/{samples}"] = distance(reference.real, outputs.features(samples))

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vae_sweeps.config.schema import Evaluation, Point
+from vae_sweeps.config.launch_options import Evaluation
+from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset, for_evaluation, identity, in_unit_range
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.batching import images_at_once, in_double
@@ -173,8 +174,17 @@ class Reference:
         return cache.once(kind, {"version": _VERSION, "data": identity(self.dataset), **recipe}, timed)
 
 
-def new_reference(point: Point, how: Evaluation, device: torch.device) -> Reference:
-    """Raises ValueError where the evaluation asks for what the data, or this machine, has not."""
-    dataset = load_dataset(point.data)
+def checked_features(dataset: Dataset, how: Evaluation) -> Features | None:
+    """The features that FID and KID compare, None if neither is asked for; nothing is computed yet.
+
+    Raises ValueError where the evaluation asks for more than the data, or this machine, can give.
+    """
     features = build_features(how.features, dataset) if how.fid or how.kid else None
-    return Reference(dataset, how, features, device)
+    check(how, dataset, features)
+    return features
+
+
+def new_reference(point: Point, how: Evaluation, device: torch.device) -> Reference:
+    """The data's side of the evaluation of a point. Raises ValueError as `checked_features` does."""
+    dataset = load_dataset(point.data)
+    return Reference(dataset, how, checked_features(dataset, how), device)

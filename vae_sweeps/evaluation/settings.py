@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from vae_sweeps.config.schema import Evaluation
+from vae_sweeps.config.launch_options import Evaluation
 
 
 def settings(how: Evaluation) -> dict[str, dict[str, Any]]:

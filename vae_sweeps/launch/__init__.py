@@ -1,1 +1,1 @@
-"""From a command to finished points: plan, pack, train or submit, record. Imports every package but `cli`."""
+"""Launches: plan, pack, train or submit, and record points. May import every package but `cli`."""

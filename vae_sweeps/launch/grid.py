@@ -1,4 +1,4 @@
-"""The overrides of a grid's points, and the default name of a sweep."""
+"""Expand a grid into the overrides of its points, and name sweeps."""
 
 import hashlib
 import itertools
@@ -15,7 +15,7 @@ from vae_sweeps.system import files
 
 
 def expand_grid(config_loader: ConfigLoader, arguments: Sequence[str]) -> list[list[str]]:
-    """The overrides of every point of the grid, the last key changing fastest."""
+    """The overrides of every point of the grid; the last key changes fastest."""
     choices: dict[str, list[str]] = {}
     for override in OverridesParser.create(config_loader=config_loader).parse_overrides(list(arguments)):
         key = override.get_key_element()
@@ -24,14 +24,14 @@ def expand_grid(config_loader: ConfigLoader, arguments: Sequence[str]) -> list[l
         if override.is_sweep_override():
             choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
             if not choices[key]:
-                raise RefusedError(f"{override.input_line}: stands for no value; must be a list of values")
+                raise RefusedError(f"{override.input_line}: matches no value; must be a list of values")
         else:
             choices[key] = [f"{key}={override.get_value_element_as_str()}"]
     return [list(job) for job in itertools.product(*choices.values())]
 
 
 def default_sweep_name(data: str, command: Sequence[Override], swept: Sequence[str]) -> str:
-    """Data, swept keys and a hash of the command: the same choices in any order and spelling are one sweep."""
+    """Name a sweep by its data, swept keys and a hash that does not depend on the order or spelling of values."""
 
     def number(text: str) -> str:
         try:

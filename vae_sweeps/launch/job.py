@@ -1,54 +1,58 @@
-"""What a cluster's job runs: packs of runs, one after another, until they are done or the job is told to end.
+"""The job that submitit runs: train packs one after another, until they are done or the job is asked to stop.
 
-Light to import: a signal that comes before submitit has its handlers would kill the job, and torch takes seconds.
+This module imports torch late, since that takes seconds and a signal before submitit sets its handlers kills the job.
 """
 
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vae_sweeps.config.point import to_container
-from vae_sweeps.config.schema import Point
+from vae_sweeps.config.launch_options import LaunchOptions
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
+
+if TYPE_CHECKING:
+    from vae_sweeps.launch.plan import Launch  # imports torch
 
 
 @dataclass
 class Job:
-    """Pickled by submitit, called on the node, and put into the queue again as it is: the state is in the folders."""
+    """Submitit pickles the job, calls it on the node, and requeues it unchanged: all state is in the run folders."""
 
-    packs: list[list[str]]
-    to_evaluate: list[str]
-    sweep_folder: str
-    device: str
-    checkpoint_every_s: float
-    evaluation: dict[str, Any]
-    tracker: dict[str, Any]
-    devices: int = 1
+    packs: list[list[RunFolder]]
+    to_evaluate: list[RunFolder]
+    sweep: SweepFolder | None
+    options: LaunchOptions
     num_threads: int | None = None
 
+    @property
+    def devices(self) -> int:
+        """The number of processes that train each pack."""
+        return self.options.devices
+
     def __call__(self) -> None:
-        """Train and evaluate. Told to end (USR2, TERM), save at the next step and have submitit requeue the job."""
+        """Train and evaluate. On USR2 or TERM, save after the current step and let submitit requeue the job."""
         requeue = signal.getsignal(signal.SIGUSR2)
         received: list[int] = []
         process = os.getpid()
 
         def note(number: int, _: Any) -> None:
-            if os.getpid() == process:  # not in what was forked from it
+            if os.getpid() == process:  # ignore signals in forked processes
                 received.append(number)
 
         for number in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, note)
-        _clean_up_after_an_earlier_life()
+        _remove_partial_saves()
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is imported; see launch.py
         self._work(lambda: bool(received))
         if received and callable(requeue):
             self._requeue(requeue)
 
     def checkpoint(self) -> Any:
-        """What submitit queues again."""
+        """Called by submitit: the job to requeue."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -56,10 +60,7 @@ class Job:
     def _work(self, should_stop: Callable[[], bool]) -> None:
         import torch
 
-        from vae_sweeps.config.schema import Evaluation, Tracker
         from vae_sweeps.launch import summary, worker
-        from vae_sweeps.runs import run_folder
-        from vae_sweeps.runs.sweep_folder import runs_of_sweep
         from vae_sweeps.system import distributed, machine
         from vae_sweeps.system.logs import start_logging
         from vae_sweeps.tracker.link import linked
@@ -67,35 +68,34 @@ class Job:
         start_logging()
         if num_threads := self.num_threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0)):
             torch.set_num_threads(num_threads)
-        number, port = _place_in_group()
-        device = machine.resolve_device(self.device)
+        number, port = _rank_and_port()
+        device = machine.resolve_device(self.options.device)
         if device.type == "cuda" and self.devices > 1:
             device = torch.device("cuda", number)
         machine.prepare()
-        sweep_folder, how = Path(self.sweep_folder) if self.sweep_folder else None, Evaluation(**self.evaluation)
         with distributed.joined(number, self.devices, port, device):
-            conditions = worker.Conditions(device, self.checkpoint_every_s, should_stop, how)
+            context = worker.JobContext(device, self.options, should_stop, worker.References(self.options, device))
             if number > 0:
-                worker.follow(conditions)
+                worker.follow(context)
                 return
-            with linked(Tracker(**self.tracker), sweep_folder) as link:
-                self._lead(replace(conditions, link=link))
-            distributed.tell(None)
-        if sweep_folder and not should_stop() and all(map(run_folder.has_ended, runs_of_sweep(sweep_folder))):
-            summary.write(sweep_folder)
+            with linked(self.options.tracker, self.sweep) as link:
+                self._lead(replace(context, link=link))
+            distributed.broadcast(None)
+        if self.sweep and not should_stop() and all(run.has_ended() for run in self.sweep.runs()):
+            summary.write(self.sweep)
 
-    def _lead(self, conditions: Any) -> None:
+    def _lead(self, context: Any) -> None:
         from vae_sweeps.launch import worker
         from vae_sweeps.system.logs import count
 
         for i, pack in enumerate(self.packs):
-            if not conditions.should_stop():
+            if not context.should_stop():
                 label = f"pack {i + 1}/{len(self.packs)} ({count(len(pack), 'point')})"
-                worker.run_pack(_paths(pack), conditions, label)
-        worker.evaluate_runs(_paths(self.to_evaluate), conditions)
+                worker.run_pack(pack, context, label)
+        worker.evaluate_runs(self.to_evaluate, context)
 
     def _requeue(self, requeue: Callable[[int, Any], Any]) -> None:
-        """Through submitit's own handler, which counts time limits, saves this job, queues it again and exits."""
+        """Call submitit's own handler, which counts time limits, saves this job, requeues it and exits."""
         from vae_sweeps.system import slurm
 
         if os.environ.get("SUBMITIT_EXECUTOR") != "slurm" or slurm.is_cancelled(os.environ["SLURM_JOB_ID"]):
@@ -103,23 +103,19 @@ class Job:
         requeue(signal.SIGUSR2, None)
 
 
-def _paths(folders: Sequence[str]) -> list[Path]:
-    return [Path(folder) for folder in folders]
-
-
-def _place_in_group() -> tuple[int, int]:
-    """This process's number among the job's, and the port at which they meet, which all of them can work out."""
+def _rank_and_port() -> tuple[int, int]:
+    """This process's rank in the job, and the port by which all ranks connect."""
     from submitit.helpers import TorchDistributedEnvironment
 
     try:
-        place = TorchDistributedEnvironment()
-    except RuntimeError:  # called in this process, by no executor
+        environment = TorchDistributedEnvironment()
+    except RuntimeError:  # the job was not started by an executor
         return 0, 0
-    return place.rank, place.master_port
+    return environment.rank, environment.master_port
 
 
-def _clean_up_after_an_earlier_life() -> None:
-    """A job killed while submitit saved it leaves a file that makes its next save fail."""
+def _remove_partial_saves() -> None:
+    """Remove files of a save that was interrupted by a kill, since they make submitit's next save fail."""
     from submitit import JobEnvironment
 
     with contextlib.suppress(RuntimeError, OSError):
@@ -128,23 +124,11 @@ def _clean_up_after_an_earlier_life() -> None:
             path.unlink(missing_ok=True)
 
 
-def job_of(
-    packs: Sequence[Sequence[Path]], to_evaluate: Sequence[Path], first: Point, sweep_folder: Path | None
-) -> Job:
-    """The job that trains `packs` one after another, and then evaluates `to_evaluate`."""
+def job_of(packs: Iterable[Iterable[RunFolder]], to_evaluate: Iterable[RunFolder], launch: "Launch") -> Job:
+    """Create the job that trains `packs` one after another and then evaluates `to_evaluate`."""
 
-    def texts(folders: Iterable[Path]) -> list[str]:
-        return [str(folder.resolve()) for folder in folders]
+    def resolved(runs: Iterable[RunFolder]) -> list[RunFolder]:
+        return [RunFolder(run.path.resolve()) for run in runs]
 
-    return Job(
-        [texts(pack) for pack in packs],
-        texts(to_evaluate),
-        str(sweep_folder.resolve()) if sweep_folder else "",
-        **settings_of_job(first),
-    )
-
-
-def settings_of_job(first: Point) -> dict[str, Any]:
-    """What of the launch the jobs must know."""
-    content = to_container(first)
-    return {name: content[name] for name in ("device", "devices", "checkpoint_every_s", "evaluation", "tracker")}
+    sweep = SweepFolder(launch.sweep.path.resolve()) if launch.sweep else None
+    return Job([resolved(pack) for pack in packs], resolved(to_evaluate), sweep, launch.options)

@@ -1,4 +1,4 @@
-"""Carry out a plan on this machine, in this process or in several."""
+"""Carry out a plan on this machine, in this process or in several worker processes."""
 
 import logging
 import os
@@ -11,11 +11,10 @@ from pathlib import Path
 import submitit
 import torch
 
-from vae_sweeps.config.schema import LocalLauncher, Point
 from vae_sweeps.launch.job import Job, job_of
-from vae_sweeps.launch.plan import Plan, num_workers
-from vae_sweeps.launch.worker import Conditions, evaluate_runs, run_pack
-from vae_sweeps.runs import run_folder
+from vae_sweeps.launch.plan import Launch, Plan
+from vae_sweeps.launch.worker import JobContext, References, evaluate_runs, run_pack
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import count
 from vae_sweeps.tracker.link import linked
@@ -26,12 +25,12 @@ _NO_LIMIT_MIN = 365 * 24 * 60
 
 
 def run_side_by_side(jobs: Sequence[Job], num_slots: int, folder: Path, should_stop: Callable[[], bool]) -> None:
-    """Run `jobs` on this machine by submitit's local executor, at most one in each of `num_slots` slots.
+    """Run `jobs` on this machine with submitit's local executor, at most `num_slots` at a time.
 
-    Each of a job's processes has a GPU, slot after slot, where there are so many. Told to stop, has the running jobs
-    save and end, and waits.
+    Every process of a job uses its own GPU, if there are enough. If `should_stop()`, ask the running jobs to save and
+    exit, and wait for them.
     """
-    waiting, running, told = list(jobs), dict[int, submitit.Job[None]](), set[str]()
+    waiting, running, stopped = list(jobs), dict[int, submitit.Job[None]](), set[str]()
     while (waiting and not should_stop()) or running:
         for slot in [slot for slot, job in running.items() if job.done()]:
             del running[slot]
@@ -39,21 +38,21 @@ def run_side_by_side(jobs: Sequence[Job], num_slots: int, folder: Path, should_s
             if waiting and not should_stop():
                 running[slot] = _start(waiting.pop(0), slot, folder)
         for job in running.values():
-            if should_stop() and job.job_id not in told:
-                told.add(job.job_id)
-                os.kill(int(job.job_id), signal.SIGTERM)  # its controller, which hands the signal on
+            if should_stop() and job.job_id not in stopped:
+                stopped.add(job.job_id)
+                os.kill(int(job.job_id), signal.SIGTERM)  # the job's controller, which forwards the signal
         time.sleep(0.2)
 
 
 def _start(job: Job, slot: int, folder: Path) -> "submitit.Job[None]":
     gpus = [int(gpu) for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu.strip().isdigit()]
     gpus = gpus or list(range(torch.cuda.device_count())) or [0]
-    own = [gpus[(slot * job.devices + number) % len(gpus)] for number in range(job.devices)]
+    visible = [gpus[(slot * job.devices + number) % len(gpus)] for number in range(job.devices)]
     executor = submitit.LocalExecutor(folder=folder)
     executor.update_parameters(
-        timeout_min=_NO_LIMIT_MIN, tasks_per_node=job.devices, gpus_per_node=job.devices, visible_gpus=own
+        timeout_min=_NO_LIMIT_MIN, tasks_per_node=job.devices, gpus_per_node=job.devices, visible_gpus=visible
     )
-    # Ctrl-C reaches all processes of a terminal at once; these are told by their parent, in order.
+    # A terminal sends Ctrl-C to all its processes. Jobs ignore it; this process stops them in order.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return executor.submit(job)
@@ -61,41 +60,40 @@ def _start(job: Job, slot: int, folder: Path) -> "submitit.Job[None]":
         signal.signal(signal.SIGINT, handler)
 
 
-def run_here(plan: Plan, first: Point, launcher: LocalLauncher | None = None, sweep_folder: Path | None = None) -> bool:
-    """Train and evaluate on this machine; returns whether it was told to stop."""
-    device = machine.resolve_device(first.device)
-    workers = min(len(plan.packs), max(1, num_workers(launcher, first.device) // first.devices))
+def run_here(plan: Plan, launch: Launch) -> bool:
+    """Train and evaluate on this machine; returns whether this was interrupted."""
+    options, devices = launch.options, launch.options.devices
+    device = machine.resolve_device(options.device)
+    workers = min(len(plan.packs), max(1, launch.num_workers // devices))
     if plan.packs:
         num_points = sum(map(len, plan.packs))
         side_by_side = f", {workers} side by side" if workers > 1 else ""
         packs = count(len(plan.packs), "pack")
-        place = str(device) if first.devices == 1 else f"{first.devices} of {device.type}"
-        log.info("%s to train in %s on %s%s", count(num_points, "point"), packs, place, side_by_side)
+        where = str(device) if devices == 1 else f"{devices} of {device.type}"
+        log.info("%s to train in %s on %s%s", count(num_points, "point"), packs, where, side_by_side)
     machine.prepare()
-    with machine.stop_signals() as should_stop, linked(first.tracker, sweep_folder) as link:
-        conditions = Conditions(device, first.checkpoint_every_s, should_stop, first.evaluation, link=link)
-        if plan.packs and (first.devices > 1 or (workers > 1 and sweep_folder is not None)):
-            threads = max(1, torch.get_num_threads() // (workers * first.devices))
-            jobs = [job_of([pack], [], first, sweep_folder) for pack in plan.packs]
-            jobs = [replace(job, num_threads=threads) for job in jobs]
-            folder = (sweep_folder or plan.packs[0][0]) / "jobs"
-            run_side_by_side(jobs, workers, folder, should_stop)
-            _show_failures([run for pack in plan.packs for run in pack])
+    with machine.stop_signals() as should_stop, linked(options.tracker, launch.sweep) as link:
+        context = JobContext(device, options, should_stop, References(options, device), link)
+        if plan.packs and (devices > 1 or (workers > 1 and launch.sweep is not None)):
+            threads = max(1, torch.get_num_threads() // (workers * devices))
+            jobs = [replace(job_of([pack], [], launch), num_threads=threads) for pack in plan.packs]
+            run_side_by_side(jobs, workers, (launch.sweep or plan.packs[0][0]).jobs, should_stop)
+            _show_failures(run for pack in plan.packs for run in pack)
         else:
             for i, pack in enumerate(plan.packs):
                 if not should_stop():
-                    run_pack(pack, conditions, label=f"pack {i + 1}/{len(plan.packs)} ({count(len(pack), 'point')})")
+                    run_pack(pack, context, label=f"pack {i + 1}/{len(plan.packs)} ({count(len(pack), 'point')})")
         if plan.to_evaluate:
             log.info("%s to evaluate", count(len(plan.to_evaluate), "point"))
-            evaluate_runs(plan.to_evaluate, conditions)
+            evaluate_runs(plan.to_evaluate, context)
         return should_stop()
 
 
-def _show_failures(runs: Iterable[Path]) -> None:
-    """What went wrong in processes whose words went to files: each text once, with the runs that it ended."""
-    found: dict[str, list[str]] = {}
+def _show_failures(runs: Iterable[RunFolder]) -> None:
+    """Log the errors of processes whose output went to files: each error once, with the runs that it affected."""
+    names_by_text: dict[str, list[str]] = {}
     for run in runs:
-        if (run / run_folder.FAILURE).exists():
-            found.setdefault((run / run_folder.FAILURE).read_text(), []).append(run.name)
-    for text, names in found.items():
+        if (text := run.read_failure()) is not None:
+            names_by_text.setdefault(text, []).append(run.name)
+    for text, names in names_by_text.items():
         log.error("%s failed: %s", ", ".join(names), text)

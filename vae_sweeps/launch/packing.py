@@ -1,18 +1,19 @@
-"""Which points train together, and how many."""
+"""Group points into packs, which train together."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 
 from vae_sweeps.config.identity import canonical_json, identifying_content
-from vae_sweeps.config.schema import Point, SlurmLauncher
+from vae_sweeps.config.launchers import SlurmLauncher
+from vae_sweeps.config.schema import Point
 from vae_sweeps.models.size import num_activations, num_params
 
 
 class Cost:
-    """Arithmetic of one training step of a point as a function of its latent size, up to a factor.
+    """The arithmetic of one training step as a function of the latent size, up to a constant factor.
 
-    Linear in the latent size, so it is fixed by the model's number of multiplications with one latent and with two.
+    The function is linear, so its values at one and at two latents determine it.
     """
 
     def __init__(self, with_one: int, with_two: int) -> None:
@@ -23,20 +24,20 @@ class Cost:
 
 
 def cost(point: Point, image_shape: tuple[int, int, int]) -> Cost:
-    """How the point's arithmetic grows with its latent size."""
+    """The arithmetic of a training step of this point, for any latent size."""
     one, two = (num_params(replace(point, latent=latent), image_shape) for latent in (1, 2))
     return Cost(one, two)
 
 
-# Measured on two cores with `python -m benchmarks.training`: beyond some tens of models nothing more is gained.
+# Measured on two cores with `python -m benchmarks.training`: beyond a few tens of models, larger packs are no faster.
 _MAX_PACK = 32
 
 
 def pack_limit(point: Point, image_shape: tuple[int, int, int], memory_bytes: float) -> int:
-    """How many such points train together where the user does not say: what fits `memory_bytes`, at most 32.
+    """The default size of a pack of such points: as many as fit in `memory_bytes`, at most 32.
 
-    A point takes its weights four times (weights, gradients, Adam's two moments), and its activations about three
-    times: as they are, their gradients, and what the kernels need on the way.
+    A point needs four times the memory of its weights (weights, gradients, Adam's two moments) and about three times
+    that of its activations (the activations, their gradients, and temporary memory of the kernels).
     """
     num_outputs = point.batch_size * num_activations(point, image_shape)
     bytes_per_number = 8 if point.precision == "fp64" else 4
@@ -44,25 +45,25 @@ def pack_limit(point: Point, image_shape: tuple[int, int, int], memory_bytes: fl
     return max(1, int(min(_MAX_PACK, memory_bytes / bytes_per_point)))
 
 
-# What a job has for its pack where neither its memory nor a GPU is asked for.
-_USUAL_MEMORY_GB = 8
+# Memory assumed per job when neither memory nor a GPU is requested.
+_DEFAULT_MEMORY_GB = 8
 
 
 def memory_of(cluster: SlurmLauncher) -> float:
-    """Bytes that a pack may take in a job: half of its memory; of a GPU that nobody has seen yet, any."""
+    """Bytes that a pack may use in a job: half of its memory, or no limit on a GPU, whose memory is not known yet."""
     if cluster.gpus_per_node or cluster.gres:
         return float("inf")
-    return (cluster.mem_gb or _USUAL_MEMORY_GB) * 1e9 / 2
+    return (cluster.mem_gb or _DEFAULT_MEMORY_GB) * 1e9 / 2
 
 
-# Padding latent sizes to the largest may cost this much more arithmetic than the points need, and no more.
+# The arithmetic of a padded pack may be at most this many times that of its points.
 _MAX_PADDED_COST = 1.25
 
 
 def pack_key(point: Point) -> str:
-    """Points with equal keys can train together: what differs between them is a number for each, not a shape.
+    """A key that is equal for points that can train together.
 
-    That is beta, the seed, the latent size (padded), a fixed sigma, and the convention of the objective.
+    Such points may differ in beta, seed, latent size (by padding), a fixed sigma, and the convention of the objective.
     """
     content = identifying_content(point)
     for name in ("beta", "seed", "latent"):
@@ -71,16 +72,17 @@ def pack_key(point: Point) -> str:
     if sigma is not None and not isinstance(sigma, str):
         content["likelihood"]["sigma"] = "fixed"
     content["objective"] = content["objective"]["batch"]
-    # Not in the id, but a pack reads one dataset, and logs and draws all its points at once.
+    # These are not in the run id, but a pack reads one dataset, and logs and draws all its points at once.
     shown = [point.log_every_steps, point.log_steps, point.pictures_every_epochs, list(point.pictures_at_epochs)]
     return canonical_json([content, point.data.get("root"), *shown, asdict(point.pictures)])
 
 
 def group(points: Sequence[Point], costs: Sequence[Cost], limits: Sequence[int]) -> list[list[int]]:
-    """Indices of `points` in packs: equal keys, near latent sizes, at most `limits[i]` with point i, as even as can be.
+    """Group the indices of `points` into packs of equal size, as far as possible, and of similar latent sizes.
 
-    Points are taken by latent size. A pack is closed where one more would make its padded cost more than
-    a quarter dearer than the sum of its points' own.
+    The points of a pack have equal keys, and a pack with point i has at most `limits[i]` points. Points are added in
+    the order of their latent size. A new pack begins where one more point would make the cost of the padded pack more
+    than a quarter higher than the sum of the costs of its points.
     """
     by_key: dict[str, list[int]] = {}
     for i, point in enumerate(points):

@@ -1,20 +1,22 @@
-"""What a command comes to: which of its points are missing, in which packs they train, and where."""
+"""Plan a launch: decide which of its points have to be trained, and in which packs."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from vae_sweeps.config.identity import run_id, run_name
-from vae_sweeps.config.schema import Evaluation, LocalLauncher, Point, SlurmLauncher
+from vae_sweeps.config.launch_options import Evaluation, LaunchOptions
+from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
+from vae_sweeps.config.schema import Point
 from vae_sweeps.data.load import load_dataset
-from vae_sweeps.evaluation.reference import new_reference
 from vae_sweeps.evaluation.settings import parts_left
-from vae_sweeps.launch.checks import check_output_dir
+from vae_sweeps.launch import checks
 from vae_sweeps.launch.packing import cost, group, memory_of, pack_limit
-from vae_sweeps.runs import claims, run_folder
+from vae_sweeps.runs import claims
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import count
 
@@ -22,84 +24,96 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a command comes to: `folders` has one entry for each of its points, in order; equal points share one."""
+class Launch:
+    """What a command requests: its points, the overrides of each point, and options for all of them.
 
-    folders: list[Path]
-    unique: dict[Path, tuple[Point, Sequence[str]]]
-    packs: list[list[Path]]
-    to_evaluate: list[Path]
-
-
-def make_plan(
-    sweep_points: Sequence[Point],
-    overrides: Sequence[Sequence[str]],
-    launcher: LocalLauncher | SlurmLauncher | None = None,
-    queued: Collection[str] = (),
-) -> Plan:
-    """Check everything that can be wrong, and decide what is to be trained in which packs. Writes nothing.
-
-    `queued` names runs that wait or run in a cluster's jobs already. Raises ValueError.
+    `sweep` and `swept` (the swept keys) are set for a command with -m. `launcher` is None for other launchers.
     """
-    first = sweep_points[0]
-    cluster = launcher if isinstance(launcher, SlurmLauncher) else None
-    device = torch.device("cpu") if cluster else machine.resolve_device(first.device)
+
+    points: Sequence[Point]
+    overrides: Sequence[Sequence[str]]
+    options: LaunchOptions
+    launcher: LocalLauncher | SlurmLauncher | None = None
+    sweep: SweepFolder | None = None
+    swept: Sequence[str] = ()
+
+    @property
+    def cluster(self) -> SlurmLauncher | None:
+        """The settings of SLURM jobs, if the launch submits any."""
+        return self.launcher if isinstance(self.launcher, SlurmLauncher) else None
+
+    @property
+    def num_workers(self) -> int:
+        """The number of processes that train in parallel on this machine: by default one per GPU."""
+        if isinstance(self.launcher, LocalLauncher) and self.launcher.workers is not None:
+            return self.launcher.workers
+        return max(1, torch.cuda.device_count()) if self.options.device in ("auto", "cuda") else 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a launch will do. `folders` has one entry per point of the launch, in order; equal points share a folder."""
+
+    folders: list[RunFolder]
+    unique: dict[RunFolder, tuple[Point, Sequence[str]]]
+    packs: list[list[RunFolder]]
+    to_evaluate: list[RunFolder]
+
+
+def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
+    """Check the launch, and decide which points to train and in which packs. Writes nothing.
+
+    `queued` are the names of runs that already wait or run in jobs of a cluster. Raises ValueError for a mistake.
+    """
+    points, options, cluster = launch.points, launch.options, launch.cluster
+    device = torch.device("cpu") if cluster else machine.resolve_device(options.device)
     if cluster is None:
-        machine.check_devices(device, first.devices, {point.precision for point in sweep_points})
-    datasets = [load_dataset(point.data) for point in sweep_points]
+        machine.check_devices(device, options.devices, {point.precision for point in points})
+    datasets = [load_dataset(point.data) for point in points]
     shapes = [dataset.image_shape for dataset in datasets]
-    costs = [cost(point, shape) for point, shape in zip(sweep_points, shapes, strict=True)]
-    for data in {id(dataset): point for dataset, point in zip(datasets, sweep_points, strict=True)}.values():
-        new_reference(data, first.evaluation, device)
-    check_output_dir(first.output_dir)
-    runs = run_folder.runs_folder(first.output_dir)
+    costs = [cost(point, shape) for point, shape in zip(points, shapes, strict=True)]
+    checks.check_evaluation(datasets, options.evaluation)
+    checks.check_output_dir(options.output_dir)
     folders = [
-        runs / run_name(point, run_id(point, dataset.fingerprint))
-        for point, dataset in zip(sweep_points, datasets, strict=True)
+        RunFolder.under(options.output_dir, run_name(point, run_id(point, dataset.fingerprint)))
+        for point, dataset in zip(points, datasets, strict=True)
     ]
-    unique = {folder: (point, job) for folder, point, job in zip(folders, sweep_points, overrides, strict=True)}
-    missing = _missing(unique, queued, overwrite=first.overwrite)
-    place = {folder: i for i, folder in enumerate(folders)}
-    todo = [place[folder] for folder in missing]
+    unique = {folder: (point, job) for folder, point, job in zip(folders, points, launch.overrides, strict=True)}
+    missing = _missing(unique, queued, overwrite=options.overwrite)
+    index = {folder: i for i, folder in enumerate(folders)}
+    todo = [index[folder] for folder in missing]
     memory_bytes = memory_of(cluster) if cluster else machine.memory_for_packs(device)
-    limits = [sweep_points[i].max_pack or pack_limit(sweep_points[i], shapes[i], memory_bytes) for i in todo]
-    num_packs = cluster.packs if cluster else num_workers(launcher, first.device)
+    limits = [points[i].max_pack or pack_limit(points[i], shapes[i], memory_bytes) for i in todo]
+    num_packs = cluster.packs if cluster else launch.num_workers
     if isinstance(num_packs, int) and num_packs > 1:
         limits = [min(limit, -(-len(todo) // num_packs)) for limit in limits]
-    packs = group([sweep_points[i] for i in todo], [costs[i] for i in todo], limits)
-    others = set(unique) - set(missing)
-    to_evaluate = [f for f in unique if f in others and f.name not in queued and _wants_evaluation(f, first.evaluation)]
+    packs = group([points[i] for i in todo], [costs[i] for i in todo], limits)
+    others = [folder for folder in unique if folder not in set(missing) and folder.name not in queued]
+    to_evaluate = [folder for folder in others if _needs_evaluation(folder, options.evaluation)]
     return Plan(folders, unique, [[folders[todo[i]] for i in pack] for pack in packs], to_evaluate)
 
 
-def num_workers(launcher: LocalLauncher | SlurmLauncher | None, device: str) -> int:
-    """How many processes train side by side on this machine: as many as are asked for, else one a GPU."""
-    if isinstance(launcher, LocalLauncher) and launcher.workers is not None:
-        return launcher.workers
-    return max(1, torch.cuda.device_count()) if device in ("auto", "cuda") else 1
+def _needs_evaluation(run: RunFolder, evaluation: Evaluation) -> bool:
+    """Whether a part of `evaluation` is missing; a part with other settings does not count as missing."""
+    result = run.read_result()
+    is_done = result is not None and result["status"] == "done" and not claims.is_held(run)
+    return is_done and bool(parts_left(result or {}, evaluation))
 
 
-def _wants_evaluation(folder: Path, how: Evaluation) -> bool:
-    """Whether a part that `how` asks for was never made; parts made by other settings stay as they are."""
-    result = run_folder.read_result(folder)
-    is_done = result is not None and result["status"] == "done" and not claims.is_held(folder)
-    return is_done and bool(parts_left(result or {}, how))
-
-
-def _missing(unique: Mapping[Path, object], queued: Collection[str], *, overwrite: bool) -> list[Path]:
-    """The runs to train; says what is left out and why."""
+def _missing(unique: Mapping[RunFolder, object], queued: Collection[str], *, overwrite: bool) -> list[RunFolder]:
+    """The runs to train; logs which runs are skipped and why."""
     missing, num_done, num_queued = [], 0, 0
-    for folder in unique:
-        if folder.name in queued:
+    for run in unique:
+        if run.name in queued:
             num_queued += 1
-        elif run_folder.read_result(folder) is not None and not overwrite:
+        elif run.read_result() is not None and not overwrite:
             num_done += 1
-        elif claims.is_held(folder):
-            log.info("%s is being trained by another process; left to it", folder.name)
+        elif claims.is_held(run):
+            log.info("%s is being trained by another process; skipping it", run.name)
         else:
-            missing.append(folder)
+            missing.append(run)
     if num_queued:
-        log.info("%d of %s in the queue already", num_queued, count(len(unique), "point"))
+        log.info("%d of %s already in the queue", num_queued, count(len(unique), "point"))
     if num_done:
-        log.info("%d of %s done already", num_done, count(len(unique), "point"))
+        log.info("%d of %s already done", num_done, count(len(unique), "point"))
     return missing

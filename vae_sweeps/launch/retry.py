@@ -1,46 +1,50 @@
-"""Take up a sweep's failed, preempted and lost points again."""
+"""Resume the failed, preempted and lost points of a sweep."""
 
 import logging
 from dataclasses import replace
 from pathlib import Path
 
-from vae_sweeps.config.point import read_point
-from vae_sweeps.config.schema import Evaluation, SlurmLauncher, Tracker
-from vae_sweeps.launch import submit
+from vae_sweeps.config.launch_options import options_from
+from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.launch.local import run_here
-from vae_sweeps.launch.plan import make_plan
+from vae_sweeps.launch.plan import Launch, make_plan
 from vae_sweeps.launch.submit import on_cluster
-from vae_sweeps.runs import run_folder, states
+from vae_sweeps.runs import states
+from vae_sweeps.runs.sweep_folder import get_sweep
 
 log = logging.getLogger(__name__)
 
-# What `retry` takes up; a point that has diverged would diverge again.
+# Without 'diverged', since a diverged point would diverge again.
 _RETRIED = ("failed", "preempted", "lost")
 
 
 def retry_sweep(where: str, output_dir: Path) -> bool:
-    """Take up the sweep's points that failed, were preempted or are lost, as they were launched last.
+    """Resume the sweep's points that failed, were preempted or are lost, with the settings of their last launch.
 
-    Returns whether all that could be done here is done. Raises ValueError if there is no such sweep, or SLURM refuses.
+    Returns False if points on this machine did not finish. Raises ValueError if the sweep does not exist, or SLURM
+    rejects the jobs.
     """
-    sweep_folder = states.find(where, output_dir)
-    found = [point for point in states.of_sweep(sweep_folder) if point.state in _RETRIED]
-    if not found:
-        log.info("%s: nothing to take up: %s", sweep_folder.name, states.counts(states.of_sweep(sweep_folder)))
+    sweep = get_sweep(where, output_dir)
+    to_retry = [point for point in states.of_sweep(sweep) if point.state in _RETRIED]
+    if not to_retry:
+        log.info("%s: nothing to retry: %s", sweep.name, states.counts(states.of_sweep(sweep)))
         return True
-    runs = sweep_folder.parent.parent / "runs"
-    points = [read_point(runs / point.run / run_folder.CONFIG) for point in found]
-    points = [replace(point, output_dir=str(sweep_folder.parent.parent), overwrite=False) for point in points]
-    for point in found:
-        run_folder.clear_run(runs / point.run, keep_training=True)
-    log.info("%s: taking up %s", sweep_folder.name, states.counts(found))
-    last = submit.last_settings(sweep_folder)
-    if last is None:
-        run_here(make_plan(points, [[]] * len(points)), points[0])
-        return all(run_folder.has_ended(runs / point.run) for point in found)
-    cluster = SlurmLauncher(**last["launcher"])
-    how = last["job"]
-    groups = {"evaluation": Evaluation(**how["evaluation"]), "tracker": Tracker(**how.get("tracker", {}))}
-    first = replace(points[0], **(how | groups))
-    on_cluster(make_plan([first, *points[1:]], [[]] * len(points), cluster), first, cluster, sweep_folder)
-    return True
+    runs = [sweep.run(point.run) for point in to_retry]
+    last = sweep.read_submissions()[-1:]
+    options = options_from(last[0]["settings"]["options"]) if last else runs[0].read_launch_options()
+    launch = Launch(
+        points=[run.read_point() for run in runs],
+        overrides=[[]] * len(runs),
+        options=replace(options, output_dir=str(sweep.output_dir), overwrite=False),
+        launcher=SlurmLauncher(**last[0]["settings"]["launcher"]) if last else None,
+        sweep=sweep,
+    )
+    plan = make_plan(launch)
+    for run in runs:
+        run.clear(keep_training=True)
+    log.info("%s: retrying %s", sweep.name, states.counts(to_retry))
+    if last:
+        on_cluster(plan, launch)
+        return True
+    run_here(plan, launch)
+    return all(run.has_ended() for run in runs)

@@ -1,4 +1,4 @@
-"""Submit a plan's packs to SLURM, through submitit."""
+"""Submit the packs of a plan to SLURM, through submitit."""
 
 import logging
 import shlex
@@ -15,46 +15,46 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import did_you_mean
-from vae_sweeps.config.point import read_point
-from vae_sweeps.config.schema import Point, SlurmLauncher
-from vae_sweeps.launch.job import job_of, settings_of_job
-from vae_sweeps.launch.plan import Plan
-from vae_sweeps.runs import run_folder, states
-from vae_sweeps.runs.sweep_folder import log_submission, submissions
+from vae_sweeps.config.launchers import SlurmLauncher
+from vae_sweeps.launch.job import job_of
+from vae_sweeps.launch.plan import Launch, Plan
+from vae_sweeps.runs import states
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import output_dir_option
 from vae_sweeps.system import files, slurm
 from vae_sweeps.system.git import snapshot
 from vae_sweeps.system.logs import count
 
 log = logging.getLogger(__name__)
 
-# Settings that hold for all jobs of a sweep.
+# Settings that apply to all jobs of a sweep.
 _OF_THE_SWEEP = ("_target_", "packs", "points_per_job", "wait", "snapshot", "resources")
 
-# Keys of the launcher that are no parameters of submitit's executor, or have another name there.
-_OWN = (*_OF_THE_SWEEP, "max_num_timeout", "timeout_min", "mem_gb")
+# Keys of the launcher that are not parameters of submitit's executor, or have another name there.
+_NOT_PARAMETERS = (*_OF_THE_SWEEP, "max_num_timeout", "timeout_min", "mem_gb")
 
 
 def check(settings: SlurmLauncher, devices: int = 1) -> None:
-    """Raise ValueError, in sbatch's own words where it has any, if SLURM would not take such jobs."""
+    """Raise ValueError, with the message of sbatch, if SLURM would reject such jobs."""
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise ValueError("hydra/launcher=slurm: no sbatch on this machine; run it on a login node, or take local")
+        raise ValueError("hydra/launcher=slurm: no sbatch on this machine; use a login node, or hydra/launcher=local")
     for kind in ["", *settings.resources]:
-        _ask_sbatch(_for_ranks(_of_kind(settings, kind), devices), devices)
+        _ask_sbatch(_with_devices(_for_architecture(settings, kind), devices), devices)
 
 
-def _of_kind(settings: SlurmLauncher, kind: str) -> SlurmLauncher:
-    """The settings for points of one architecture."""
-    own = settings.resources.get(kind, {})
+def _for_architecture(settings: SlurmLauncher, name: str) -> SlurmLauncher:
+    """The settings for points of the architecture `name`."""
+    changes = settings.resources.get(name, {})
     known = [f.name for f in fields(SlurmLauncher) if f.name not in _OF_THE_SWEEP]
-    for name in own:
-        if name not in known:
-            line = f"hydra.launcher.resources.{kind}.{name}={own[name]}: no such key; {did_you_mean(name, known)}"
+    for key in changes:
+        if key not in known:
+            line = f"hydra.launcher.resources.{name}.{key}={changes[key]}: no such key; {did_you_mean(key, known)}"
             raise ValueError(line)
-    return replace(settings, **own)
+    return replace(settings, **changes)
 
 
-def _for_ranks(settings: SlurmLauncher, devices: int) -> SlurmLauncher:
-    """The settings for packs of so many tasks: a GPU for each, memory for all; a rank that dies ends the others."""
+def _with_devices(settings: SlurmLauncher, devices: int) -> SlurmLauncher:
+    """The settings for packs that train in `devices` tasks. Multiplies GPUs and memory; a task that dies ends all."""
     if devices == 1:
         return settings
     gpus = settings.gpus_per_node and settings.gpus_per_node * devices
@@ -68,65 +68,56 @@ def _ask_sbatch(settings: SlurmLauncher, devices: int) -> None:
         executor = _executor(settings, Path(folder), "check", tasks=devices)
         script = Path(folder) / "check.sh"
         script.write_text(executor._make_submission_file_text("true", "check"))
-        asked = subprocess.run(["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=60)
-    if asked.returncode != 0:
-        said = "; ".join(line.removeprefix("sbatch: ").removeprefix("error: ") for line in asked.stderr.splitlines())
-        raise ValueError(f"hydra/launcher=slurm: sbatch refuses such a job: {said or 'without a word'}")
+        answer = subprocess.run(["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=60)
+    if answer.returncode != 0:
+        lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in answer.stderr.splitlines()]
+        raise ValueError(f"hydra/launcher=slurm: sbatch rejects such a job: {'; '.join(lines) or 'no reason given'}")
 
 
-def submit(
-    packs: Sequence[Sequence[Path]],
-    to_evaluate: Sequence[Path],
-    first: Point,
-    settings: SlurmLauncher,
-    sweep_folder: Path,
-) -> list[str]:
-    """Submit packs, and runs that only want evaluation, in arrays no larger than the site allows; returns the tasks.
+def submit(plan: Plan, launch: Launch) -> list[str]:
+    """Submit packs, and runs that only need evaluation, in arrays no larger than the site allows; returns the tasks.
 
-    Points of different architectures go into different arrays. Raises ValueError with sbatch's words; what was
-    submitted before is logged and stays.
+    Points of different architectures go into different arrays. Raises ValueError with the message of sbatch; jobs that
+    were submitted before the error are recorded and stay in the queue.
     """
-    code = snapshot(sweep_folder, files.ROOT) if settings.snapshot else None
-    by_kind: dict[str, list[Sequence[Path]]] = {}
-    for pack in packs:
-        kind = short_name(str(read_point(pack[0] / run_folder.CONFIG).arch["_target_"]))
+    settings, sweep, devices = launch.cluster, launch.sweep, launch.options.devices
+    assert settings is not None
+    assert sweep is not None
+    code = snapshot(sweep.code, files.ROOT) if settings.snapshot else None
+    by_kind: dict[str, list[Sequence[RunFolder]]] = {}
+    for pack in plan.packs:
+        kind = short_name(str(pack[0].read_point().arch["_target_"]))
         by_kind.setdefault(kind, []).append(pack)
     arrays = {
-        kind: [job_of(some, [], first, sweep_folder) for some in _by_points(own, settings.points_per_job or 0)]
-        for kind, own in by_kind.items()
+        kind: [job_of(job_packs, [], launch) for job_packs in _by_points(packs, settings.points_per_job or 0)]
+        for kind, packs in by_kind.items()
     }
-    if to_evaluate:
-        arrays["evaluation"] = [job_of([], to_evaluate, first, sweep_folder)]
+    if plan.to_evaluate:
+        arrays["evaluation"] = [job_of([], plan.to_evaluate, launch)]
     size, tasks = slurm.max_array_size(), []
     for kind, jobs in arrays.items():
         for start in range(0, len(jobs), size):
             chunk = jobs[start : start + size]
-            own = _for_ranks(_of_kind(settings, kind), first.devices)
-            executor = _executor(own, sweep_folder / "jobs", f"{sweep_folder.name}-{kind}", code, first.devices)
+            array_settings = _with_devices(_for_architecture(settings, kind), devices)
+            executor = _executor(array_settings, sweep.jobs, f"{sweep.name}-{kind}", code, devices)
             try:
                 with executor.batch():
                     submitted = [executor.submit(job) for job in chunk]
             except (FailedJobError, FailedSubmissionError) as error:
-                said = " ".join(str(error.__cause__ or error).split())
-                raise ValueError(f"sbatch: {said}; {len(tasks)} jobs are submitted") from error
-            found = {
-                one.job_id: [Path(run).name for pack in [*job.packs, job.to_evaluate] for run in pack]
-                for one, job in zip(submitted, chunk, strict=True)
+                message = " ".join(str(error.__cause__ or error).split())
+                raise ValueError(f"sbatch: {message}; {len(tasks)} jobs were submitted before") from error
+            runs_by_task = {
+                slurm_job.job_id: [run.name for pack in [*job.packs, job.to_evaluate] for run in pack]
+                for slurm_job, job in zip(submitted, chunk, strict=True)
             }
-            log_submission(sweep_folder, found, {"launcher": asdict(settings), "job": settings_of_job(first)})
-            tasks += found
+            sweep.log_submission(runs_by_task, {"launcher": asdict(settings), "options": asdict(launch.options)})
+            tasks += runs_by_task
     return tasks
 
 
-def last_settings(sweep_folder: Path) -> dict[str, Any] | None:
-    """How the sweep was submitted last: the launcher's settings, and what its jobs know; None if it never was."""
-    entries = submissions(sweep_folder)
-    return entries[-1]["settings"] if entries else None
-
-
-def _by_points(packs: Sequence[Sequence[Path]], limit: int) -> list[list[Sequence[Path]]]:
-    """Packs that one job trains one after another: one, or as many as make `limit` points."""
-    jobs: list[list[Sequence[Path]]] = []
+def _by_points(packs: Sequence[Sequence[RunFolder]], limit: int) -> list[list[Sequence[RunFolder]]]:
+    """The packs of each job: one pack, or several with at most `limit` points in total."""
+    jobs: list[list[Sequence[RunFolder]]] = []
     for pack in packs:
         if jobs and sum(map(len, jobs[-1])) + len(pack) <= limit:
             jobs[-1].append(pack)
@@ -137,13 +128,13 @@ def _by_points(packs: Sequence[Sequence[Path]], limit: int) -> list[list[Sequenc
 
 def _executor(settings: SlurmLauncher, folder: Path, name: str, code: Path | None = None, tasks: int = 1) -> Any:
     given = {key: value for key, value in asdict(settings).items() if value not in (None, False, [], {})}
-    chosen = {key: value for key, value in given.items() if key not in _OWN}
+    chosen = {key: value for key, value in given.items() if key not in _NOT_PARAMETERS}
     setup = list(settings.setup)
     if code is not None:
         setup.append(f"export PYTHONPATH={shlex.quote(str(code))}:$PYTHONPATH")
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=settings.max_num_timeout)
-    more = {"requeue": True, "open-mode": "append", **settings.additional_parameters}
-    chosen |= {"additional_parameters": more, "setup": setup or None, "job_name": name, "time": settings.timeout_min}
+    extra = {"requeue": True, "open-mode": "append", **settings.additional_parameters}
+    chosen |= {"additional_parameters": extra, "setup": setup or None, "job_name": name, "time": settings.timeout_min}
     if tasks > 1:
         chosen |= {"nodes": 1, "ntasks_per_node": tasks}
     if settings.mem_gb is not None:
@@ -152,16 +143,15 @@ def _executor(settings: SlurmLauncher, folder: Path, name: str, code: Path | Non
     return executor
 
 
-def on_cluster(
-    plan: Plan, first: Point, cluster: SlurmLauncher, sweep_folder: Path, *, may_detach: bool = True
-) -> bool:
-    """Submit what is missing, say so, and return; or wait for the end. Returns whether it is over.
+def on_cluster(plan: Plan, launch: Launch, *, may_detach: bool = True) -> bool:
+    """Submit what is missing, and wait for the jobs if the settings or the sweeper require it.
 
-    Raises ValueError with sbatch's words.
+    Returns whether the jobs have ended. Raises ValueError with the message of sbatch.
     """
-    name = sweep_folder.name
+    assert launch.cluster is not None
+    assert launch.sweep is not None
     if plan.packs or plan.to_evaluate:
-        tasks = submit(plan.packs, plan.to_evaluate, first, cluster, sweep_folder)
+        tasks = submit(plan, launch)
         num_points = sum(map(len, plan.packs))
         log.info(
             "%s in %s submitted as %s: %s",
@@ -169,22 +159,18 @@ def on_cluster(
         )  # fmt: skip
     else:
         log.info("nothing to submit")
-    if not cluster.wait and may_detach:
-        log.info("where it stands: vae-sweeps status %s%s", name, _option(first.output_dir))
+    if not launch.cluster.wait and may_detach:
+        log.info("see its progress: vae-sweeps status %s%s", launch.sweep.name, output_dir_option(launch.sweep))
         return False
-    if not cluster.wait:
-        log.info("the sweeper needs the points' values, so this waits for them")
-    states.wait(sweep_folder)
+    if not launch.cluster.wait:
+        log.info("the sweeper needs the points' values; waiting for them")
+    states.wait(launch.sweep)
     return True
 
 
 def _in_short(tasks: Iterable[str]) -> str:
-    """Job ids, the elements of an array as one."""
+    """Job ids, with the elements of an array as one range."""
     arrays: dict[str, int] = {}
     for task in tasks:
         arrays[task.split("_")[0]] = arrays.get(task.split("_")[0], 0) + 1
     return ", ".join(job if n == 1 else f"{job}_[0-{n - 1}]" for job, n in arrays.items())
-
-
-def _option(output_dir: str) -> str:
-    return "" if output_dir == "outputs" else f" --output-dir {output_dir}"

@@ -1,4 +1,4 @@
-"""What a job runs: claim run folders, resume them, train them as a pack, have them recorded."""
+"""Work on the runs of a pack: claim, resume, train, record and evaluate them."""
 
 import json
 import logging
@@ -6,224 +6,215 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NoReturn
 
 import torch
 
-from vae_sweeps.config.point import read_point
-from vae_sweeps.config.schema import Evaluation, Point
+from vae_sweeps.config.launch_options import LaunchOptions
+from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.evaluation.evaluate import evaluate_parts, with_findings
-from vae_sweeps.evaluation.model import load
+from vae_sweeps.evaluation.model import load_run
 from vae_sweeps.evaluation.reference import Reference, new_reference
 from vae_sweeps.evaluation.settings import parts_left
-from vae_sweeps.launch.record import draw_findings, drawing, record
-from vae_sweeps.models.build import build_vae
+from vae_sweeps.launch.draw import PictureDrawer
+from vae_sweeps.launch.observe import JobObserver
+from vae_sweeps.launch.record import record
 from vae_sweeps.models.size import num_params
-from vae_sweeps.runs import checkpoint, claims, run_folder
+from vae_sweeps.runs import checkpoint, claims
 from vae_sweeps.runs.checkpoint import Checkpoint
-from vae_sweeps.system import distributed, files, git, machine
+from vae_sweeps.runs.run import Run
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.system import distributed, git, machine
 from vae_sweeps.system.logs import logged_to
 from vae_sweeps.tracker import view
 from vae_sweeps.tracker.link import Link
 from vae_sweeps.training import objective, progress
-from vae_sweeps.training.loop import train
-from vae_sweeps.training.pack import new_start
-from vae_sweeps.training.progress import Progress
+from vae_sweeps.training.loop import NoObserver, TrainOptions, train
+from vae_sweeps.training.pack import Pack, new_start
 
 log = logging.getLogger(__name__)
 
-# How long a rank that lost the others waits for their own word of what went wrong.
-_ECHO_S = 3.0
+# How long a rank waits, after losing the others, for their error.
+_OTHERS_ERROR_S = 3.0
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """Where and how a job works; nothing here changes a point's numbers."""
+class References:
+    """The reference of each dataset of a job, computed when it is first needed."""
 
-    device: torch.device
-    checkpoint_every_s: float
-    should_stop: Callable[[], bool]
-    evaluation: Evaluation
-    # Settings of the evaluation for whose sake parts are made again; see `parts_left`.
-    explicit: Collection[str] = ()
-    link: Link = field(default_factory=Link)
-    _references: dict[str, Reference] = field(default_factory=dict)
+    def __init__(self, options: LaunchOptions, device: torch.device) -> None:
+        self._evaluation, self._device = options.evaluation, device
+        self._references: dict[str, Reference] = {}
 
-    def reference(self, point: Point) -> Reference:
-        """The data's side of the evaluation of `point`, and the data; shared by all points of the job."""
+    def of(self, point: Point) -> Reference:
+        """The reference of the point's data, which also holds the dataset."""
         key = json.dumps(point.data, sort_keys=True, default=str)
         if key not in self._references:
-            self._references[key] = new_reference(point, self.evaluation, self.device)
+            self._references[key] = new_reference(point, self._evaluation, self._device)
         return self._references[key]
 
 
-def run_pack(folders: Sequence[Path], conditions: Conditions, label: str = "pack") -> None:
-    """Bring the runs in `folders`, which can train together, to their end: done and evaluated, diverged or failed.
+@dataclass(frozen=True)
+class JobContext:
+    """The device, options and helpers of a job. None of these changes the result of training."""
 
-    Runs that another process has, or that are done, are left alone. What happened stands in the folders.
+    device: torch.device
+    options: LaunchOptions
+    should_stop: Callable[[], bool]
+    references: References
+    link: Link = field(default_factory=Link)
+    drawer: PictureDrawer = field(default_factory=PictureDrawer)
+    # Evaluation settings whose change makes parts be evaluated again; see `parts_left`.
+    explicit: Collection[str] = ()
+
+
+def run_pack(runs: Sequence[RunFolder], context: JobContext, label: str = "pack") -> None:
+    """Train the runs as one pack, and evaluate them. Each run becomes done, diverged or failed, unless interrupted.
+
+    Skips runs that another process works on, and does not train runs that are done. All results are in the run folders.
     """
-    with claims.taken(list(folders)) as won:
-        open_runs = [folder for folder in won if run_folder.read_result(folder) is None]
+    with claims.taken(runs) as claimed:
+        open_runs = [run for run in claimed if run.read_result() is None]
         if open_runs:
-            with logged_to(open_runs):
-                points = [read_point(folder / run_folder.CONFIG) for folder in open_runs]
-                _run_or_split(points, open_runs, conditions, label)
-        _show(_evaluate(won, conditions), open_runs, conditions)
+            with logged_to([run.log for run in open_runs]):
+                _train_or_split(open_runs, context, label)
+        _notify_tracker(_evaluate(claimed, context), open_runs, context)
 
 
-def evaluate_runs(folders: Sequence[Path], conditions: Conditions) -> None:
-    """Evaluate those of the runs that are done, where something is left, and that nobody else works on."""
-    with claims.taken(list(folders)) as won:
-        _show(_evaluate(won, conditions), [], conditions)
+def evaluate_runs(runs: Sequence[RunFolder], context: JobContext) -> None:
+    """Evaluate the missing parts of those runs that are done and that no other process works on."""
+    with claims.taken(runs) as claimed:
+        _notify_tracker(_evaluate(claimed, context), [], context)
 
 
-def _show(evaluated: Sequence[Path], trained: Sequence[Path], conditions: Conditions) -> None:
-    """Have the tracker finish the runs that were trained here, and take up what is new of others."""
-    others = [folder for folder in evaluated if folder not in trained]
-    conditions.link.begin({folder: view.facts_of(run_folder.read_result(folder)) for folder in others})
-    conditions.link.ended([*trained, *others])
+def _notify_tracker(evaluated: Sequence[RunFolder], trained: Sequence[RunFolder], context: JobContext) -> None:
+    """Let the tracker finish the runs that were trained here, and update the others that were evaluated."""
+    others = [run for run in evaluated if run not in trained]
+    context.link.begin({run: view.facts_of(run.read_result()) for run in others})
+    context.link.ended([*trained, *others])
 
 
-def _evaluate(folders: Sequence[Path], conditions: Conditions) -> list[Path]:
-    """Make what is left of the evaluations of those that are done; returns the runs whose results have changed."""
+def _evaluate(runs: Sequence[RunFolder], context: JobContext) -> list[RunFolder]:
+    """Evaluate the missing parts of the runs that are done; returns the runs whose results have changed."""
     changed = []
-    for folder in folders:
-        result = run_folder.read_result(folder)
-        if result is None or result["status"] != "done" or conditions.should_stop():
+    for run in runs:
+        result = run.read_result()
+        if result is None or result["status"] != "done" or context.should_stop():
             continue
-        parts = parts_left(result, conditions.evaluation, conditions.explicit)
+        parts = parts_left(result, context.options.evaluation, context.explicit)
         if parts:
-            claims.keep(folder)
-            with logged_to([folder]):
+            claims.keep(run)
+            with logged_to([run.log]):
                 try:
-                    model = load(folder)
+                    model = load_run(run)
                 except ValueError as error:
-                    log.warning("%s: not evaluated (%s)", folder.name, error)
+                    log.warning("%s: not evaluated (%s)", run.name, error)
                     continue
-                found, to_draw = evaluate_parts(model, conditions.reference(model.point), folder.name, parts)
-                draw_findings(folder, to_draw)
-                run_folder.write_result(folder, with_findings(result, found))
-                changed.append(folder)
+                findings, to_draw = evaluate_parts(model, context.references.of(model.point), run.name, parts)
+                context.drawer.findings(run, to_draw)
+                run.write_result(with_findings(result, findings))
+                changed.append(run)
     return changed
 
 
-def _run_or_split(points: Sequence[Point], folders: Sequence[Path], conditions: Conditions, label: str) -> None:
-    """Train the pack; if it fails or runs out of memory, its halves, down to the one point that is to blame."""
+def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) -> None:
+    """Train the pack. If it fails or runs out of memory, train its halves, down to the point that causes the error."""
     try:
-        _resume_and_train(points, folders, conditions, label)
+        _resume_and_train(runs, context, label)
         return
     except Exception as error:
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         if distributed.num_ranks() > 1:
-            _give_up(folders, reason)
-        if len(points) == 1:
-            log.error("%s failed: %s", folders[0].name, reason)
-            files.write_whole(folders[0] / run_folder.FAILURE, traceback.format_exc())
+            _give_up(runs, reason)
+        if len(runs) == 1:
+            log.error("%s failed: %s", runs[0].name, reason)
+            runs[0].write_failure(traceback.format_exc())
             return
-        log.warning("%s of %d points failed (%s); going on with its halves", label, len(points), reason)
-    # Outside the handler, where the exception no longer keeps the failed pack's tensors alive.
-    half = len(points) // 2
-    for part in (slice(None, half), slice(half, None)):
-        if not conditions.should_stop():
-            _run_or_split(points[part], folders[part], conditions, label)
+        log.warning("%s of %d points failed (%s); training each half", label, len(runs), reason)
+    # This is outside the handler, since the exception keeps the tensors of the failed pack alive.
+    half = len(runs) // 2
+    for part in (runs[:half], runs[half:]):
+        if not context.should_stop():
+            _train_or_split(part, context, label)
 
 
-def _resume_and_train(points: Sequence[Point], folders: Sequence[Path], conditions: Conditions, label: str) -> None:
+def _resume_and_train(folders: Sequence[RunFolder], context: JobContext, label: str) -> None:
     choices = [checkpoint.available(folder) for folder in folders]
     step = checkpoint.common_step(choices)
     if step is None:
-        # Interrupted at different times: those that stand at the same step go on together.
+        # The runs have no step in common: resume those with the same newest step together.
         newest = [checkpoints[0].step if checkpoints else 0 for checkpoints in choices]
-        for here in sorted(set(newest)):
-            members = [i for i, at in enumerate(newest) if at == here]
-            if not conditions.should_stop():
-                _resume_and_train([points[i] for i in members], [folders[i] for i in members], conditions, label)
+        for step_of_group in sorted(set(newest)):
+            members = [folder for folder, its_step in zip(folders, newest, strict=True) if its_step == step_of_group]
+            if not context.should_stop():
+                _resume_and_train(members, context, label)
         return
 
-    reference = conditions.reference(points[0])
+    points = [folder.read_point() for folder in folders]
+    reference = context.references.of(points[0])
     dataset = reference.dataset
-    starts = _starts(points, choices, step, dataset)
+    runs = _runs_at(step, points, folders, choices, dataset)
     if step:
-        log.info("%s: goes on after step %d", label, step)
+        log.info("%s: resumes after step %d", label, step)
     for folder in folders:
-        run_folder.drop_rows_after(folder, step)
-    distributed.tell((folders, step))
-    vae = build_vae(points, dataset.image_shape)
-    conditions.link.begin(
-        {
-            folder: {
-                "beta_nats": objective.beta_nats(point, dataset.image_shape),
-                "num_params": num_params(point, dataset.image_shape),
-                "git_commit": git.commit(),
-            }
-            for folder, point in zip(folders, points, strict=True)
-        }
-    )
-    with progress.shown(label) as show, machine.memory_kept(conditions.device):
-
-        def report(news: Progress) -> None:
-            show(news)
-            for folder in folders:
-                claims.keep(folder)
-
-        outcomes = train(
-            vae,
-            points,
-            folders,
-            dataset,
-            starts,
-            device=conditions.device,
-            checkpoint_every_s=conditions.checkpoint_every_s,
-            should_stop=conditions.should_stop,
-            report=report,
-            saved=lambda step: conditions.link.saved(folders, step),
-            draw=drawing(vae, points, folders, starts, dataset),
+        folder.drop_rows_after(step)
+    distributed.broadcast((folders, step))
+    pack = Pack(runs, dataset.image_shape, context.device)
+    context.link.begin({run.folder: _facts(run.point, dataset) for run in runs})
+    with progress.shown(label) as show, machine.memory_kept(context.device):
+        observer = JobObserver(
+            pack, dataset, context.options.evaluation, drawer=context.drawer, link=context.link, show=show
         )
-    record(vae, points, folders, outcomes, starts, reference)
+        options = TrainOptions(context.options.checkpoint_every_s, context.should_stop)
+        outcomes = train(pack, dataset, options, observer)
+    record(pack, outcomes, reference, context.drawer)
 
 
-def _starts(
-    points: Sequence[Point], choices: Sequence[Sequence[Checkpoint]], step: int, dataset: Dataset
-) -> list[Checkpoint]:
-    """Where the points stand at `step`, of which each has a checkpoint unless it is 0."""
+def _facts(point: Point, dataset: Dataset) -> dict[str, object]:
+    """What the tracker shows in addition to the point's config."""
+    return {
+        "beta_nats": objective.beta_nats(point, dataset.image_shape),
+        "num_params": num_params(point, dataset.image_shape),
+        "git_commit": git.commit(),
+    }
+
+
+def _runs_at(
+    step: int,
+    points: Sequence[Point],
+    folders: Sequence[RunFolder],
+    choices: Sequence[Sequence[Checkpoint]],
+    dataset: Dataset,
+) -> list[Run]:
+    """The runs at `step`, from their checkpoints, or from new weights if `step` is 0."""
     return [
-        next((c for c in checkpoints if c.step == step), None) or new_start(point, dataset.image_shape)
-        for point, checkpoints in zip(points, choices, strict=True)
+        Run(point, folder, next((c for c in saved if c.step == step), None) or new_start(point, dataset.image_shape))
+        for point, folder, saved in zip(points, folders, choices, strict=True)
     ]
 
 
-def follow(conditions: Conditions) -> None:
-    """Take part, as a rank that is not the main one, in whatever that trains."""
-    while (told := distributed.hear()) is not None:
-        folders, step = told
+def follow(context: JobContext) -> None:
+    """Train alongside the main rank until it says stop."""
+    while (message := distributed.receive()) is not None:
+        folders, step = message
         try:
-            points = [read_point(folder / run_folder.CONFIG) for folder in folders]
-            dataset = conditions.reference(points[0]).dataset
-            starts = _starts(points, [checkpoint.available(folder) for folder in folders], step, dataset)
-            with machine.memory_kept(conditions.device):
-                train(
-                    build_vae(points, dataset.image_shape),
-                    points,
-                    folders,
-                    dataset,
-                    starts,
-                    device=conditions.device,
-                    checkpoint_every_s=float("inf"),
-                    should_stop=conditions.should_stop,
-                )
+            points = [folder.read_point() for folder in folders]
+            dataset = context.references.of(points[0]).dataset
+            choices = [checkpoint.available(folder) for folder in folders]
+            pack = Pack(_runs_at(step, points, folders, choices, dataset), dataset.image_shape, context.device)
+            with machine.memory_kept(context.device):
+                train(pack, dataset, TrainOptions(should_stop=context.should_stop), NoObserver())
         except Exception as error:
             _give_up(folders, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
 
 
-def _give_up(folders: Sequence[Path], reason: str) -> NoReturn:
-    """End this rank after an error: the others, which wait for it, then end too. The first one's traceback stays."""
+def _give_up(runs: Sequence[RunFolder], reason: str) -> NoReturn:
+    """Exit this rank after an error, so that the ranks that wait for it exit too; keep only the first traceback."""
     text = f"rank {distributed.rank()} of {distributed.num_ranks()}:\n{traceback.format_exc()}"
-    is_echo = "closed by peer" in text.lower() or "connection" in text.lower()
-    time.sleep(_ECHO_S if is_echo else 0)  # the rank whose end this is may have something to say itself
-    if not (folders[0] / run_folder.FAILURE).exists():
+    is_secondary = "closed by peer" in text.lower() or "connection" in text.lower()
+    time.sleep(_OTHERS_ERROR_S if is_secondary else 0)  # the rank that failed first may still be writing its own error
+    if not runs[0].failure.exists():
         log.error("rank %d failed: %s\n%s", distributed.rank(), reason, text)
-        for folder in folders:
-            files.write_whole(folder / run_folder.FAILURE, text)
+        for run in runs:
+            run.write_failure(text)
     raise SystemExit(1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class _BernoulliLogProb(torch.autograd.Function):
-    """sum_d x l - ln(1 + e^l); its gradient x - sigmoid(l) takes one pass, where autograd's own takes four."""
+    """sum_d x l - ln(1 + e^l); its gradient x - sigmoid(l) takes one pass, while autograd's takes four."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:

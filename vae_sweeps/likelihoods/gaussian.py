@@ -11,16 +11,16 @@ from vae_sweeps.system import distributed
 
 
 class Gaussian(nn.Module):
-    """Independent pixels with mean params and a standard deviation sigma, one for each model.
+    """Independent pixels with mean `params` and a standard deviation sigma, one for each model.
 
-    sigma: K numbers (fixed); or K times "learned" (a parameter, from 1); or K times "optimal": the root of the
-    batch's mean squared error, which maximises the batch's log-likelihood (Rybkin et al. 2021, eq. 8). Evaluations of
-    an optimal sigma use a running mean of its square over training batches, never the evaluated images.
+    sigma: K numbers (fixed); or K times "learned" (a parameter that starts at 1); or K times "optimal": the root of the
+    batch's mean squared error, which maximises the batch's log-likelihood (Rybkin et al. 2021, eq. 8). With an optimal
+    sigma, evaluations use a running mean of its square over training batches, never the evaluated images.
     """
 
     running_mse: Tensor
     fixed_sigma: Tensor
-    # Weight of the newest batch: an average over the last hundred or so.
+    # Weight of the newest batch; the running mean covers about the last hundred batches.
     momentum = 0.01
 
     def __init__(self, num_models: int, sigma: Sequence[float | str]) -> None:
@@ -47,7 +47,7 @@ class Gaussian(nn.Module):
         if self.kind == "learned":
             log_sigma = self.log_sigma
         elif self.kind == "optimal" and self.training:
-            # The gradient through sigma vanishes at the optimum, so none is taken.
+            # The gradient with respect to sigma is zero at the optimum, so it is not computed.
             num_images = distributed.total(torch.tensor(float(len(x))))
             mse = distributed.total(squared_error.detach().sum(-1)) / (num_images * num_pixels).to(params)
             running = self.running_mse.lerp(mse, self.momentum)

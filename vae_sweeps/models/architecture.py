@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Networks(NamedTuple):
-    """What an architecture returns; `num_features` is the encoder's width F of output, `init` as in `layers.draw`."""
+    """What an architecture returns; `num_features` is the encoder's output width F, `init` is as in `init.draw`."""
 
     encoder: nn.Module
     decoder: nn.Module

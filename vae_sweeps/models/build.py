@@ -1,9 +1,8 @@
-"""From points to a VAE."""
+"""Build a VAE from points."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vae_sweeps.config.keys import without_late_defaults
 from vae_sweeps.config.schema import Point
 from vae_sweeps.config.targets import instantiate_target
 from vae_sweeps.models.layers import BatchNorm2d
@@ -11,14 +10,14 @@ from vae_sweeps.models.vae import VAE
 
 
 def build_vae(points: Sequence[Point], image_shape: tuple[int, int, int]) -> VAE:
-    """A VAE of K points, its weights not yet drawn. Raises ValueError where network and images do not fit."""
+    """Build a VAE of K points without drawing its weights. Raises ValueError if network and images do not fit."""
     likelihoods = [point.likelihood for point in points]
     latents = [point.latent for point in points]
-    built = build_networks(latents, image_shape, points[0].arch, likelihoods, points[0].posterior)
-    for module in built.modules():
+    vae = build_networks(latents, image_shape, points[0].arch, likelihoods, points[0].posterior)
+    for module in vae.modules():
         if isinstance(module, BatchNorm2d):
             module.towers = points[0].towers
-    return built
+    return vae
 
 
 def build_networks(
@@ -29,8 +28,7 @@ def build_networks(
     posterior: str,
 ) -> VAE:
     num_models = len(latents)
-    arch = without_late_defaults("arch", arch)  # a network of one's own need not know all keys of ours
     networks = instantiate_target(arch, num_models=num_models, image_shape=image_shape, latent=max(latents))
-    stacked = {"sigma": [one["sigma"] for one in likelihoods]} if "sigma" in likelihoods[0] else {}
+    stacked = {"sigma": [config["sigma"] for config in likelihoods]} if "sigma" in likelihoods[0] else {}
     likelihood = instantiate_target(likelihoods[0], num_models=num_models, **stacked)
     return VAE(networks, likelihood, latents, posterior)

@@ -1,4 +1,4 @@
-"""The convolutional architecture of K models: images are channel-stacked [B,K*C,H,W] inside."""
+"""The convolutional architecture of K models; internally images are channel-stacked [B,K*C,H,W]."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -28,9 +28,9 @@ def _norms(num_models: int, channels: Sequence[int], batch_norm: bool) -> nn.Mod
 
 
 class ConvEncoder(nn.Module):
-    """Convolutions, each halving the image, and dense layers: [B,C,H,W] -> [K,B,F].
+    """Convolutions that each halve the image, then dense layers: [B,C,H,W] -> [K,B,F].
 
-    It is halved by a stride of 2, or, with `pool`, by a maximum over 2x2 after a convolution of stride 1.
+    A convolution has stride 2 or, with `pool`, stride 1 followed by max pooling over 2x2.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ConvEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.num_models, self.activation, self.pool = num_models, activation, pool
-        # A bias before batch normalisation has no effect and a zero gradient, whose rounding Adam would blow up.
+        # A bias before batch normalisation has no effect, and Adam would amplify the rounding of its zero gradient.
         self.convs = nn.ModuleList(
             Conv2d(num_models, a, b, kernel, stride=1 if pool else 2, bias=not batch_norm, shared=i == 0)
             for i, (a, b) in enumerate(pairwise(channels))
@@ -65,12 +65,12 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Dense layers, a start of [c,h,w], then transposed convolutions of stride 2: z [K,B,L] -> [K,B,D].
+    """Dense layers, a first image [c,h,w], then transposed convolutions of stride 2: z [K,B,L] -> [K,B,D].
 
-    start: dense, a linear map, normalised and activated as any layer; linear, that map alone; transposed, a valid
-    transposed convolution of h x w from one pixel, normalised and activated. With `last_conv` the transposed
-    convolutions end at as many channels as the image's last but one layer has, all activated, and a convolution of
-    that kernel and stride 1 makes the image of them.
+    `start` is how the first image is computed: dense, by a linear map, normalised and activated like other layers;
+    linear, by that map alone; transposed, by a transposed convolution without padding of one pixel by an h x w kernel,
+    normalised and activated. With `last_conv` the last transposed convolution outputs channels[-2] channels, which are
+    normalised and activated, and a convolution with kernel size `last_conv` and stride 1 outputs the image.
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class ConvDecoder(nn.Module):
             self.linear = Linear(num_models, num_in, prod(self.shape))
         widths = [*channels[:-1], channels[-2], channels[-1]] if last_conv else list(channels)
         ups = widths[:-1] if last_conv else widths
-        before = ups if last_conv else ups[:-1]  # what is normalised and activated: all but the image
+        activated = ups if last_conv else ups[:-1]  # channels of all layers but the image
         self.is_start_activated = start != "linear"
-        self.norms = _norms(num_models, before, batch_norm)
+        self.norms = _norms(num_models, activated, batch_norm)
         if not self.is_start_activated:
             self.norms[0] = nn.Identity()
         last = len(ups) - 2
@@ -142,10 +142,10 @@ def conv(
     output: str = "identity",
     init: str = "pytorch",
 ) -> Networks:
-    """Convolutions that halve the image, dense layers, and their mirror image, which always goes by strides.
+    """An encoder of convolutions and dense layers, and a mirrored decoder, which always uses strides.
 
-    Raises ValueError where an image's side cannot be halved once for each entry of `channels`, or where a kernel that
-    is even would have to leave the size as it is.
+    Raises ValueError if a side of the images cannot be halved once for each entry of `channels`, or if max pooling is
+    asked of an even kernel, whose convolutions cannot keep the image's size.
     """
     num_in, height, width = image_shape
     factor = 2 ** len(channels)
@@ -154,11 +154,15 @@ def conv(
             {max(factor, side // factor * factor) for side in (height, width)} | {height // factor * factor + factor}
         )
         raise ValueError(
-            f"arch.channels={list(channels)}: {len(channels)} layers of stride 2 need sides that {factor} divides, "
-            f"such as {', '.join(map(str, sides))}; the images are {height}x{width}; use fewer channels or other images"
+            f"arch.channels={list(channels)}: {len(channels)} layers of stride 2 need image sides divisible by "
+            f"{factor}, such as {', '.join(map(str, sides))}; the images are {height}x{width}; "
+            "use fewer channels or other images"
         )
     if downsampling == "max_pool" and kernel % 2 == 0:
-        raise ValueError(f"arch.kernel={kernel}: must be odd with arch.downsampling=max_pool, or take stride")
+        raise ValueError(
+            f"arch.kernel={kernel}: must be odd with arch.downsampling=max_pool; "
+            "use an odd kernel or arch.downsampling=stride"
+        )
     widths = [num_in, *channels]
     size = (height // factor, width // factor)
     num_flat = channels[-1] * prod(size)

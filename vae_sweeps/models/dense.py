@@ -11,7 +11,7 @@ from vae_sweeps.models.layers import Dense, activation_function
 
 
 class MlpEncoder(nn.Module):
-    """[B,C,H,W] -> [K,B,F]; without hidden layers the pixels themselves, [B,D]."""
+    """Map images [B,C,H,W] to features [K,B,F]; without hidden layers the features are the pixels, [B,D]."""
 
     def __init__(self, layers: Dense) -> None:
         super().__init__()

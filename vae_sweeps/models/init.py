@@ -9,11 +9,11 @@ from vae_sweeps.models.layers import Conv2d, ConvTranspose2d, FromPoint, Linear
 
 
 def draw(weight: Tensor, bias: Tensor | None, fans: tuple[int, int], init: str, generator: torch.Generator) -> None:
-    """Draw a layer's weight and bias in place; `fans` are its inputs and outputs in PyTorch's counting.
+    """Draw a layer's weight and bias in place; `fans` are (fan_in, fan_out), counted as PyTorch does.
 
-    init: pytorch, U(+-1/sqrt(in)) for both; the others leave biases at 0 and draw weights from
-    he, N(0, 2/in) (He et al. 2015); xavier, U(+-sqrt(6/(in+out))) (Glorot & Bengio 2010);
-    truncated_normal, N(0, 1/in) cut at two standard deviations (Sonnet's own).
+    init: pytorch draws both from U(+-1/sqrt(in)). The others set biases to 0 and draw weights: he from N(0, 2/in)
+    (He et al. 2015); xavier from U(+-sqrt(6/(in+out))) (Glorot & Bengio 2010); truncated_normal from N(0, 1/in) cut at
+    two standard deviations (Sonnet's default).
     """
     fan_in, fan_out = fans
     deviation = 1 / math.sqrt(fan_in)
@@ -41,8 +41,8 @@ def initialise_layers(model: nn.Module, generator: torch.Generator, init: str = 
         if isinstance(module, Linear):
             _, fan_in, fan_out = module.weight.shape
         elif isinstance(module, FromPoint | Conv2d | ConvTranspose2d):
-            one = module.weight[0] if isinstance(module, FromPoint) else module.weight
-            fan_in, fan_out = one[0].numel(), one[:, 0].numel()
+            weight = module.weight[0] if isinstance(module, FromPoint) else module.weight
+            fan_in, fan_out = weight[0].numel(), weight[:, 0].numel()
         else:
             continue
         draw(module.weight, module.bias, (fan_in, fan_out), init, generator)

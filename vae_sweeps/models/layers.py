@@ -1,7 +1,7 @@
 """Layers of K models at once: one set of kernels, K independent sets of weights.
 
 Dense activations are [K,B,F]; images are channel-stacked [B,K*C,H,W]. In every weight and buffer the pack's K is the
-leading factor of dimension 0, so `slots` can view any of them as K of the single-model kind.
+leading factor of dimension 0, so `slots` can view each of them as the K tensors of single models.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +17,14 @@ from vae_sweeps.system import distributed
 
 
 def activation_function(name: str, negative_slope: float = 0.01) -> Callable[[Tensor], Tensor]:
-    """torch.nn.functional's `name`, for one of `config.ACTIVATIONS`; the slope is leaky_relu's below 0."""
+    """The function `name` (one of `schema.ACTIVATIONS`) of torch.nn.functional; the slope is leaky_relu's below 0."""
     if name == "leaky_relu":
         return partial(F.leaky_relu, negative_slope=negative_slope)
     return getattr(F, name)
 
 
 def output_function(name: str) -> Callable[[Tensor], Tensor]:
-    """What ends a decoder: identity, tanh (means in [-1,1]) or sigmoid (means in [0,1])."""
+    """The function at the end of a decoder: identity, tanh (means in [-1,1]) or sigmoid (means in [0,1])."""
     return {"identity": lambda x: x, "tanh": torch.tanh, "sigmoid": torch.sigmoid}[name]
 
 
@@ -43,7 +43,7 @@ class Linear(nn.Module):
 
 
 class Dense(nn.Module):
-    """Affine maps of the widths given, with the activation after each, or after each but the last."""
+    """Affine maps of the given widths, with the activation after each map, or after each but the last."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Dense(nn.Module):
 
 
 class FromPoint(nn.Module):
-    """K valid transposed convolutions of an image of one pixel: z [K,B,in] -> [B,K*out,h,w], h x w the kernel."""
+    """K transposed convolutions, without padding, of one pixel: z [K,B,in] -> [B,K*out,h,w] for an h x w kernel."""
 
     def __init__(self, num_models: int, num_in: int, num_out: int, size: tuple[int, int], *, bias: bool) -> None:
         super().__init__()
@@ -76,7 +76,8 @@ class FromPoint(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_models, num_out)) if bias else None
 
     def forward(self, z: Float[Tensor, "K B in"]) -> Float[Tensor, "B Kout h w"]:
-        x = torch.bmm(z, self.weight.flatten(2)).unflatten(2, self.weight.shape[2:])  # a product, since only one pixel
+        # With one pixel the convolution is a matrix product.
+        x = torch.bmm(z, self.weight.flatten(2)).unflatten(2, self.weight.shape[2:])
         if self.bias is not None:
             x = x + self.bias[:, None, :, None, None]
         return x.transpose(0, 1).flatten(1, 2)
@@ -115,11 +116,12 @@ class ConvTranspose2d(nn.Module):
 
 
 class BatchNorm2d(nn.Module):
-    """Batch normalisation of x [B,K*C,H,W]: channels are independent, so this is exactly K of them.
+    """K batch normalisations of x [B,K*C,H,W]: channels are independent, so one call computes all K.
 
     Source: Ioffe & Szegedy 2015. Unlike `nn.BatchNorm2d` it has no scalar buffer that K models would have to share.
-    In training the statistics are those of the whole batch over all ranks, or with `towers` > 1 those of each of so
-    many parts of it, as where each GPU normalised its own; the running ones are then the towers' mean.
+    In training the statistics are those of the whole batch over all ranks. With `towers` > 1 the batch is split into
+    that many parts, each with its own statistics, as in programs where each GPU normalises its own part; the running
+    statistics are then the mean over the towers.
     """
 
     running_mean: Tensor
@@ -128,6 +130,7 @@ class BatchNorm2d(nn.Module):
     def __init__(self, num_models: int, num_channels: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
         self.momentum, self.eps, self.towers = momentum, eps, 1
+        self.batch_size: int | None = None  # size of the whole batch, if this rank sees a share of it
         self.weight = nn.Parameter(torch.ones(num_models * num_channels))
         self.bias = nn.Parameter(torch.zeros(num_models * num_channels))
         self.register_buffer("running_mean", torch.zeros(num_models * num_channels))
@@ -154,23 +157,24 @@ class BatchNorm2d(nn.Module):
         mean = distributed.total(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
         var = distributed.total(centred.square().sum((0, 2, 3))) / count
-        self._remember(mean.detach(), var.detach() * count / max(1, count - 1))
+        self._update_running_statistics(mean.detach(), var.detach() * count / max(1, count - 1))
         scale = self.weight * (var + self.eps).rsqrt()
         return centred * scale[:, None, None] + self.bias[:, None, None]
 
     def _by_towers(self, x: Tensor) -> Tensor:
-        parts = x.split(distributed.tower_sizes(self.towers, x.shape[0]))
+        parts = x.split(distributed.tower_sizes(self.towers, x.shape[0], self.batch_size or x.shape[0]))
         with torch.no_grad():
-            found = [torch.var_mean(part.float() if part.dtype.itemsize < 4 else part, (0, 2, 3)) for part in parts]
-            own = [sum((s[i] for s in found), torch.zeros_like(self.running_mean)) for i in (0, 1)]
-            var, mean, num_towers = distributed.total(torch.stack([*own, torch.full_like(own[0], len(parts))])).unbind()
-            self._remember(mean / num_towers, var / num_towers)
+            stats = [torch.var_mean(part.float() if part.dtype.itemsize < 4 else part, (0, 2, 3)) for part in parts]
+            sums = [sum((s[i] for s in stats), torch.zeros_like(self.running_mean)) for i in (0, 1)]
+            counts = torch.full_like(sums[0], len(parts))
+            var, mean, num_towers = distributed.total(torch.stack([*sums, counts])).unbind()
+            self._update_running_statistics(mean / num_towers, var / num_towers)
         if not parts:
-            return x * (self.weight + self.bias)[:, None, None]  # empty, with a gradient of zero
+            return x * (self.weight + self.bias)[:, None, None]  # an empty tensor whose gradient is zero
         return torch.cat(
             [F.batch_norm(part, None, None, self.weight, self.bias, training=True, eps=self.eps) for part in parts]
         )
 
-    def _remember(self, mean: Tensor, var: Tensor) -> None:
+    def _update_running_statistics(self, mean: Tensor, var: Tensor) -> None:
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(var, self.momentum)

@@ -1,4 +1,4 @@
-"""Number types of training, and how matrix products are computed."""
+"""Data types of training, and the precision of matrix products."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-# What weights, moments and the loss are kept in; tf32 and bf16 are how products are computed.
+# The data type of weights, moments and the loss; tf32 and bf16 only change how products are computed.
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
 @contextlib.contextmanager
 def computing(precision: str, device: torch.device) -> Iterator[None]:
-    """How products are computed in here: tf32 rounds their factors to 10 bits on an NVIDIA GPU, bf16 to 7 anywhere."""
+    """Compute products in `precision`: tf32 rounds factors to 10 bits on an NVIDIA GPU, bf16 to 7 on any device."""
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32

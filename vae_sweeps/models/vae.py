@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from vae_sweeps.models.architecture import Networks
 from vae_sweeps.models.init import draw, initialise_layers
 
-# Of each kind of head, the raw value at which sigma = 1: what stands in the padding of a smaller latent space.
+# The raw output at which sigma = 1, for each kind of head; it fills the padding of smaller latent spaces.
 _RAW_OF_UNIT_SIGMA = {"logvar": 0.0, "softplus": 0.5413248546129181, "square": 1.0, "sigma": 1.0}
 
-_LEAST_VARIANCE = 1e-10  # inside the logarithm where the encoder gives sigma itself, which may be 0
+_LEAST_VARIANCE = 1e-10  # added inside the logarithm if the encoder outputs sigma itself, which may be 0
 
 
 class Posterior(NamedTuple):
@@ -31,7 +31,7 @@ class Posterior(NamedTuple):
 
 
 class Heads(nn.Module):
-    """Features [K,B,F] (or shared [B,F]) -> mu and the raw scale, each [K,B,L], in one product."""
+    """Map features [K,B,F] (or shared [B,F]) to mu and the raw scale, each [K,B,L], in one matrix product."""
 
     def __init__(self, num_models: int, num_features: int, latent: int) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class Heads(nn.Module):
 
 
 class VAE(nn.Module):
-    """K VAEs of one architecture. Latent sizes may differ: all are padded to the largest, and the padding is inert.
+    """K VAEs of one architecture. Smaller latent spaces are padded to the largest; the padding has no effect.
 
-    `kind` says how the raw output s gives the posterior's scale: logvar, sigma = exp(s/2); softplus,
+    `kind` defines the posterior's scale as a function of the raw output s: logvar, sigma = exp(s/2); softplus,
     sigma = ln(1 + e^s); square, sigma = s^2; sigma, sigma = |s|, ln sigma = ln(s^2 + 1e-10) / 2.
     """
 
@@ -68,7 +68,7 @@ class VAE(nn.Module):
         self.register_buffer("is_padded", is_padded, persistent=False)
 
     def encode(self, x: Float[Tensor, "B C H W"]) -> Posterior:
-        mu, raw = (out.to(x.dtype) for out in self.heads(self.encoder(x)))  # under autocast they are narrower
+        mu, raw = (out.to(x.dtype) for out in self.heads(self.encoder(x)))  # under autocast they have fewer bits
         if self.is_padded is not None:
             raw = raw.masked_fill(self.is_padded, _RAW_OF_UNIT_SIGMA[self.kind])
         if self.kind == "logvar":
@@ -109,5 +109,5 @@ def elbo_terms(vae: VAE, x: Float[Tensor, "B C H W"], eps: Float[Tensor, "K B L"
     """log p(x|z) at z = mu + sigma eps, and KL(q(z|x) || p(z)) in closed form (Kingma & Welling 2014, eq. 10)."""
     q = vae.encode(x)
     params = vae.decode(q.rsample(eps))
-    params = params.to(x.dtype)  # under autocast the networks' outputs are narrower
+    params = params.to(x.dtype)  # under autocast the networks' outputs have fewer bits
     return Terms(vae.likelihood.log_prob(params, x.flatten(1)), vae.kl_per_latent(q).sum(-1))  # type: ignore[operator]

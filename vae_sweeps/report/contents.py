@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from vae_sweeps.analysis import seeds, table
 from vae_sweeps.analysis.format import cell
-from vae_sweeps.runs import run_folder, states
-from vae_sweeps.runs.sweep_folder import read_sweep, runs_of_sweep
-from vae_sweeps.system import files
+from vae_sweeps.runs import states
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 _LAST = ("beta", "latent", "seed")  # the end of a label, in this order
 
@@ -20,7 +19,7 @@ _LAST = ("beta", "latent", "seed")  # the end of a label, in this order
 class Run:
     """A point: where it stands and what its folder says; `rows` are those of metrics.jsonl, `result` may be empty."""
 
-    folder: Path
+    folder: RunFolder
     label: str
     state: states.PointState
     result: Mapping[str, Any]
@@ -64,17 +63,17 @@ class Contents:
         return [key for key in self.keys if key != "seed"]
 
 
-def read(sweep_folders: Sequence[Path]) -> Contents:
+def read(sweep_folders: Sequence[SweepFolder]) -> Contents:
     """Read the sweeps and their runs; those that sweeps share count once."""
     notes: list[str] = []
     found = {
         folder: state
         for sweep, points in zip(sweep_folders, _states(sweep_folders, notes), strict=True)
-        for folder, state in zip(runs_of_sweep(sweep), points, strict=True)
+        for folder, state in zip(sweep.runs(), points, strict=True)
     }
     by_name = {folder.name: folder for folder in found}
-    folders = [folder for folder in by_name.values() if (folder / run_folder.CONFIG).exists()]
-    swept = dict.fromkeys(key for sweep in sweep_folders for key in read_sweep(sweep)["swept"])
+    folders = [folder for folder in by_name.values() if folder.exists()]
+    swept = dict.fromkeys(key for sweep in sweep_folders for key in sweep.swept())
     frame = table.make_table(folders, list(swept))
     keys = _varying(frame)
     named = [key for key in keys if key not in _LAST] + [key for key in _LAST if key in keys or key != "seed"]
@@ -83,8 +82,8 @@ def read(sweep_folders: Sequence[Path]) -> Contents:
             folder=folder,
             label=label(row, named),
             state=found[folder],
-            result=run_folder.read_result(folder) or {},
-            rows=run_folder.read_rows(folder),
+            result=folder.read_result() or {},
+            rows=folder.read_rows(),
         )
         for folder, row in zip(folders, frame.to_dict("records"), strict=True)
     }
@@ -106,7 +105,7 @@ def label(row: Mapping[Any, Any], keys: Sequence[str]) -> str:
     return " ".join(f"{key}={cell(key, row[key])}" for key in keys)
 
 
-def _states(sweep_folders: Sequence[Path], notes: list[str]) -> list[list[states.PointState]]:
+def _states(sweep_folders: Sequence[SweepFolder], notes: list[str]) -> list[list[states.PointState]]:
     try:
         return states.of_sweeps(sweep_folders)
     except ValueError as error:  # a report is also made where the cluster cannot be asked
@@ -114,8 +113,8 @@ def _states(sweep_folders: Sequence[Path], notes: list[str]) -> list[list[states
         return states.of_sweeps(sweep_folders, may_ask_slurm=False)
 
 
-def _sweep(folder: Path) -> Sweep:
-    return Sweep(read_sweep(folder)["sweep"], files.read_lines(folder / "launches.jsonl"))
+def _sweep(folder: SweepFolder) -> Sweep:
+    return Sweep(folder.read()["sweep"], folder.read_launches())
 
 
 def _varying(frame: pd.DataFrame) -> list[str]:

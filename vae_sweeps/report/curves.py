@@ -7,18 +7,18 @@ import numpy as np
 import pandas as pd
 
 from vae_sweeps.analysis.format import cell
+from vae_sweeps.analysis.style import START, USED_NATS
 from vae_sweeps.report import figures
 from vae_sweeps.report.contents import Contents, Run, label
 from vae_sweeps.report.figures import Figure, View, literal
+from vae_sweeps.runs import catalogue
 
-_METRICS = [f"{split}/{name}" for name in ("elbo", "log_px", "kl") for split in ("val", "train")]
+_METRICS = [f"{split}/{name}" for name in catalogue.TERMS for split in ("val", "train")]
 _NUM_PLACES, _FEWEST, _MOST = 12_000, 20, 200  # of all curves of one metric; of one curve
 _FEW = 2  # places that a line alone would hide
-_START = 0.1  # the part of the steps that does not decide the y-limits
 # Of one point: two splits in three panels, the ELBO beside its two terms.
 _SPLITS = {"train": figures.COLOUR_OF_ONE, "val": "#e8743b"}
-_PANELS = {"elbo": "", "log_px": "2", "kl": "3"}
-_USED_NATS = 0.01
+_PANELS = dict(zip(catalogue.TERMS, ("", "2", "3"), strict=True))
 
 
 def learning_curves(contents: Contents) -> Figure | None:
@@ -69,7 +69,7 @@ def _mean_and_se(frames: Sequence[pd.DataFrame], metric: str) -> pd.DataFrame:
 
 
 def _settled(curve: pd.DataFrame) -> pd.DataFrame:
-    return curve.loc[curve.index >= _START * curve.index[-1]]
+    return curve.loc[curve.index >= START * curve.index[-1]]
 
 
 def _thinned(curve: pd.DataFrame, num: int) -> pd.DataFrame:
@@ -133,7 +133,7 @@ def _layout(metric: str, settled: pd.DataFrame) -> dict[str, Any]:
     margin = 0.06 * (high - low) or 0.5
     return {
         "xaxis": {"title": {"text": "step"}},
-        "yaxis": {"title": {"text": literal(figures.titled(metric))}, "range": [low - margin, high + margin]},
+        "yaxis": {"title": {"text": literal(catalogue.with_unit(metric))}, "range": [low - margin, high + margin]},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
 
@@ -179,7 +179,7 @@ def kl_bars(run: Run) -> list[dict[str, Any]]:
     order = sorted((i for i, nats in enumerate(kl) if nats is not None), key=lambda i: -kl[i])
     if not order:
         return []
-    used = [figures.COLOUR_OF_ONE if kl[i] > _USED_NATS else figures.INK for i in order]
+    used = [figures.COLOUR_OF_ONE if kl[i] > USED_NATS else figures.INK for i in order]
     bars = {
         "type": "bar",
         "x": list(map(str, order)),

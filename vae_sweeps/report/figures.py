@@ -18,8 +18,6 @@ _RAMP = LinearSegmentedColormap.from_list("ramp", ["#2f6fd6", "#8a63d2", "#d0529
 COLOUR_OF_ONE = to_hex(_RAMP(0.0))
 INK = "#888888"  # of lines that only guide the eye, on both papers
 MAX_NAMED = 12  # colours, or ticks of an axis of words
-_IN_NATS = ("elbo", "log_px", "kl", "iwae", "iwae_se", "mi", "marginal_kl", "loss")
-_UNITS = {"test/psnr": "dB", "time_s": "s", "bits_per_dim": "bits per dimension"}
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,6 @@ def colour_key(keys: Sequence[str]) -> str | None:
 def literal(text: str) -> str:
     """`text` for plotly, which would take <b> for markup."""
     return html.escape(text, quote=False)
-
-
-def titled(column: str) -> str:
-    """A metric's name with its unit, for an axis."""
-    own = column.rsplit("/", 1)[-1]
-    unit = "nats per image" if own in _IN_NATS else _UNITS.get(column) or _UNITS.get(own)
-    return f"{column} ({unit})" if unit else column
 
 
 def floats(frame: pd.DataFrame, column: str) -> np.ndarray:

@@ -6,6 +6,7 @@ from vae_sweeps.report import figures
 from vae_sweeps.report.contents import Contents
 from vae_sweeps.report.figures import Figure, View, literal
 from vae_sweeps.report.grid import Places
+from vae_sweeps.runs import catalogue
 
 _MAX_WRITTEN = 120  # cells that have room for their values
 _ROW_PX, _COLUMN_PX, _AROUND_PX, _LEAST_PX = 44, 95, 130, 320
@@ -53,9 +54,16 @@ def _each(grid: list[list[int | None]], values: list[Any], otherwise: Any = None
     return [[otherwise if i is None else values[i] for i in line] for line in grid]
 
 
+def _title(column: str) -> str:
+    """The column with its unit and, where there is one, its better direction, which the colours do not show."""
+    metric = catalogue.find(column)
+    better = f", {metric.better} is better" if metric is not None and metric.better is not None else ""
+    return f"{catalogue.with_unit(column)}{better}"
+
+
 def _layout(places: Places, metric: str) -> dict[str, Any]:
     return {
-        "title": {"text": literal(figures.titled(metric)), "font": {"size": 13}, "x": 0, "xref": "paper"},
+        "title": {"text": literal(_title(metric)), "font": {"size": 13}, "x": 0, "xref": "paper"},
         "xaxis": {"title": {"text": literal(places.across)}, "type": "category", "showgrid": False},
         "yaxis": {
             "title": {"text": literal(places.down)},

@@ -15,28 +15,23 @@ from vae_sweeps.report import contents, curves, facts, figures, heat_map, parall
 from vae_sweeps.report.contents import Contents, Run
 from vae_sweeps.report.grid import of
 from vae_sweeps.report.thumbnails import Pictures
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs import catalogue
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files
 
-NAME = "report.html"
 # What can be sent by mail; pictures take what the rest leaves of it.
 _MAX_BYTES = 14_000_000
 _LEAST_PICTURES_BYTES = 1_000_000
-# The columns that are shown at first, behind those of the config that vary.
-_SHOWN = (
-    "status", "n", "test/elbo", "test/iwae", "test/log_px", "test/kl", "test/active_units", "probe/accuracy", "fid/",
-    "time_s",
-)  # fmt: skip
 _NEVER = ("run", "num_missing")
 _MAX_FAILURE_CHARACTERS = 4000  # the end of a traceback says most
 
 
-def write(sweep_folders: Sequence[Path], path: Path) -> Path:
+def write(sweeps: Sequence[SweepFolder], path: Path) -> Path:
     """Write the report of these sweeps, as they now are, to `path`; returns it.
 
     It takes at most 14 MB, pictures being as small as that needs, up to some hundreds of points.
     """
-    files.write_whole(path, render(contents.read(sweep_folders)))
+    files.write_whole(path, render(contents.read(sweeps)))
     return path
 
 
@@ -105,10 +100,9 @@ def _table(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
     """Columns with their texts, and numbers to sort by; those that are shown at first lead."""
     names = [name for name in map(str, frame.columns) if name not in _NEVER and not name.endswith("/se")]
     names = [name for name in names if not all(map(is_missing, frame[name]))]
-    first = [
-        name for asked in _SHOWN for name in names if name == asked or (asked[-1] == "/" and name.startswith(asked))
-    ]
-    shown = list(dict.fromkeys([*keys, *first]))
+    ends = [name for name in ("status", "n") if name in names]
+    headlines = [name for name in names if (metric := catalogue.find(name)) is not None and metric.is_headline]
+    shown = list(dict.fromkeys([*keys, *ends, *catalogue.by_interest(headlines)]))
     columns = []
     for name in dict.fromkeys([*shown, *names]):
         is_number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
@@ -135,14 +129,13 @@ def _points(told: Contents) -> list[dict[str, Any]]:
 
 
 def _point(name: str, run: Run, seeds: Mapping[str, int], num_points: int) -> dict[str, Any]:
-    failure = run.folder / run_folder.FAILURE
     return {
         "run": name,
         "label": run.label,
         "state": run.state.state,
         "reason": run.state.reason,
         "seeds": [{"run": other, "seed": seed} for other, seed in seeds.items()],
-        "failure": failure.read_text()[-_MAX_FAILURE_CHARACTERS:] if failure.exists() else "",
+        "failure": (run.folder.read_failure() or "")[-_MAX_FAILURE_CHARACTERS:],
         "curves": curves.of_point(run, num_points),
         "kl": curves.kl_bars(run),
     }

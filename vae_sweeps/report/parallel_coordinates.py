@@ -9,16 +9,15 @@ from vae_sweeps.analysis.format import cell
 from vae_sweeps.report import figures
 from vae_sweeps.report.contents import Contents
 from vae_sweeps.report.figures import Figure, View, literal
+from vae_sweeps.runs import catalogue
 
-_NUMBERS = ("test/log_px", "test/kl", "test/elbo", "test/iwae", "test/active_units", "probe/accuracy")
 _AXIS_PX = 110
 
 
 def parallel(contents: Contents) -> Figure | None:
     """A line for each point that has all numbers; None with fewer than two, or where no key varies."""
     means, keys = contents.means, contents.group_keys
-    kept = (name in _NUMBERS or name.endswith(("/prior", "/reconstruction")) for name in figures.metrics(means))
-    numbers = [name for name, is_kept in zip(figures.metrics(means), kept, strict=True) if is_kept]
+    numbers = [name for name in figures.metrics(means) if _is_drawn(name)]
     shown = means.loc[np.isfinite(means[numbers].astype("float64").to_numpy()).all(axis=1)]
     coloured = figures.colour_key(keys)
     if len(shown) < 2 or coloured is None or not numbers:
@@ -40,6 +39,13 @@ def parallel(contents: Contents) -> Figure | None:
         [View("", [trace], layout)],
         min_width_px=_AXIS_PX * (len(keys) + len(numbers)),
     )
+
+
+def _is_drawn(column: str) -> bool:
+    """Whether it has an axis: what the table shows at first, and KID, but for want of room not all kinds of images."""
+    metric = catalogue.find(column)
+    is_wanted = metric is not None and metric.group != "cost" and (metric.is_headline or metric.group == "kid")
+    return is_wanted and not column.endswith(("/mixture", f"/{catalogue.FLOOR}"))
 
 
 def _choice(shown: pd.DataFrame, key: str) -> dict[str, Any]:

@@ -9,14 +9,16 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from vae_sweeps.analysis.format import cell
+from vae_sweeps.analysis.style import NO_KL_NATS, NUM_ISO_LINES
 from vae_sweeps.report import figures
 from vae_sweeps.report.contents import Contents, label
 from vae_sweeps.report.figures import Figure, View, literal
+from vae_sweeps.runs import catalogue
+from vae_sweeps.runs.catalogue import with_unit
 
 _MAX_WRITTEN = 60  # points that have room for words beside them
-_LEAST_RATE_NATS = 1e-3  # a log axis begins here: below, the posterior is the prior
+_NUM_STEPS = 120  # places of an iso-ELBO line
 _WIDE = 30.0  # a rate that spans more than this is first shown on a log axis
-_NUM_ISO_LINES, _NUM_STEPS = 7, 120
 
 
 class Axis(NamedTuple):
@@ -30,9 +32,9 @@ class Axis(NamedTuple):
         return self.sign * figures.floats(frame, self.column)
 
 
-_RATE = Axis("test/kl", "rate: test/kl (nats per image)")
-_DISTORTION = Axis("test/log_px", "distortion: −test/log_px (nats per image)", -1.0)
-_ERRORS = (Axis("test/log_px", "−test/log_px (nats per image)", -1.0), Axis("test/psnr", "test/psnr (dB)"))
+_RATE = Axis("test/kl", f"rate: {with_unit('test/kl')}")
+_DISTORTION = Axis("test/log_px", f"distortion: −{with_unit('test/log_px')}", -1.0)
+_ERRORS = (Axis("test/log_px", f"−{with_unit('test/log_px')}", -1.0), Axis("test/psnr", with_unit("test/psnr")))
 
 
 def rate_distortion(contents: Contents) -> Figure | None:
@@ -41,7 +43,7 @@ def rate_distortion(contents: Contents) -> Figure | None:
     if shown.empty:
         return None
     rate, distortion = _RATE.values(shown), _DISTORTION.values(shown)
-    low, high = (max(v, _LEAST_RATE_NATS) for v in (rate.min(), rate.max()))
+    low, high = (max(v, NO_KL_NATS) for v in (rate.min(), rate.max()))
     margin = 0.08 * (distortion.max() - distortion.min()) or 1.0
     bottom, top = distortion.min() - margin, distortion.max() + margin
     decades = [math.log10(low / 1.4), math.log10(high * 1.4)]
@@ -71,7 +73,9 @@ def rate_distortion(contents: Contents) -> Figure | None:
 def fid(contents: Contents) -> Figure | None:
     """FID of each kind of images against the reconstruction error; None where nothing has a FID."""
     means = contents.means
-    scores = [name for name in figures.metrics(means) if name.startswith("fid/") and not name.endswith("/floor")]
+    scores = [
+        name for name in figures.metrics(means) if name.startswith("fid/") and not name.endswith(f"/{catalogue.FLOOR}")
+    ]
     views = []
     for error in _ERRORS:
         for score in scores if figures.has(means, error.column) else ():
@@ -89,8 +93,8 @@ def fid(contents: Contents) -> Figure | None:
 
 def _levels(elbo: np.ndarray) -> tuple[list[float], list[float]]:
     """Round values over all of them; and the same with more where the better half is, which a log axis spreads."""
-    coarse = [float(v) for v in MaxNLocator(_NUM_ISO_LINES).tick_values(elbo.min(), elbo.max())]
-    better = [float(v) for v in MaxNLocator(_NUM_ISO_LINES // 2).tick_values(float(np.median(elbo)), elbo.max())]
+    coarse = [float(v) for v in MaxNLocator(NUM_ISO_LINES).tick_values(elbo.min(), elbo.max())]
+    better = [float(v) for v in MaxNLocator(NUM_ISO_LINES // 2).tick_values(float(np.median(elbo)), elbo.max())]
     return coarse, sorted({*coarse, *better})
 
 

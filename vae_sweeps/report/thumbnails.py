@@ -9,10 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from vae_sweeps.runs.catalogue import PICTURES
+from vae_sweeps.runs.run_folder import RunFolder
+
 log = logging.getLogger(__name__)
 
-# Most wanted first; curves and the KL of each latent are drawn by the page itself.
-NAMES = ("samples", "reconstructions", "traversal", "interpolations", "latent_map", "neighbours")
 # Greatest width in px and WebP quality. Five pictures of MNIST take 166, 119, 65, 42 and 21 kB as text.
 _LADDER = ((800, 70), (480, 55), (320, 45), (240, 35), (160, 20))
 
@@ -26,7 +27,7 @@ class Pictures:
     left_out: list[str] = field(default_factory=list)
 
 
-def embed(folders: Sequence[Path], max_bytes: int) -> list[Pictures]:
+def embed(folders: Sequence[RunFolder], max_bytes: int) -> list[Pictures]:
     """The pictures of each run folder, together no more than `max_bytes` as text, each no better than those before it.
 
     An unfinished run shows its newest ones. Where not all fit at the least quality, the most wanted ones are kept.
@@ -45,13 +46,12 @@ def embed(folders: Sequence[Path], max_bytes: int) -> list[Pictures]:
     return embedded
 
 
-def _files(folder: Path) -> tuple[dict[str, Path], int | None]:
+def _files(folder: RunFolder) -> tuple[dict[str, Path], int | None]:
     """The run's pictures by name, and the epoch of those that training left on its way."""
-    on_the_way = sorted((folder / "pictures").glob("epoch-*"), reverse=True)
-    for place in (folder / "pictures", *on_the_way):
-        files = {name: path for name in NAMES if (path := place / f"{name}.png").exists()}
+    for place in folder.all_pictures():
+        files = {name: path for name in PICTURES if (path := place / f"{name}.png").exists()}
         if "samples" in files:
-            return files, int(place.name.removeprefix("epoch-")) if place in on_the_way else None
+            return files, int(place.name.removeprefix("epoch-")) if place != folder.pictures else None
     return {}, None
 
 

@@ -1,1 +1,1 @@
-"""Run folders and sweep folders: what they hold and where their points stand. Imports `config` and `system`."""
+"""Run folders and sweep folders: their files and the states of their points. Imports `config` and `system`."""

@@ -1,6 +1,6 @@
-"""A point's state on disk, written aside and renamed; the last but one stays beside it in case the last is damaged.
+"""Checkpoints of a point's training; the previous one is kept in case the newest is damaged.
 
-The tensors are those of a VAE of one model, so a checkpoint does not know which pack wrote it.
+The tensors are those of a VAE of one model, so a checkpoint does not depend on the pack that wrote it.
 """
 
 import logging
@@ -12,17 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-log = logging.getLogger(__name__)
+from vae_sweeps.runs.run_folder import RunFolder
 
-NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that training needs to go on after `step` steps: noise and batches are functions of the step.
+    """Everything needed to resume training after `step` steps; noise and batches are functions of the step.
 
-    `model` and `buffers` are named tensors; `exp_avg` and `exp_avg_sq` are Adam's moments by parameter name. `trace`
-    [n,3] holds the steps since the last logged row: the batch's sums of log_px and kl, and the loss.
+    `model` holds parameters and buffers by name; `exp_avg` and `exp_avg_sq` are Adam's moments by parameter name.
+    `trace` [n,3] holds, for each step since the last logged row, the batch's sums of log_px and kl, and the loss.
     `time_s` is the point's share of the training time so far. `image_shape` is (C,H,W), so that the model can be
     rebuilt without the data.
     """
@@ -36,16 +36,16 @@ class Checkpoint:
     image_shape: tuple[int, int, int]
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to `folder`; a kill at any moment leaves a whole one behind."""
-    newest, aside = folder / NEWEST, folder / f"{NEWEST}.tmp"
-    with aside.open("wb") as file:
+def save(run: RunFolder, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` into the run's folder; a kill at any moment leaves an intact one behind."""
+    newest, unfinished = run.checkpoint, run.unfinished_checkpoint
+    with unfinished.open("wb") as file:
         torch.save(vars(checkpoint), file)
         file.flush()
         os.fsync(file.fileno())
     if newest.exists():
-        os.replace(newest, folder / PREVIOUS)
-    os.replace(aside, newest)
+        os.replace(newest, run.previous_checkpoint)
+    os.replace(unfinished, newest)
 
 
 def _read(path: Path) -> Checkpoint | None:
@@ -62,12 +62,12 @@ def _read(path: Path) -> Checkpoint | None:
         return None
 
 
-def available(folder: Path) -> list[Checkpoint]:
-    """The whole checkpoints in `folder`, newest first: none, one or two. Damaged ones are named in the log."""
-    return [c for name in (NEWEST, PREVIOUS) if (c := _read(folder / name)) is not None]
+def available(run: RunFolder) -> list[Checkpoint]:
+    """The run's intact checkpoints, newest first: none, one or two. Damaged ones are reported in the log."""
+    return [c for path in (run.checkpoint, run.previous_checkpoint) if (c := _read(path)) is not None]
 
 
 def common_step(choices: list[list[Checkpoint]]) -> int | None:
-    """The latest step that every point has (0 stands for the start); None if they share none."""
+    """The latest step for which every point has a checkpoint (0 is the start); None if there is no such step."""
     steps = [{c.step for c in checkpoints} or {0} for checkpoints in choices]
     return max(set.intersection(*steps), default=None)

@@ -1,18 +1,19 @@
-"""Claims: at most one process works on a run. A claim whose process is gone is recognised and taken over."""
+"""Claims: at most one process works on a run. The claim of a process that is gone can be taken over."""
 
 import contextlib
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-_CLAIM = "claim.json"
-# On another host a process cannot be looked up; its claim counts as left behind after this long without a heartbeat.
+from vae_sweeps.runs.run_folder import RunFolder
+
+# Processes on another host cannot be checked; their claims count as abandoned after this long without a heartbeat.
 _SILENCE_S = 600.0
 
 
@@ -22,7 +23,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _began(pid: int) -> str | None:
-    """When process `pid` started, in the kernel's own ticks: tells it from a later one with the same number."""
+    """When process `pid` started, in the kernel's ticks; distinguishes it from a later process with the same pid."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except (OSError, IndexError):
@@ -35,16 +36,15 @@ def _is_alive(pid: int, began: str | None) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it exists and is another user's
+        pass  # it exists and belongs to another user
     return began is None or _began(pid) == began
 
 
-def _holder(folder: Path) -> dict[str, Any] | None:
-    """Who works on the run, or None if nobody living does."""
-    path = folder / _CLAIM
+def _holder(run: RunFolder) -> dict[str, Any] | None:
+    """The claim of the living process that works on the run, or None."""
     try:
-        claim = json.loads(path.read_text())
-        silence_s = time.time() - path.stat().st_mtime
+        claim = json.loads(run.claim.read_text())
+        silence_s = time.time() - run.claim.stat().st_mtime
         if claim["host"] == socket.gethostname():
             return claim if _is_alive(claim["pid"], claim["began"]) else None
         return claim if silence_s < _SILENCE_S else None
@@ -52,53 +52,52 @@ def _holder(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def is_held(folder: Path) -> bool:
+def is_held(run: RunFolder) -> bool:
     """Whether a living process (this one or another) works on the run."""
-    return _holder(folder) is not None
+    return _holder(run) is not None
 
 
-def take(folder: Path) -> bool:
-    """Claim the run for this process; False if another living one has it."""
-    path = folder / _CLAIM
-    # The lock makes "look, then write" one step among all who want this run.
-    with FileLock(folder / ".claim.lock"):
-        holder, own = _holder(folder), _this_process()
-        if holder is not None and not _is_own(holder, own):
+def take(run: RunFolder) -> bool:
+    """Claim the run for this process; returns False if another living process holds it."""
+    # The lock makes reading and writing the claim one atomic operation.
+    with FileLock(run.claim_lock):
+        holder, claim = _holder(run), _this_process()
+        if holder is not None and not _is_own(holder, claim):
             return False
-        aside = path.with_name(".claim.tmp")
-        aside.write_text(json.dumps(own))
-        os.replace(aside, path)
+        unfinished = run.claim.with_name(".claim.tmp")
+        unfinished.write_text(json.dumps(claim))
+        os.replace(unfinished, run.claim)
     return True
 
 
-def _is_own(holder: dict[str, Any], own: dict[str, Any]) -> bool:
-    """Whether the claim is this process's, or an earlier life's of its job on a node that was lost.
+def _is_own(holder: dict[str, Any], claim: dict[str, Any]) -> bool:
+    """Whether the holder is this process, or an earlier process of the same SLURM job on a node that was lost.
 
-    On this host such a life would be alive (its daemon was killed, and it works on): it keeps the run.
+    An earlier process on this host is still alive (only its SLURM daemon was killed), so it keeps the run.
     """
-    if holder["host"] == own["host"]:
-        return holder["pid"] == own["pid"]
-    return own["job"] is not None and holder["job"] == own["job"]
+    if holder["host"] == claim["host"]:
+        return holder["pid"] == claim["pid"]
+    return claim["job"] is not None and holder["job"] == claim["job"]
 
 
-def keep(folder: Path) -> None:
-    """Heartbeat: say that this process is still at work."""
+def keep(run: RunFolder) -> None:
+    """Heartbeat: record that this process is still working on the run."""
     with contextlib.suppress(FileNotFoundError):
-        os.utime(folder / _CLAIM)
+        os.utime(run.claim)
 
 
-def release(folder: Path) -> None:
-    """Give the claim up."""
-    (folder / _CLAIM).unlink(missing_ok=True)
+def release(run: RunFolder) -> None:
+    """Give up the claim."""
+    (run.claim).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def taken(folders: list[Path]) -> Iterator[list[Path]]:
-    """Claim as many of `folders` as can be had, and release them in the end."""
-    won: list[Path] = []
+def taken(runs: Iterable[RunFolder]) -> Iterator[list[RunFolder]]:
+    """Claim those of `runs` that no other process works on, and release them at the end."""
+    claimed: list[RunFolder] = []
     try:
-        won.extend(folder for folder in folders if take(folder))
-        yield won
+        claimed.extend(run for run in runs if take(run))
+        yield claimed
     finally:
-        for folder in won:
-            release(folder)
+        for run in claimed:
+            release(run)

@@ -1,28 +1,28 @@
-"""Where a sweep stands: its points by state, what runs, what waits and why, what failed. Quick, and without torch."""
+"""The states of a sweep's points: what runs, what waits and why, what failed. Fast, and does not import torch."""
 
 import json
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps, runs_of_sweep, tasks_of_runs
+from vae_sweeps.runs import claims
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import slurm
 
 log = logging.getLogger(__name__)
 
 STATES = ("done", "diverged", "failed", "running", "queued", "preempted", "lost", "pending")
-# Of a point that will go on by itself.
+# States that change without another command.
 _MOVING = {"running", "queued"}
 _POLL_S = 2.0
 
 
 @dataclass(frozen=True)
 class PointState:
-    """One point: its state, how far it is (0 to 1) where that is known, its job, and why it waits or ended."""
+    """A point's state, its progress (0 to 1) if known, its job, and the reason why it waits or ended."""
 
     run: str
     state: str
@@ -31,100 +31,104 @@ class PointState:
     reason: str = ""
 
 
-def find(where: str, output_dir: str | Path) -> Path:
-    """The sweep's folder. Raises ValueError with the names of those that there are."""
-    folder = find_sweep(where, output_dir)
-    if folder is None:
-        raise ValueError(f"{where}: no such sweep; {known_sweeps(output_dir)}")
-    return folder
+def status(run: RunFolder, result: Mapping[str, Any] | None) -> str:
+    """done, diverged, running, failed, preempted (stopped with a checkpoint, or its process is gone) or pending.
 
-
-def of_sweeps(sweep_folders: Sequence[Path], *, may_ask_slurm: bool = True) -> list[list[PointState]]:
-    """The states of each sweep's points; asks squeue once and sacct once, if any point has not ended.
-
-    Unless it `may_ask_slurm`, they are what the folders alone say. Raises ValueError where squeue does not answer.
+    This is based on the folder alone; `of_sweeps` also asks SLURM.
     """
-    tasks = [tasks_of_runs(folder) if may_ask_slurm else {} for folder in sweep_folders]
-    runs = [runs_of_sweep(folder) for folder in sweep_folders]
+    if result is not None:
+        return str(result["status"])
+    if claims.is_held(run):
+        return "running"
+    if run.failure.exists():
+        return "failed"
+    return "preempted" if run.checkpoint.exists() else "pending"
+
+
+def of_sweeps(sweeps: Sequence[SweepFolder], *, may_ask_slurm: bool = True) -> list[list[PointState]]:
+    """The states of each sweep's points; calls squeue once and sacct once, if any point has not ended.
+
+    Unless `may_ask_slurm`, they are based on the folders alone. Raises ValueError if squeue does not answer.
+    """
+    tasks = [sweep.tasks_of_runs() if may_ask_slurm else {} for sweep in sweeps]
+    runs = [sweep.runs() for sweep in sweeps]
     open_tasks = {
-        own[run.name]
-        for own, some in zip(tasks, runs, strict=True)
-        for run in some
-        if run.name in own and run_folder.read_result(run) is None
+        sweep_tasks[run.name]
+        for sweep_tasks, sweep_runs in zip(tasks, runs, strict=True)
+        for run in sweep_runs
+        if run.name in sweep_tasks and run.read_result() is None
     }
     queue = slurm.in_queue(open_tasks)
-    over = slurm.ended(open_tasks - set(queue))
-    # Read after the queue: what ended in between has its result by now, and is not taken for lost.
-    results = {run: run_folder.read_result(run) for some in runs for run in some}
+    ended = slurm.ended(open_tasks - set(queue))
+    # Read after the queue, so that a run that ended in between has its result and does not count as lost.
+    results = {run: run.read_result() for sweep_runs in runs for run in sweep_runs}
     return [
-        [_of_run(run, results[run], own.get(run.name), queue, over) for run in some]
-        for own, some in zip(tasks, runs, strict=True)
+        [_of_run(run, results[run], sweep_tasks.get(run.name), queue, ended) for run in sweep_runs]
+        for sweep_tasks, sweep_runs in zip(tasks, runs, strict=True)
     ]
 
 
-def of_sweep(sweep_folder: Path) -> list[PointState]:
+def of_sweep(sweep: SweepFolder) -> list[PointState]:
     """The states of one sweep's points; see `of_sweeps`."""
-    return of_sweeps([sweep_folder])[0]
+    return of_sweeps([sweep])[0]
 
 
 def _of_run(
-    run: Path,
+    run: RunFolder,
     result: Mapping[str, Any] | None,
     task: str | None,
     queue: Mapping[str, slurm.Task],
-    over: Mapping[str, slurm.Task],
+    ended: Mapping[str, slurm.Task],
 ) -> PointState:
-    state = run_folder.status(run, result)
+    state = status(run, result)
     if result is not None:
         reason = f"at step {result['step']}" if state == "diverged" else ""
         return PointState(run.name, state, 1.0 if state == "done" else None, task, reason)
     progress = _progress(run)
     if state == "failed":
-        return PointState(run.name, state, progress, task, _last_line(run / run_folder.FAILURE))
+        return PointState(run.name, state, progress, task, _last_line(run.read_failure() or ""))
     if task is not None and task in queue:
         is_running = queue[task].state == "RUNNING"
         return PointState(run.name, "running" if is_running else "queued", progress, task, queue[task].reason)
     if state == "running" or task is None:
         return PointState(run.name, state, progress, task)
-    # Its job is over without a result: told to stop with a checkpoint, or it vanished.
-    ended = over.get(task)
-    reason = f"{ended.state} {ended.reason}".strip() if ended else "its job is no more in the queue"
-    was_stopped = ended is None or ended.state in ("CANCELLED", "PREEMPTED", "TIMEOUT", "COMPLETED")
+    # The job ended without a result: it was stopped with a checkpoint, or it vanished.
+    job = ended.get(task)
+    reason = f"{job.state} {job.reason}".strip() if job else "its job is no longer in the queue"
+    was_stopped = job is None or job.state in ("CANCELLED", "PREEMPTED", "TIMEOUT", "COMPLETED")
     return PointState(run.name, "preempted" if state == "preempted" and was_stopped else "lost", progress, task, reason)
 
 
-def _progress(run: Path) -> float | None:
-    """The part of its steps that the run's newest row has reached."""
-    rows = run / run_folder.ROWS
+def _progress(run: RunFolder) -> float | None:
+    """The fraction of the run's steps that its newest row has reached."""
     try:
-        with rows.open("rb") as file:
-            file.seek(max(0, rows.stat().st_size - 4096))
+        with run.rows.open("rb") as file:
+            file.seek(max(0, run.rows.stat().st_size - 4096))
             row = json.loads(file.read().decode(errors="ignore").rstrip("\n").rpartition("\n")[2])
         return float(row["step"]) / float(row["num_steps"])
     except (OSError, ValueError, KeyError):
         return None
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_text().strip().splitlines()
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
     return lines[-1] if lines else ""
 
 
-def runs_in_queue(sweep_folder: Path) -> set[str]:
-    """Names of the sweep's runs that wait or run in jobs, and have not ended."""
-    tasks = tasks_of_runs(sweep_folder)
+def runs_in_queue(sweep: SweepFolder) -> set[str]:
+    """Names of the sweep's runs whose jobs wait or run, and that have not ended."""
+    tasks = sweep.tasks_of_runs()
     queue = slurm.in_queue(set(tasks.values()))
-    runs = sweep_folder.parent.parent / "runs"
-    return {run for run, task in tasks.items() if task in queue and not run_folder.has_ended(runs / run)}
+    return {name for name, task in tasks.items() if task in queue and not sweep.run(name).has_ended()}
 
 
-def tasks_in_queue(sweep_folder: Path) -> set[str]:
-    """The sweep's own jobs that wait or run."""
-    return set(slurm.in_queue(set(tasks_of_runs(sweep_folder).values())))
+def tasks_in_queue(sweep: SweepFolder) -> set[str]:
+    """The sweep's jobs that wait or run."""
+    return set(slurm.in_queue(set(sweep.tasks_of_runs().values())))
 
 
 def described(states: Sequence[PointState]) -> list[str]:
-    """Lines for people: what runs and how far, what waits and why, what went wrong."""
+    """One line per point that is neither done nor pending: its state, progress, job and reason."""
     lines = []
     for point in states:
         if point.state in ("done", "pending"):
@@ -137,24 +141,24 @@ def described(states: Sequence[PointState]) -> list[str]:
 
 
 def counts(states: Sequence[PointState]) -> str:
-    """`3 done, 1 failed` of the states that occur."""
+    """The number of points in each state that occurs, such as `3 done, 1 failed`."""
     numbers = {state: sum(point.state == state for point in states) for state in STATES}
     return ", ".join(f"{n} {state}" for state, n in numbers.items() if n) or "no points"
 
 
 def is_moving(states: Iterable[PointState]) -> bool:
-    """Whether any point goes on by itself."""
+    """Whether any point runs or waits in the queue."""
     return any(point.state in _MOVING for point in states)
 
 
-def wait(sweep_folder: Path, poll_s: float = _POLL_S) -> list[PointState]:
-    """Stay until no point of the sweep runs or waits; says what changes. Ctrl-C leaves the jobs alone."""
-    said = ""
+def wait(sweep: SweepFolder, poll_s: float = _POLL_S) -> list[PointState]:
+    """Wait until no point of the sweep runs or is queued, and log changes. Ctrl-C does not affect the jobs."""
+    logged = ""
     while True:
-        states = of_sweep(sweep_folder)
-        if counts(states) != said:
-            said = counts(states)
-            log.info("%s: %s", sweep_folder.name, said)
+        states = of_sweep(sweep)
+        if counts(states) != logged:
+            logged = counts(states)
+            log.info("%s: %s", sweep.name, logged)
         if not is_moving(states):
             return states
         time.sleep(poll_s)

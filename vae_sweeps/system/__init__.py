@@ -1,1 +1,1 @@
-"""The ground: files, random generators, the machine, processes, SLURM, git, logs. Imports nothing of the project."""
+"""Files, random generators, the machine, processes, SLURM, git and logs. Imports no other package of the project."""

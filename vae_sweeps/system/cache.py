@@ -1,14 +1,14 @@
-"""What is worth making once for a machine: trained features, probes on pixels. Losing the cache loses nothing."""
+"""The cache for results that are slow to compute, such as trained features. Deleting it is safe."""
 
 import hashlib
 import io
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import torch
 from filelock import FileLock
 
@@ -20,25 +20,25 @@ _SUM_BYTES = hashlib.sha256().digest_size
 
 
 def folder() -> Path:
-    """vae-sweeps in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "vae-sweeps"
+    """The folder `vae-sweeps` in the user's cache folder: on Linux $XDG_CACHE_HOME, or ~/.cache if that is not set."""
+    return platformdirs.user_cache_path("vae-sweeps", appauthor=False)
 
 
 def digest(content: Any) -> str:
-    """The first 12 hex digits of the sha256 of plain `content`."""
+    """The first 12 hex digits of the sha256 of `content`, which must be serialisable as JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def once(kind: str, recipe: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `make` gives, read from the cache if it was made before by the same `recipe`.
+    """Return the result of `make`, from the cache if it was stored there under the same `recipe`.
 
-    `recipe` is plain and says everything that the content depends on; the content is a dict of tensors and plain
-    values. Of several processes that want it at once, one makes it and the others wait. A damaged file is made
-    again; where nothing can be written, the content is made and not kept.
+    `recipe` must be serialisable as JSON and contain everything that the result depends on. The result is a dict of
+    tensors, numbers and strings. If several processes ask at once, one computes it and the others wait. A damaged
+    file is replaced. If the cache cannot be written, the result is computed each time.
     """
     path = folder() / f"{kind}-{digest(recipe)}.bin"
-    if (found := _read(path)) is not None:
-        return found
+    if (content := _read(path)) is not None:
+        return content
     lock = FileLock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,12 +47,12 @@ def once(kind: str, recipe: Mapping[str, Any], make: Callable[[], dict[str, Any]
         log.debug("%s: not cached (%s)", path, error)
         return make()
     try:
-        if (found := _read(path)) is None:
-            found = make()
-            _write(path, found)
+        if (content := _read(path)) is None:
+            content = make()
+            _write(path, content)
     finally:
         lock.release()
-    return found
+    return content
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
@@ -66,13 +66,13 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The content, or None if there is none: neither a file's archive nor torch notices every flipped bit."""
+    """The content, or None if the file is missing or damaged. The checksum is ours: torch misses some flipped bits."""
     try:
         stored = path.read_bytes()
     except OSError:
         return None
     payload = stored[_SUM_BYTES:]
     if hashlib.sha256(payload).digest() != stored[:_SUM_BYTES]:
-        log.debug("%s: damaged, made again", path)
+        log.debug("%s: damaged; computing it again", path)
         return None
     return torch.load(io.BytesIO(payload), weights_only=True)

@@ -1,7 +1,8 @@
-"""Processes that train the same pack, each on its share of every batch; a lone process is a group of one.
+"""Data-parallel training: several processes train the same pack, each on its share of every batch.
 
-Every rank holds all weights and takes every step; what differs is its share of the images. Sums over the batch are
-summed over the ranks, so that the numbers are those of one process that has the whole batch, up to rounding.
+Every rank holds all weights and takes every step, on different images. Sums over the batch are also summed over the
+ranks, so the numbers equal those of one process with the whole batch, up to rounding. A single process counts as a
+group of one.
 """
 
 import contextlib
@@ -15,12 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-# A rank that has died is noticed at once, by its closed connection. This is for one that waits while another
-# evaluates what was trained.
-_PATIENCE = timedelta(hours=24)
-
-# Images of the batch that the ranks are at, which tells how a share is cut into the towers of the whole.
-_batch_size = 0
+# A dead rank is noticed at once, by its closed connection; this timeout covers waiting while rank 0 evaluates.
+_TIMEOUT = timedelta(hours=24)
 
 
 def num_ranks() -> int:
@@ -32,55 +29,53 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes rows, checkpoints and results."""
+    """Whether this process writes the rows, checkpoints and results: only rank 0 does."""
     return rank() == 0
 
 
 @contextlib.contextmanager
-def joined(number: int, of: int, port: int, device: torch.device) -> Iterator[None]:
-    """Be rank `number` of a group of `of` on this machine; alone, nothing changes.
+def joined(number: int, size: int, port: int, device: torch.device) -> Iterator[None]:
+    """Join a group of `size` processes on this machine as rank `number`; does nothing if `size` is 1.
 
-    Raises RuntimeError where the others do not come.
+    Raises RuntimeError if the other processes do not join.
     """
-    if of == 1:
+    if size == 1:
         yield
         return
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     address = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group(backend, init_method=address, rank=number, world_size=of, timeout=_PATIENCE)
+    dist.init_process_group(backend, init_method=address, rank=number, world_size=size, timeout=_TIMEOUT)
     yield
-    # Only where all went well: in order is how nobody can leave a group that has lost a member.
+    # Leave the group only on success: destroying it hangs once a rank has died.
     dist.destroy_process_group()
 
 
-def tell(message: Any) -> None:
-    """What the main process says to the others, who `hear` it; alone, nothing."""
+def broadcast(message: Any) -> None:
+    """Send `message` from the main process to the others, which call `receive`."""
     if num_ranks() > 1:
         dist.broadcast_object_list([message], src=0)
 
 
-def hear() -> Any:
-    """What the main process tells next."""
-    said = [None]
-    dist.broadcast_object_list(said, src=0)
-    return said[0]
+def receive() -> Any:
+    """Wait for the next message that the main process broadcasts, and return it."""
+    received = [None]
+    dist.broadcast_object_list(received, src=0)
+    return received[0]
 
 
 def share(num_images: int) -> slice:
-    """This rank's images of a batch, whose size is remembered; shares differ by one at most, and may be empty."""
-    global _batch_size
-    _batch_size = num_images
+    """This rank's slice of a batch of `num_images`. Slices differ by at most one image, and may be empty."""
     return slice(*_cut(num_images, num_ranks())[rank() : rank() + 2])
 
 
-def tower_sizes(towers: int, num_images: int) -> list[int]:
-    """How this rank's `num_images` of the batch fall to the towers of the whole batch; empty ones are left out."""
+def tower_sizes(towers: int, num_images: int, batch_size: int) -> list[int]:
+    """The number of this rank's `num_images` in each tower of a batch of `batch_size`; empty towers are left out."""
     if num_ranks() == 1:
         cuts = _cut(num_images, towers)
     else:
         per_rank = towers // num_ranks()
-        cuts = _cut(_batch_size, towers)[rank() * per_rank : (rank() + 1) * per_rank + 1]
+        cuts = _cut(batch_size, towers)[rank() * per_rank : (rank() + 1) * per_rank + 1]
     sizes = [end - begin for begin, end in pairwise(cuts) if end > begin]
     assert sum(sizes) == num_images
     return sizes
@@ -91,7 +86,7 @@ def _cut(num_images: int, num_parts: int) -> list[int]:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the ranks. Each rank's loss is its share of a total, so the gradient is the sum of theirs."""
+    """The sum over the ranks. Each rank's loss is a part of the total loss, so gradients are summed too."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -112,7 +107,7 @@ def total(tensor: Tensor) -> Tensor:
 
 
 def add_gradients(parameters: Sequence[Tensor]) -> None:
-    """Sum the gradients over the ranks, in one message."""
+    """Sum the gradients over the ranks, with a single all-reduce."""
     if num_ranks() == 1:
         return
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -124,26 +119,26 @@ def add_gradients(parameters: Sequence[Tensor]) -> None:
 
 
 class Agreement:
-    """What any rank wishes becomes what all do, one step later: the message is under way while the step is computed.
+    """Combine the requests of all ranks (stop, save): a request of any rank applies to all, one step later.
 
-    Waiting for it is also how a rank learns that another has died (RuntimeError).
+    The delay hides the communication behind the computation of a step. Raises RuntimeError if another rank has died.
     """
 
     def __init__(self) -> None:
         self._flags: Tensor | None = None
         self._sent: Any = None
 
-    def __call__(self, *wishes: bool) -> tuple[bool, ...]:
-        """Whether anybody wished so at the last step; alone, at once."""
+    def __call__(self, *requests: bool) -> tuple[bool, ...]:
+        """Send this rank's requests, and return those of any rank at the previous step; one rank gets its own back."""
         if num_ranks() == 1:
-            return wishes
-        before = self.settle() or (False,) * len(wishes)
-        self._flags = torch.tensor(wishes, dtype=torch.uint8)
+            return requests
+        agreed = self.settle() or (False,) * len(requests)
+        self._flags = torch.tensor(requests, dtype=torch.uint8)
         self._sent = dist.all_reduce(self._flags, dist.ReduceOp.MAX, async_op=True)
-        return before
+        return agreed
 
     def settle(self) -> tuple[bool, ...]:
-        """What was wished at the last step, if anything was said."""
+        """Wait for the requests of the previous step and return them; empty if none were sent."""
         if self._flags is None:
             return ()
         self._sent.wait()

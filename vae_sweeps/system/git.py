@@ -1,4 +1,4 @@
-"""Which code runs: its commit, what differs from it, and a copy of it for jobs."""
+"""The code that runs: its commit, its uncommitted changes, and copies of it for jobs."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ def _git(*arguments: str) -> str:
 
 @lru_cache(maxsize=1)
 def commit() -> str | None:
-    """The commit of the code that runs, with -dirty if tracked files were changed; None outside a checkout."""
+    """The commit of the running code, with -dirty if tracked files have changed; None outside a checkout."""
     try:
         is_dirty = bool(_git("status", "--porcelain", "-uno").strip())
         return _git("rev-parse", "--short=12", "HEAD").strip() + ("-dirty" if is_dirty else "")
@@ -25,18 +25,18 @@ def commit() -> str | None:
 
 @lru_cache(maxsize=1)
 def diff() -> str:
-    """What tracked files differ in from the commit; empty if in nothing, or outside a checkout."""
+    """The diff between the tracked files and the commit; empty outside a checkout."""
     try:
         return _git("diff", "HEAD")
     except (OSError, subprocess.SubprocessError):
         return ""
 
 
-def snapshot(sweep_folder: Path, source: Path) -> Path:
-    """A copy of `source`'s tracked files, as they are now, for jobs to run; one copy for each state of the code."""
+def snapshot(folder: Path, source: Path) -> Path:
+    """Copy the tracked files of `source`, as they are now, into a folder in `folder` that is named by their content."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=source, capture_output=True, check=True).stdout
     tracked = [Path(name) for name in listed.decode().split("\0") if name and (source / name).is_file()]
-    target = sweep_folder / "code" / files.content_hash([source / name for name in tracked])
+    target = folder / files.content_hash([source / name for name in tracked])
     if not target.exists():
         aside = target.with_name(f".{target.name}.tmp")
         shutil.rmtree(aside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The package's log on the console and in files."""
+"""Logging to the console and to files."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class _ToFiles(logging.Handler):
-    """Adds each record to every file and keeps none open: a pack may have more points than files may be open."""
+    """Appends each record to every file. Keeps no file open, since a pack may exceed the limit of open files."""
 
     paths: Sequence[Path] = ()
 
@@ -25,10 +25,10 @@ class _ToFiles(logging.Handler):
 
 
 @contextlib.contextmanager
-def logged_to(folders: Sequence[Path]) -> Iterator[None]:
-    """Copy the package's log into each run's log.txt."""
+def logged_to(paths: Sequence[Path]) -> Iterator[None]:
+    """Copy the package's log into each of these files."""
     package, handler = logging.getLogger("vae_sweeps"), _ToFiles()
-    handler.paths = [folder / "log.txt" for folder in folders]
+    handler.paths = paths
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     package.addHandler(handler)
     try:
@@ -37,12 +37,12 @@ def logged_to(folders: Sequence[Path]) -> Iterator[None]:
         package.removeHandler(handler)
 
 
-# Where the output is a file or a pipe, no line is cut or folded.
+# In a file or a pipe, lines are neither cut nor wrapped.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 500)
 
 
 def start_logging() -> None:
-    """Send the package's log to the console: plain lines, above the live bars where there are any."""
+    """Send the package's log to the console, as plain lines above any progress bars."""
     package = logging.getLogger("vae_sweeps")
     package.setLevel(logging.INFO)
     package.propagate = False
@@ -52,4 +52,5 @@ def start_logging() -> None:
 
 
 def count(n: int, noun: str) -> str:
+    """`n` and the noun, in the plural unless `n` is 1."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

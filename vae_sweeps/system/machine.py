@@ -1,4 +1,4 @@
-"""The process that trains: its device, its settings, and the signals that ask it to stop."""
+"""The device, settings and stop signals of a training process."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,7 @@ import torch
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is a GPU if there is one. Raises ValueError for a device that this machine has not."""
+    """Return the named device; `auto` is a GPU if there is one. Raises ValueError if this machine does not have it."""
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if name == "auto":
         name = "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
@@ -25,24 +25,24 @@ def resolve_device(name: str) -> torch.device:
 
 
 def check_devices(device: torch.device, devices: int, precisions: Collection[str]) -> None:
-    """Raise ValueError where this machine has not so many devices of the kind, or none that computes so."""
+    """Raise ValueError if this machine has too few devices, or if they do not support a precision."""
     if device.type == "cuda" and devices > torch.cuda.device_count():
-        raise ValueError(f"devices={devices}: this machine has {torch.cuda.device_count()} GPUs; take at most so many")
+        raise ValueError(f"devices={devices}: must be at most {torch.cuda.device_count()}, the GPUs of this machine")
     if device.type == "mps" and devices > 1:
-        raise ValueError(f"devices={devices}: Apple's GPU is one; take devices=1, or device=cpu")
+        raise ValueError(f"devices={devices}: must be 1 with device=mps; or use device=cpu")
     if "tf32" in precisions and device.type != "cuda":
-        raise ValueError(f"precision=tf32: needs an NVIDIA GPU, and this is {device.type}; take fp32 or bf16")
+        raise ValueError(f"precision=tf32: needs an NVIDIA GPU, but the device is {device.type}; use fp32 or bf16")
 
 
 def memory_for_packs(device: torch.device) -> float:
-    """Bytes that a pack may take: half of what the device has in all, so that a machine always gives the same packs."""
+    """Bytes that a pack may use: half of the total (not free) memory, so that a machine always forms the same packs."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / 2
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
 
 
 def prepare() -> None:
-    """Settings of the process under which the same point gives the same bits."""
+    """Configure the process so that the same point gives bit-identical results."""
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     _keep_memory(False)
@@ -50,10 +50,10 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def memory_kept(device: torch.device) -> Iterator[None]:
-    """Memory that a step frees stays the process's for the next step; in the end it is given back.
+    """Keep the memory that a step frees for the next step, and return it to the kernel at the end.
 
-    A pack's activations are some MB each; by default glibc returns such blocks to the kernel and faults their pages in
-    again in every step (measured: 350 faults and a twelfth of the time of a step at K = 9).
+    A pack's activations take some MB each. By default glibc returns such blocks to the kernel after every step, and
+    page faults bring them back (measured: 350 faults and a twelfth of the time of a step at K = 9).
     """
     _keep_memory(device.type == "cpu")
     try:
@@ -63,10 +63,10 @@ def memory_kept(device: torch.device) -> Iterator[None]:
 
 
 def _keep_memory(is_kept: bool) -> None:
-    """Blocks of any size come from the heap, which does not shrink; or those of 1 MB and more from the kernel.
+    """Take all blocks from a heap that does not shrink; if false, take blocks of 1 MB and more from the kernel.
 
-    What glibc does of itself, to keep more and more of the freed blocks, leaves gaps that blocks of other sizes do not
-    fit into: a latent space's metrics ended with 3 GB of which 330 MB were in use (20,000 codes of 64 numbers).
+    By default glibc raises this threshold whenever such a block is freed, and the heap becomes fragmented: the metrics
+    of a latent space (20,000 codes of 64 numbers) ended with 3 GB, of which 330 MB were in use.
     """
     if platform.libc_ver()[0] == "glibc":
         libc, m_trim_threshold, m_mmap_threshold = ctypes.CDLL(None), -1, -3
@@ -78,7 +78,7 @@ def _keep_memory(is_kept: bool) -> None:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGINT or SIGTERM has come; a second one acts as if nobody listened."""
+    """Yield a function that returns whether SIGINT or SIGTERM was received; a second signal acts as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

@@ -1,4 +1,4 @@
-"""Random generators as pure functions of a key: none has a state that a checkpoint would have to keep."""
+"""Random generators as pure functions of a key, so that checkpoints need no generator state."""
 
 import hashlib
 

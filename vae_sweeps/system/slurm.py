@@ -1,35 +1,35 @@
-"""What SLURM says of jobs: at most one squeue and one sacct call for each question. Imports no torch."""
+"""SLURM's view of jobs, with at most one squeue or sacct call per question. Does not import torch."""
 
 import shutil
 import subprocess
 from collections.abc import Collection
 from typing import NamedTuple
 
-# Of a job that will still work, or does.
+# States of a job that runs or will run.
 ALIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED"}
 
 
 class Task(NamedTuple):
-    """A job, or an element of an array, as SLURM sees it: PENDING, RUNNING, ...; `reason` is why it waits or ended."""
+    """The state (PENDING, RUNNING, ...) of a job or array element, and the reason why it waits or ended."""
 
     state: str
     reason: str
 
 
 def in_queue(tasks: Collection[str]) -> dict[str, Task]:
-    """Those of `tasks` that wait or run. Raises ValueError where squeue does not answer."""
+    """Those of `tasks` that wait or run. Raises ValueError if squeue fails."""
     if not tasks:
         return {}
-    found = {}
+    queued = {}
     for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r").splitlines():
         task, state, reason = (part.strip() for part in line.split("|", 2))
         if task in tasks and state in ALIVE:
-            found[task] = Task(state, "" if reason == "None" else reason)
-    return found
+            queued[task] = Task(state, "" if reason == "None" else reason)
+    return queued
 
 
 def ended(tasks: Collection[str]) -> dict[str, Task]:
-    """How those of `tasks` ended that are no more in the queue; nothing where there is no accounting."""
+    """The final states of those of `tasks` that have left the queue; empty if SLURM keeps no accounting."""
     if not tasks or shutil.which("sacct") is None:
         return {}
     jobs = ",".join(sorted({task.split("_")[0] for task in tasks}))
@@ -37,22 +37,22 @@ def ended(tasks: Collection[str]) -> dict[str, Task]:
         lines = _ask("sacct", "-X", "--noheader", "--parsable2", f"--jobs={jobs}", "--format=JobID,State,ExitCode")
     except ValueError:
         return {}
-    found = {}
+    states = {}
     for line in lines.splitlines():
         task, state, code = line.split("|")
         if task in tasks:
-            found[task] = Task(state.split()[0], f"exit code {code}" if code != "0:0" else "")
-    return found
+            states[task] = Task(state.split()[0], f"exit code {code}" if code != "0:0" else "")
+    return states
 
 
 def cancel(tasks: Collection[str]) -> None:
-    """Tell SLURM to end `tasks`."""
+    """Cancel `tasks`."""
     if tasks:
         _ask("scancel", *sorted(tasks))
 
 
 def max_array_size() -> int:
-    """How many elements an array may have here."""
+    """The largest number of elements that this site allows in an array."""
     for line in _ask("scontrol", "show", "config").splitlines():
         name, _, value = line.partition("=")
         if name.strip() == "MaxArraySize":
@@ -61,16 +61,16 @@ def max_array_size() -> int:
 
 
 def is_cancelled(job: str) -> bool:
-    """Whether the running job was told to end for good."""
+    """Whether SLURM is ending this job for good; a preempted job is not cancelled."""
     try:
         state = _ask("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip()
     except ValueError:
-        return True  # SLURM knows of no such job any more
+        return True  # SLURM no longer knows the job
     return not state.startswith(("RUNNING", "PREEMPTED"))
 
 
 def _ask(*command: str) -> str:
-    """A client's output. Raises ValueError with its own words where it fails."""
+    """Run a SLURM client and return its output. Raises ValueError with its error message if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except OSError as error:

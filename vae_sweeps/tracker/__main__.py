@@ -1,6 +1,6 @@
 """The helper that talks to W&B for a job: one process beside the one that trains, which it can neither slow nor stop.
 
-It is told of runs by lines of JSON (see `live.py`), reads the rest from their folders, and says what matters to people.
+It is told of runs by lines of JSON (see `link.py`), reads the rest from their folders, and says what matters to people.
 """
 
 import json
@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.tracker import server
 from vae_sweeps.tracker.helper import Helper, say
 
@@ -34,9 +35,9 @@ def main() -> None:
     threading.Thread(target=_read, args=(messages,), daemon=True).start()
     seconds = 25.0
     while (message := messages.get()) is not None:
-        folders = [Path(folder) for folder in message.get("folders", ())]
+        folders = [RunFolder(Path(folder)) for folder in message.get("folders", ())]
         if message["do"] == "begin":
-            helper.begin({Path(folder): facts for folder, facts in message["runs"].items()})
+            helper.begin({RunFolder(Path(folder)): facts for folder, facts in message["runs"].items()})
         elif message["do"] == "saved":
             helper.saved(folders, message["step"])
         elif message["do"] == "ended":

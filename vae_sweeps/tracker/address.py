@@ -2,13 +2,10 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import files
-
-# Which W&B run a folder belongs to, and how much of it is known to be there.
-_LINK = "wandb.json"
 
 
 @dataclass(frozen=True)
@@ -20,31 +17,30 @@ class Place:
     id: str
 
 
-def run_id(folder: Path, salt: str) -> str:
+def run_id(folder: RunFolder, salt: str) -> str:
     """W&B's id of the run: the end of its folder's name, and the salt that makes it new where W&B wants a new one."""
-    own = folder.name.rsplit("-", 1)[-1]
-    return f"{own}-{salt}" if salt else own
+    return f"{folder.id}-{salt}" if salt else folder.id
 
 
-def read_link(folder: Path) -> dict[str, Any]:
+def read_link(folder: RunFolder) -> dict[str, Any]:
     """What is known of the folder's run on W&B: entity, project, id, mode of the last attempt, last step sent."""
     try:
-        return json.loads((folder / _LINK).read_text())
+        return json.loads(folder.wandb_address.read_text())
     except (OSError, ValueError):
         return {}
 
 
-def place(folder: Path) -> Place:
+def place(folder: RunFolder) -> Place:
     """Where the folder's run was last seen; to be asked only of one that has a link."""
     link = read_link(folder)
     return Place(link["entity"], link["project"], link["id"])
 
 
-def write_link(folder: Path, place: Place, **known: Any) -> None:
+def write_link(folder: RunFolder, place: Place, **known: Any) -> None:
     """Remember where the run is on W&B, and what is `known` beside that; of another run's nothing is kept."""
     link = read_link(folder)
     if (link.get("project"), link.get("id")) != (place.project, place.id):
         link = {}
     entity = place.entity or link.get("entity")
     content = {**link, "entity": entity, "project": place.project, "id": place.id, **known}
-    files.write_whole(folder / _LINK, files.to_json(content) + "\n")
+    files.write_whole(folder.wandb_address, files.to_json(content) + "\n")

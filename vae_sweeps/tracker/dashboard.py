@@ -6,6 +6,8 @@ import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from vae_sweeps.runs import catalogue
+from vae_sweeps.runs.catalogue import with_unit
 from vae_sweeps.tracker import account, server
 from vae_sweeps.tracker.board import Board
 
@@ -139,13 +141,9 @@ def _sections(board: Board) -> list[_Section]:
     _, wr = _library()
     keys = _grouping(board) or board.swept
     columns = {key: wr.Config(key) for key in board.swept}
-    columns |= {
-        "ELBO, nats": wr.SummaryMetric("test/elbo"),
-        "KL, nats": wr.SummaryMetric("test/kl"),
-        "active units": wr.SummaryMetric("test/active_units"),
-    }
-    if board.features:
-        columns["FID of samples"] = wr.SummaryMetric(f"fid/{board.features}/prior")
+    metrics = ["test/elbo", "test/kl", "test/active_units"]
+    metrics += [f"fid/{board.features}/prior"] if board.features else []
+    columns |= {catalogue.label(name): wr.SummaryMetric(name) for name in metrics}
     return [
         _Section(
             "ELBO and its terms",
@@ -157,7 +155,7 @@ def _sections(board: Board) -> list[_Section]:
                 _line("val/elbo", "ELBO, validation"),
                 _line("val/log_px", "Reconstruction: log p(x|z), validation"),
                 _line("val/kl", "KL to the prior, validation"),
-                _line("val/bits_per_dim", "Bound in bits per dimension, validation", "bits per dimension"),
+                _line("val/bits_per_dim", "Bound in bits per dimension, validation"),
             ],
         ),
         _Section(
@@ -166,8 +164,8 @@ def _sections(board: Board) -> list[_Section]:
             "distortion, and a larger beta moves a run to the left. A run below the curve is worse at its rate.",
             [
                 _scatter(
-                    ("test/kl = rate, nats", wr.SummaryMetric("test/kl")),
-                    ("test/log_px = minus distortion, nats", wr.SummaryMetric("test/log_px")),
+                    (f"rate = {with_unit('test/kl')}", wr.SummaryMetric("test/kl")),
+                    (f"minus distortion = {with_unit('test/log_px')}", wr.SummaryMetric("test/log_px")),
                     _first("beta", keys),
                 )
             ],
@@ -216,7 +214,7 @@ def _fid_section(features: str, keys: tuple[str, ...]) -> _Section:
     _, wr = _library()
     across = _first("latent", keys)
     colour = _first("beta", tuple(key for key in keys if key != across))
-    kinds = {"prior": "samples", "reconstruction": "reconstructions", "mixture": "samples from a mixture"}
+    scores = [f"fid/{features}/{samples}" for samples in catalogue.SAMPLES]
     return _Section(
         "FID",
         f"Lower is better; the numbers have no unit, and compare only within the same features ({features}). Look for "
@@ -225,23 +223,23 @@ def _fid_section(features: str, keys: tuple[str, ...]) -> _Section:
         [
             _scatter(
                 (str(across), wr.Config(across)),
-                (f"FID of {name}", wr.SummaryMetric(f"fid/{features}/{kind}")),
+                (catalogue.label(score), wr.SummaryMetric(score)),
                 colour,
                 log_x=True if across == "latent" else None,
             )
-            for kind, name in kinds.items()
+            for score in scores
         ],
     )
 
 
-def _line(metric: str, title: str, unit: str = "nats") -> Any:
+def _line(metric: str, title: str) -> Any:
     _, wr = _library()
     return wr.LinePlot(
         title=title,
         x="global_step",
         y=[metric],
         title_x="optimiser steps",
-        title_y=f"{metric}, {unit}",
+        title_y=with_unit(metric),
         groupby_aggfunc="mean",
         groupby_rangefunc="minmax",
         max_runs_to_show=_MAX_RUNS,

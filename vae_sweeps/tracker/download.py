@@ -68,7 +68,7 @@ def _list(path: str, filters: Mapping[str, Any]) -> list[Any]:
 
 
 def _downloaded(name: str, run: Any) -> Downloaded:
-    result = view.result_of(run.summary._json_dict)
+    result = view.result_of(run.summary_metrics)
     if result is not None and "test/elbo" not in result["metrics"]:
         result["metrics"] = {}  # it diverged in training: what is there are the last row's
     status = _STATUS.get(run.state, "pending") if result is None else str(result["status"])

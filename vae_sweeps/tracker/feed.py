@@ -13,7 +13,7 @@ import wandb
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from vae_sweeps.runs import run_folder
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.tracker import address, offline_files, server, view
 from vae_sweeps.tracker.address import Place
 
@@ -45,22 +45,22 @@ def _settings(finish_timeout_s: float) -> wandb.Settings:
     )
 
 
-def own_files(folder: Path) -> Path:
+def own_files(folder: RunFolder) -> Path:
     """The folder in whose `wandb` the run's attempts have W&B's own files."""
-    return Path(address.read_link(folder).get("dir") or folder)
+    return Path(address.read_link(folder).get("dir") or folder.path)
 
 
-def remove_copies(folder: Path, place: Place) -> None:
+def remove_copies(folder: RunFolder, place: Place) -> None:
     """Remove W&B's own files of the run, whose rows W&B has, once it has their media too. Raises wandb's errors."""
     own = own_files(folder) / "wandb"
     for file in own.glob(f"*run-*/run-{place.id}.wandb"):
         server.send_missing_files(place, file.parent / "files")
         shutil.rmtree(file.parent, ignore_errors=True)
-    if own.parent == folder and not any(own.glob("*run-*/*.wandb")):
+    if own.parent == folder.path and not any(own.glob("*run-*/*.wandb")):
         shutil.rmtree(own, ignore_errors=True)
 
 
-def _sent_before(folder: Path, place: Place) -> int:
+def _sent_before(folder: RunFolder, place: Place) -> int:
     """The last step that W&B has, or that an offline segment holds for it; -1 for none."""
     link = address.read_link(folder)
     steps = [step for segment in offline_files.segments_in(own_files(folder), place.id) for step in segment.steps]
@@ -71,7 +71,7 @@ def _sent_before(folder: Path, place: Place) -> int:
 class Feed:
     """A W&B run that is open, and how much of its folder it has."""
 
-    def __init__(self, folder: Path, place: Place, run: Any, mode: str, sent_step: int, lock: FileLock) -> None:
+    def __init__(self, folder: RunFolder, place: Place, run: Any, mode: str, sent_step: int, lock: FileLock) -> None:
         self.folder, self.place, self.run, self.mode = folder, place, run, mode
         self.sent_step, self._lock = sent_step, lock
         self._inode, self._offset = -1, 0
@@ -84,12 +84,12 @@ class Feed:
 
     def end(self) -> None:
         """Log what is left, and the summary, and finish. Raises TimeoutError if W&B does not take it in time."""
-        result = run_folder.read_result(self.folder)
+        result = self.folder.read_result()
         if result is not None:
             self._unsent += self._read()
             self._log(self._unsent)
             self.run.summary.update(view.summary(result))
-        elif not (self.folder / run_folder.FAILURE).exists():
+        elif not self.folder.failure.exists():
             self.run.mark_preempting()
         self.run.finish(exit_code=0 if result is not None and result["status"] == "done" else 1)
         self._lock.release()
@@ -102,7 +102,7 @@ class Feed:
 
     def num_rows(self) -> int:
         """Rows of the folder that W&B should have by now."""
-        return sum(row["step"] <= self.sent_step for row in run_folder.read_rows(self.folder))
+        return sum(row["step"] <= self.sent_step for row in self.folder.read_rows())
 
     @property
     def url(self) -> str:
@@ -124,7 +124,7 @@ class Feed:
     def _read(self) -> list[dict[str, Any]]:
         """Rows that came since the last time. A resumed training replaces the file, which is then read anew."""
         try:
-            with (self.folder / run_folder.ROWS).open("rb") as file:
+            with self.folder.rows.open("rb") as file:
                 inode = os.fstat(file.fileno()).st_ino
                 if inode != self._inode:
                     self._inode, self._offset, self._unsent = inode, 0, []
@@ -153,7 +153,7 @@ def _images(pictures: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def open_feed(
-    folder: Path,
+    folder: RunFolder,
     place: Place,
     mode: str,
     more: Mapping[str, Any],
@@ -165,7 +165,7 @@ def open_feed(
     Raises wandb's errors where `mode` is online and the server will not have it, ValueError where another has the run.
     """
     # Not of a thread: who ends a feed is seldom who opened it.
-    lock = FileLock(folder / ".wandb.lock", timeout=_LOCK_TIMEOUT_S, thread_local=False)
+    lock = FileLock(folder.wandb_lock, timeout=_LOCK_TIMEOUT_S, thread_local=False)
     try:
         lock.acquire()
     except Timeout:

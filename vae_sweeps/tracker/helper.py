@@ -14,6 +14,8 @@ from typing import Any
 
 import wandb
 
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.tracker import account, address, server, view
 from vae_sweeps.tracker.address import Place
 from vae_sweeps.tracker.feed import Feed, open_feed, remove_copies
@@ -58,10 +60,10 @@ class Helper:
 
     def __init__(self, hello: Mapping[str, Any]) -> None:
         self.settings = hello["settings"]
-        self.sweep_folder = Path(hello["sweep_folder"]) if hello["sweep_folder"] else None
+        self.sweep = SweepFolder(Path(hello["sweep_folder"])) if hello["sweep_folder"] else None
         self.keeps_place, self.how_to_sync = hello["keeps_place"], hello["how_to_sync"]
-        self.channels: dict[Path, _Channel] = {}
-        self.slots, self.waiting = threading.Semaphore(_max_live()), deque[Path]()
+        self.channels: dict[RunFolder, _Channel] = {}
+        self.slots, self.waiting = threading.Semaphore(_max_live()), deque[RunFolder]()
         self.pool = ThreadPoolExecutor(_NUM_THREADS)
         # The first run is opened alone: it shows whether the server will have any.
         self.first, self.is_shown, self.life = threading.Lock(), False, 0
@@ -71,33 +73,33 @@ class Helper:
             if not account.answers():
                 self.mode = "offline"
 
-    def begin(self, runs: Mapping[Path, Mapping[str, Any]]) -> None:
+    def begin(self, runs: Mapping[RunFolder, Mapping[str, Any]]) -> None:
         """Show these runs, given with what stands beside their configs; a pack that is halved begins its runs again."""
         for folder, facts in runs.items():
             if folder not in self.channels or self.channels[folder].is_over:
                 self.channels[folder] = _Channel(facts)
         self._pump(runs)
 
-    def saved(self, folders: Iterable[Path], step: int) -> None:
+    def saved(self, folders: Iterable[RunFolder], step: int) -> None:
         """Training will not take back the rows up to `step`."""
         for folder in (known := [folder for folder in folders if folder in self.channels]):
             self.channels[folder].saved_step = step
         self._pump(known)
 
-    def ended(self, folders: Iterable[Path]) -> None:
+    def ended(self, folders: Iterable[RunFolder]) -> None:
         """Send what is left of these runs, and finish them."""
         for folder in (known := [folder for folder in folders if folder in self.channels]):
             self.channels[folder].has_ended = True
         self._pump(known)
 
-    def _pump(self, folders: Iterable[Path]) -> None:
+    def _pump(self, folders: Iterable[RunFolder]) -> None:
         for folder in folders:
             channel = self.channels[folder]
             if not channel.is_queued:  # else what is queued will see the news
                 channel.is_queued = True
                 self.pool.submit(self._bring_up_to_date, folder, channel)
 
-    def _bring_up_to_date(self, folder: Path, channel: _Channel) -> None:
+    def _bring_up_to_date(self, folder: RunFolder, channel: _Channel) -> None:
         with channel.lock:
             channel.is_queued = False
             if channel.is_over:
@@ -124,7 +126,7 @@ class Helper:
         if self.waiting:
             self._pump([self.waiting.popleft()])
 
-    def _send(self, folder: Path, channel: _Channel) -> Feed:
+    def _send(self, folder: RunFolder, channel: _Channel) -> Feed:
         if channel.feed is None:
             channel.life, channel.feed = self.life, self._open(folder, channel)
         channel.feed.send(channel.saved_step)
@@ -143,14 +145,14 @@ class Helper:
             channel.feed.abandon()
             channel.feed = None
 
-    def _open(self, folder: Path, channel: _Channel) -> Feed:
+    def _open(self, folder: RunFolder, channel: _Channel) -> Feed:
         with self.first:
             if not self.is_shown:
                 self.is_shown = True
                 return self._open_first(folder, channel)
         return self._open_as(self.mode, folder, channel)
 
-    def _open_first(self, folder: Path, channel: _Channel) -> Feed:
+    def _open_first(self, folder: RunFolder, channel: _Channel) -> Feed:
         """Online if the server takes it; else this run and all others are kept offline."""
         if self.mode == "online":
             try:
@@ -165,14 +167,14 @@ class Helper:
                 wandb.teardown()
         return self._open_as("offline", folder, channel)
 
-    def _open_as(self, mode: str, folder: Path, channel: _Channel) -> Feed:
+    def _open_as(self, mode: str, folder: RunFolder, channel: _Channel) -> Feed:
         link = address.read_link(folder)
         place = Place(self.settings["entity"], self.settings["project"], address.run_id(folder, self.settings["salt"]))
         if self.keeps_place and link:
             place = address.place(folder)
-        more = view.arguments(folder, self.sweep_folder, self.settings["tags"], channel.facts)
+        more = view.arguments(folder, self.sweep, self.settings["tags"], channel.facts)
         directory = self.settings["dir"]
-        feed = open_feed(folder, place, mode, more, Path(directory) if directory else folder)
+        feed = open_feed(folder, place, mode, more, Path(directory) if directory else folder.path)
         address.write_link(folder, feed.place, mode=mode, dir=directory)
         return feed
 
@@ -224,7 +226,7 @@ class Helper:
                 if not self.channels[folder].trouble:
                     pool.submit(self._settle, folder, feed)
 
-    def _settle(self, folder: Path, feed: Feed) -> None:
+    def _settle(self, folder: RunFolder, feed: Feed) -> None:
         try:
             address.write_link(folder, feed.place, sent_step=feed.sent_step)
             remove_copies(folder, feed.place)

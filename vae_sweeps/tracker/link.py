@@ -9,16 +9,16 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from vae_sweeps.config.schema import Tracker
-from vae_sweeps.system import files
+from vae_sweeps.config.launch_options import Tracker
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder, output_dir_option
+from vae_sweeps.system import helper_process
 from vae_sweeps.tracker import account
 
 log = logging.getLogger(__name__)
@@ -31,13 +31,13 @@ class Link:
     """The way to a helper, which starts with the first run; with mode none, whatever it is told goes nowhere."""
 
     def __init__(
-        self, settings: Tracker | None = None, sweep_folder: Path | None = None, *, keeps_place: bool = False
+        self, settings: Tracker | None = None, sweep: SweepFolder | None = None, *, keeps_place: bool = False
     ) -> None:
         """`keeps_place`: runs that are on W&B already stay in their projects."""
-        self._mode, self._how_to_sync = _effective_mode(settings), how_to_send(sweep_folder)
+        self._mode, self._how_to_sync = _effective_mode(settings), how_to_send(sweep)
         self._hello = {
             "settings": {**(asdict(settings) if settings else {}), "mode": self._mode},
-            "sweep_folder": str(sweep_folder.resolve()) if sweep_folder else None,
+            "sweep_folder": str(sweep.path.resolve()) if sweep else None,
             "keeps_place": keeps_place,
             "how_to_sync": self._how_to_sync,
         }
@@ -46,7 +46,7 @@ class Link:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def begin(self, runs: Mapping[Path, Mapping[str, Any]]) -> None:
+    def begin(self, runs: Mapping[RunFolder, Mapping[str, Any]]) -> None:
         """Show these runs; each with what is to stand beside its config (plain values)."""
         if not runs or self._mode == "none":
             return
@@ -56,15 +56,15 @@ class Link:
                 self._mode = "none"
                 return
             self._start()
-        self._tell(do="begin", runs={str(folder.resolve()): facts for folder, facts in runs.items()})
+        self._tell(do="begin", runs={str(folder.path.resolve()): facts for folder, facts in runs.items()})
 
-    def saved(self, folders: Iterable[Path], step: int) -> None:
+    def saved(self, folders: Iterable[RunFolder], step: int) -> None:
         """Rows up to `step` are covered by checkpoints, and will not be taken back."""
-        self._tell(do="saved", folders=[str(folder.resolve()) for folder in folders], step=step)
+        self._tell(do="saved", folders=[str(folder.path.resolve()) for folder in folders], step=step)
 
-    def ended(self, folders: Iterable[Path]) -> None:
+    def ended(self, folders: Iterable[RunFolder]) -> None:
         """Nothing more will come of these runs in this job; their folders say how they ended."""
-        self._tell(do="ended", folders=[str(folder.resolve()) for folder in folders])
+        self._tell(do="ended", folders=[str(folder.path.resolve()) for folder in folders])
 
     def close(self) -> None:
         """Wait, less than 30 s, until W&B has everything; what it has not is said in one line."""
@@ -84,16 +84,7 @@ class Link:
         self._process = None
 
     def _start(self) -> None:
-        paths = [str(files.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "vae_sweeps.tracker"],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
+        self._process = helper_process.start("vae_sweeps.tracker", stderr=subprocess.DEVNULL)
         self._threads = [threading.Thread(target=f, args=(self._process,), daemon=True) for f in (self._write, _listen)]
         for thread in self._threads:
             thread.start()
@@ -132,20 +123,17 @@ def _effective_mode(settings: Tracker | None) -> str:
 
 
 @contextmanager
-def linked(settings: Tracker, sweep_folder: Path | None, *, keeps_place: bool = False) -> Iterator[Link]:
+def linked(settings: Tracker, sweep: SweepFolder | None, *, keeps_place: bool = False) -> Iterator[Link]:
     """A link for a job, closed in its end."""
-    link = Link(settings, sweep_folder, keeps_place=keeps_place)
+    link = Link(settings, sweep, keeps_place=keeps_place)
     try:
         yield link
     finally:
         link.close()
 
 
-def how_to_send(sweep_folder: Path | None) -> str:
+def how_to_send(sweep: SweepFolder | None) -> str:
     """The command that sends later what W&B has not."""
-    if sweep_folder is None:
+    if sweep is None:
         return "vae-sweeps sync RUN_FOLDER"
-    output_dir = sweep_folder.parent.parent
-    return f"vae-sweeps sync {sweep_folder.name}" + (
-        "" if str(output_dir) == "outputs" else f" --output-dir {output_dir}"
-    )
+    return f"vae-sweeps sync {sweep.name}{output_dir_option(sweep)}"

@@ -68,7 +68,7 @@ def look(places: Sequence[Place]) -> dict[Place, Remote]:
             runs = api.runs(path, filters=some, per_page=_RUNS_PER_REQUEST, lazy=False)
             try:
                 for run in runs:
-                    found[own[run.id]] = Remote(run.historyLineCount, run.state, dict(run.summary._json_dict))
+                    found[own[run.id]] = Remote(run.historyLineCount, run.state, dict(run.summary_metrics))
             except (ValueError, CommError) as error:
                 if "Could not find project" not in str(error):
                     raise

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_sweeps.config.point import read_point
-from vae_sweeps.runs import claims, run_folder
+from vae_sweeps.runs import claims
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files
 from vae_sweeps.tracker import account, address, offline_files, server, view
 from vae_sweeps.tracker.address import Place
@@ -38,7 +39,7 @@ class Target:
 class _Run:
     """A run folder, and what the server should have of it in the end."""
 
-    folder: Path
+    folder: RunFolder
     place: Place
     steps: list[int]  # of the rows that are there to stay
     summary: dict[str, Any]
@@ -57,8 +58,8 @@ class _Run:
 
 
 def sync(
-    folders: Sequence[Path],
-    sweep_folder: Path | None,
+    folders: Sequence[RunFolder],
+    sweep: SweepFolder | None,
     target: Target,
     *,
     from_folders: bool = False,
@@ -78,7 +79,7 @@ def sync(
         log.info("%d runs: %d to send, %d on W&B already", len(runs), len(todo), len(runs) - len(todo))
 
         def send(run: _Run) -> str:
-            return _send(run, before.get(run.place), sweep_folder, from_folders, timeout_s)
+            return _send(run, before.get(run.place), sweep, from_folders, timeout_s)
 
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             troubles = dict(zip((run.folder for run in todo), pool.map(send, todo), strict=True))
@@ -97,15 +98,15 @@ def sync(
     return not left
 
 
-def _to_send(folders: Sequence[Path], target: Target) -> tuple[list[_Run], dict[Path, str]]:
+def _to_send(folders: Sequence[RunFolder], target: Target) -> tuple[list[_Run], dict[RunFolder, str]]:
     """The runs of which there is something to send, and why there is nothing of the others."""
     runs, left = [], {}
     for folder in folders:
         if claims.is_held(folder):
             left[folder] = "it is being trained, and sent from there"
             continue
-        result, up_to = run_folder.read_result(folder), _last_kept_step(folder)
-        steps = [row["step"] for row in run_folder.read_rows(folder) if row["step"] <= up_to]
+        result, up_to = folder.read_result(), _last_kept_step(folder)
+        steps = [row["step"] for row in folder.read_rows() if row["step"] <= up_to]
         if not steps and result is None:
             left[folder] = "it has no rows yet"
             continue
@@ -115,9 +116,9 @@ def _to_send(folders: Sequence[Path], target: Target) -> tuple[list[_Run], dict[
     return runs, left
 
 
-def _last_kept_step(folder: Path) -> float:
+def _last_kept_step(folder: RunFolder) -> float:
     """Up to where rows are there to stay: a run that goes on some day does so from its checkpoint."""
-    if run_folder.read_result(folder) is not None:
+    if folder.read_result() is not None:
         return float("inf")
     from vae_sweeps.runs import checkpoint  # with torch, which the runs of a finished sweep do without
 
@@ -125,18 +126,18 @@ def _last_kept_step(folder: Path) -> float:
     return found[0].step if found else -1
 
 
-def _place(folder: Path, target: Target) -> Place:
+def _place(folder: RunFolder, target: Target) -> Place:
     link = address.read_link(folder)
     if link and target == Target():
         return address.place(folder)
-    own = read_point(folder / run_folder.CONFIG).tracker
+    own = folder.read_launch_options().tracker
     salt = own.salt if target.salt is None else target.salt
     project = target.project or link.get("project") or own.project
     entity = target.entity or link.get("entity") or own.entity
     return Place(entity, project, address.run_id(folder, salt))
 
 
-def _send(run: _Run, found: Remote | None, sweep_folder: Path | None, from_folders: bool, timeout_s: float) -> str:
+def _send(run: _Run, found: Remote | None, sweep: SweepFolder | None, from_folders: bool, timeout_s: float) -> str:
     """Send what is missing of a run; returns what went wrong, if anything."""
     num_rows, troubles = found.num_rows if found else 0, []
     if not from_folders:
@@ -149,7 +150,7 @@ def _send(run: _Run, found: Remote | None, sweep_folder: Path | None, from_folde
             return f"W&B has {num_rows} rows, and there are {len(run.steps)}"
         has_news = num_rows != (found.num_rows if found else 0)
         if not (has_news and run.is_done(server.look([run.place]).get(run.place))):
-            _send_rest(run, sweep_folder, timeout_s)
+            _send_rest(run, sweep, timeout_s)
     except Exception as error:
         troubles.append(server.in_short(error))
     return "; ".join(troubles)
@@ -193,10 +194,10 @@ def _run_wandb_sync(folder: Path, timeout_s: float) -> None:
         raise ValueError(f"wandb sync {folder.name}: {said[-1] if said else 'failed'}") from None
 
 
-def _send_rest(run: _Run, sweep_folder: Path | None, timeout_s: float) -> None:
+def _send_rest(run: _Run, sweep: SweepFolder | None, timeout_s: float) -> None:
     """Send rows, pictures and summary that W&B has not yet, from the run's folder."""
-    facts = view.facts_of(run_folder.read_result(run.folder))
-    more = view.arguments(run.folder, sweep_folder, read_point(run.folder / run_folder.CONFIG).tracker.tags, facts)
+    facts = view.facts_of(run.folder.read_result())
+    more = view.arguments(run.folder, sweep, run.folder.read_launch_options().tracker.tags, facts)
     with tempfile.TemporaryDirectory() as directory:
         feed = open_feed(run.folder, run.place, "online", more, Path(directory), timeout_s)
         try:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from vae_sweeps.config.identity import short_name
-from vae_sweeps.config.point import read_point, to_container
-from vae_sweeps.runs import run_folder
-from vae_sweeps.runs.sweep_folder import read_sweep
+from vae_sweeps.config.point import to_container
+from vae_sweeps.runs.catalogue import PICTURES
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
 
 # W&B's copy of what a result says beside its metrics; the rest is of use to the project only.
 _NOT_SHOWN = {"metrics", "missing", "evaluated", "evaluation_s", "kl_per_latent"}
-PICTURES = ("reconstructions", "samples", "interpolations", "traversal", "latent_map", "neighbours")
 
 
 def title(config: Mapping[str, Any], swept: Sequence[str]) -> str:
@@ -29,17 +29,19 @@ def _in_words(config: Mapping[str, Any], key: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def arguments(folder: Path, sweep_folder: Path | None, tags: Sequence[str], facts: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(
+    folder: RunFolder, sweep: SweepFolder | None, tags: Sequence[str], facts: Mapping[str, Any]
+) -> dict[str, Any]:
     """Group, name, tags and config for `wandb.init`: plain containers, the resolved config, and `facts` beside it."""
-    config = to_container(read_point(folder / run_folder.CONFIG))
-    sweep = read_sweep(sweep_folder) if sweep_folder is not None else {"sweep": None, "swept": [], "runs": []}
-    place = sweep["runs"].index(folder.name) if folder.name in sweep["runs"] else None
-    own = {"run": folder.name, "sweep": sweep["sweep"], "swept": sweep["swept"], "place": place}
+    config = to_container(folder.read_point())
+    content = sweep.read() if sweep is not None else {"sweep": None, "swept": [], "runs": []}
+    place = content["runs"].index(folder.name) if folder.name in content["runs"] else None
+    own = {"run": folder.name, "sweep": content["sweep"], "swept": content["swept"], "place": place}
     groups = [short_name(str(config[group]["_target_"])) for group in ("data", "arch", "likelihood")]
     return {
-        "group": sweep["sweep"],
+        "group": content["sweep"],
         "job_type": "train",
-        "name": title(config, sweep["swept"]),
+        "name": title(config, content["swept"]),
         "tags": list(
             dict.fromkeys([*groups, *(f"{key}={_in_words(config, key)}" for key in ("beta", "latent")), *tags])
         ),
@@ -59,12 +61,12 @@ def history_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"global_step": row["step"], **{name: value for name, value in kept.items() if value != []}}
 
 
-def pictures_of_row(folder: Path, row: Mapping[str, Any]) -> dict[str, Path]:
+def pictures_of_row(folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Path]:
     """The pictures that belong to a row: those of its epoch, or of the end."""
     if row["step"] == row["num_steps"]:
-        where = folder / "pictures"
+        where = folder.pictures
     elif float(row["epoch"]).is_integer():
-        where = folder / "pictures" / f"epoch-{row['epoch']:04.0f}"
+        where = folder.epoch_pictures(int(row["epoch"]))
     else:
         return {}
     return {f"pictures/{name}": path for name in PICTURES if (path := where / f"{name}.png").exists()}

@@ -1,6 +1,6 @@
 """The noise of the posterior samples, as a pure function of a point's seed and the step.
 
-A point's weights and noise depend on (its seed, step) alone: not on its pack, nor on how often it was killed.
+A point's noise depends only on its seed and the step, not on its pack or on how often it was killed.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from vae_sweeps.system.rng import generator
 
-# Steps drawn at once: seeding costs about as much as a thousand normals, so small batches share one seeding.
+# Seeding costs about as much as drawing a thousand normals, so one seeding serves several steps of small batches.
 _IMAGES_PER_DRAW = 1024
 
 
 class PosteriorNoise:
     """Standard normal noise of K points: `noise(step)` -> eps [K,B,L], a pure function of the points' seeds and step.
 
-    Point k draws [steps, B, latents[k]] from its own generator, so its numbers are those it would draw alone;
+    Point k draws [steps, B, latents[k]] from its own generator, so its noise is the same as if it trained alone;
     the padding up to L = max(latents) is zero.
     """
 

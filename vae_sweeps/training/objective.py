@@ -1,4 +1,4 @@
-"""The ELBO's terms, and the training loss that papers make of them, with each convention's factor in nats.
+"""The training losses that papers build from the ELBO's terms, with each convention's factor in nats.
 
 Every convention is loss = scale * (-log p(x|z) - offset + beta_nats * KL), reduced over the batch:
 
@@ -25,9 +25,9 @@ from vae_sweeps.models.vae import Terms
 
 @dataclass(frozen=True)
 class Weights:
-    """The loss's factors, each [K,1]; `warmup_steps` is how long beta grows linearly from 0, 0 for not at all.
+    """Factors of the loss, each [K,1]; beta grows linearly from 0 over `warmup_steps` steps (0: no warmup).
 
-    `beta_nats` has each model's full beta; see the function of that name.
+    `beta_nats` holds each model's beta after the warmup; see the function of that name.
     """
 
     scale: Tensor
@@ -38,9 +38,10 @@ class Weights:
     beta_nats: list[float]
 
     def loss(self, terms: Terms, step: int, num_images: int | None = None) -> Float[Tensor, " K"]:
-        """Each model's training loss at `step` (from 0), in its convention's own units.
+        """Each model's training loss at `step` (from 0), in the units of its convention.
 
-        `num_images` is the size of a batch of which `terms` are a share: the shares' losses add up to the batch's.
+        If `terms` cover only a share of a batch, `num_images` is the size of the whole batch: the losses of the shares
+        add up to the batch's.
         """
         beta = self.scaled_beta
         if self.warmup_steps.numel():
@@ -49,7 +50,7 @@ class Weights:
         return per_image.sum(1) if self.sums_over_batch else per_image.sum(1) / (num_images or per_image.shape[1])
 
     def beta_nats_at(self, step: int) -> list[float]:
-        """Each model's weight of the KL beside -log p(x|z), both in nats, in the loss at `step` (from 0)."""
+        """Each model's weight of the KL relative to -log p(x|z), both in nats, in the loss at `step` (from 0)."""
         if not self.warmup_steps.numel():
             return self.beta_nats
         shares = self._share_of_beta(step).flatten().tolist()
@@ -60,7 +61,7 @@ class Weights:
 
 
 def scale_and_offset(point: Point, image_shape: Sequence[int]) -> tuple[float, float]:
-    """What multiplies -log p(x|z) - offset in the point's convention, and the offset in nats."""
+    """The factor of -log p(x|z) - offset in the point's convention, and the offset in nats."""
     num_pixels = prod(image_shape)
     scale, offset = 1.0, 0.0
     if point.objective.error == "squared":
@@ -72,7 +73,7 @@ def scale_and_offset(point: Point, image_shape: Sequence[int]) -> tuple[float, f
 
 
 def beta_nats(point: Point, image_shape: Sequence[int]) -> float:
-    """The weight of the KL beside -log p(x|z) when both are in nats."""
+    """The weight of the KL relative to -log p(x|z), both in nats."""
     scale, _ = scale_and_offset(point, image_shape)
     return point.beta / scale / (point.latent if point.objective.latents == "mean" else 1)
 

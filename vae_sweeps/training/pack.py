@@ -1,70 +1,104 @@
-"""A pack in training: K points' weights and Adam's moments, put in and taken out."""
+"""A pack in training: the weights and Adam moments of K points, copied in and out."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vae_sweeps.config.schema import Point
 from vae_sweeps.models.build import build_vae
+from vae_sweeps.models.layers import BatchNorm2d
 from vae_sweeps.models.precision import DTYPES
 from vae_sweeps.models.stacking import put_point, slots, take_point
 from vae_sweeps.models.vae import VAE, initialise
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
+from vae_sweeps.runs.run import Run
 from vae_sweeps.system import distributed
 from vae_sweeps.system.rng import generator
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a point: done, diverged (at `step`) or preempted (saved at `step`)."""
+    """How a point's training ended: done, diverged (at `step`) or preempted (saved at `step`)."""
 
     status: str
     step: int
     time_s: float
 
 
-def clip_gradients(parameters: Sequence[Tensor], num_models: int, max_norm: float) -> None:
-    """Scale each model's gradient, over all its parameters, to at most `max_norm` in L2: never over the pack."""
-    grads = [slots(p.grad, num_models).flatten(1) for p in parameters if p.grad is not None]
-    norm = torch.stack([g.square().sum(1) for g in grads]).sum(0).sqrt()
-    factor = (max_norm / (norm + 1e-12)).clamp(max=1.0).unsqueeze(1)
-    for g in grads:
-        g.mul_(factor)
-
-
-def _moment(vae: VAE, optimiser: torch.optim.Adam, moment: str) -> dict[str, Tensor]:
-    """Adam's `exp_avg` or `exp_avg_sq`, named as the parameters are; the tensors themselves, not copies."""
-    return {name: optimiser.state[parameter][moment] for name, parameter in vae.named_parameters()}
-
-
-@dataclass
 class Pack:
-    """A pack in training: the stacked model and optimiser, and what each point owns of them."""
+    """A pack in training: the stacked VAE and its optimiser, and each run's part of them.
 
-    vae: VAE
-    points: Sequence[Point]
-    folders: Sequence[Path]
-    optimiser: torch.optim.Adam
-    starts: Sequence[Checkpoint]
-    began_at: float = field(default_factory=time.monotonic)
-    trace: list[Tensor] = field(default_factory=list)  # [3,K] a step since the last row; see Checkpoint
-    diverged_at: dict[int, int] = field(default_factory=dict)
+    The runs must start at the same step.
+    """
+
+    def __init__(self, runs: Sequence[Run], image_shape: tuple[int, int, int], device: torch.device) -> None:
+        self.runs, self.device = list(runs), device
+        self.vae = build_vae(self.points, image_shape).to(device, self.dtype)
+        self.optimiser = _adam(self.vae, self.points[0], self.step)
+        self.began_at = time.monotonic()
+        # [3,K] for each step since the last row; see Checkpoint. Each rank holds its part of the sums.
+        trace = torch.stack([run.start.trace for run in runs], dim=-1).to(device)
+        self.trace = list(trace if distributed.is_main() else torch.zeros_like(trace))
+        self.diverged_at: dict[int, int] = {}
+        norms = (module for module in self.vae.modules() if isinstance(module, BatchNorm2d))
+        self._tower_norms = [norm for norm in norms if norm.towers > 1]
+        state = self.vae.state_dict()
+        exp_avg, exp_avg_sq = self._moments()
+        for k, run in enumerate(runs):
+            put_point(state, k, len(runs), run.start.model)
+            put_point(exp_avg, k, len(runs), run.start.exp_avg)
+            put_point(exp_avg_sq, k, len(runs), run.start.exp_avg_sq)
+
+    @property
+    def points(self) -> list[Point]:
+        return [run.point for run in self.runs]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The data type of weights, moments and the loss."""
+        return DTYPES[self.points[0].precision]
+
+    @property
+    def step(self) -> int:
+        """The step that training starts from."""
+        return self.runs[0].start.step
 
     @property
     def living(self) -> list[int]:
-        return [k for k in range(len(self.points)) if k not in self.diverged_at]
+        """The points that have not diverged."""
+        return [k for k in range(len(self.runs)) if k not in self.diverged_at]
 
     def time_s(self, k: int) -> float:
-        """Point k's share of the pack's wall-clock time: shares of a sweep add up to its cost."""
-        return self.starts[k].time_s + (time.monotonic() - self.began_at) / len(self.points)
+        """Point k's share of the pack's wall-clock time; the shares of a sweep's points add up to its cost."""
+        return self.runs[k].start.time_s + (time.monotonic() - self.began_at) / len(self.runs)
 
-    def recent(self, step: int) -> Tensor:
-        """The trace [n,3,K] of all ranks on the CPU up to `step`; marks the points that it shows to have diverged."""
+    def model_state(self, k: int) -> dict[str, Tensor]:
+        """Copy point k's tensors to the CPU, shaped as those of a VAE of one model."""
+        return take_point(self.vae.state_dict(), k, len(self.runs), self.runs[k].start.model)
+
+    def set_learning_rate(self, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
+    def set_batch_size(self, num_images: int) -> None:
+        """Set how many images the next batch has over all ranks."""
+        for norm in self._tower_norms:
+            norm.batch_size = num_images
+
+    def clip_gradients(self, max_norm: float) -> None:
+        clip_gradients(list(self.vae.parameters()), len(self.runs), max_norm)
+
+    def take_trace(self, step: int) -> Tensor:
+        """Return the trace [n,3,K] since the last row, summed over the ranks, and start a new one after `step`."""
+        trace, self.trace = self._whole_trace(step), []
+        return trace
+
+    def _whole_trace(self, step: int) -> Tensor:
+        """The trace up to `step`, summed over the ranks, on the CPU; also marks the points that have diverged."""
         trace = distributed.total(torch.stack(self.trace)).cpu()
         is_bad = ~trace.isfinite().all(1)
         for k in self.living:
@@ -73,38 +107,43 @@ class Pack:
         return trace
 
     def save(self, step: int) -> None:
-        """Checkpoint every point that is alive; the main process writes."""
-        trace = self.recent(step) if self.trace else torch.empty(0, 3, len(self.points))
+        """Write a checkpoint of every living point. All ranks must call this; the main one writes."""
+        trace = self._whole_trace(step) if self.trace else torch.empty(0, 3, len(self.runs))
         if not distributed.is_main():
             return
-        model = dict(self.vae.state_dict())
-        exp_avg, exp_avg_sq = (_moment(self.vae, self.optimiser, name) for name in ("exp_avg", "exp_avg_sq"))
+        exp_avg, exp_avg_sq = self._moments()
         for k in self.living:
-            start, num_models = self.starts[k], len(self.points)
+            start, num_models = self.runs[k].start, len(self.runs)
             fresh = Checkpoint(
                 step=step,
-                model=take_point(model, k, num_models, start.model),
+                model=self.model_state(k),
                 exp_avg=take_point(exp_avg, k, num_models, start.exp_avg),
                 exp_avg_sq=take_point(exp_avg_sq, k, num_models, start.exp_avg_sq),
                 trace=trace[:, :, k].clone(),
                 time_s=self.time_s(k),
                 image_shape=start.image_shape,
             )
-            checkpoint.save(self.folders[k], fresh)
+            checkpoint.save(self.runs[k].folder, fresh)
+
+    def outcomes(self, step: int, num_steps: int) -> list[Outcome]:
+        """How each point's training ended, after `step` of `num_steps` steps."""
+        ended = "done" if step == num_steps else "preempted"
+        return [
+            Outcome("diverged", self.diverged_at[k], self.time_s(k))
+            if k in self.diverged_at
+            else Outcome(ended, step, self.time_s(k))
+            for k in range(len(self.runs))
+        ]
+
+    def _moments(self) -> list[dict[str, Tensor]]:
+        """Adam's exp_avg and exp_avg_sq, named as the parameters are; the tensors themselves, not copies."""
+        named, state = list(self.vae.named_parameters()), self.optimiser.state
+        return [{name: state[parameter][moment] for name, parameter in named} for moment in ("exp_avg", "exp_avg_sq")]
 
 
-def start_pack(
-    vae: VAE,
-    points: Sequence[Point],
-    folders: Sequence[Path],
-    starts: Sequence[Checkpoint],
-    device: torch.device,
-) -> Pack:
-    """Put the points' tensors into the pack, and Adam's moments beside them."""
-    num_models = len(points)
-    vae.to(device, DTYPES[points[0].precision])
-    state = vae.state_dict()
-    optim = points[0].optim
+def _adam(vae: VAE, point: Point, step: int) -> torch.optim.Adam:
+    """Adam with the point's settings and zero moments, as if `step` steps had been taken."""
+    optim = point.optim
     optimiser = torch.optim.Adam(
         vae.parameters(),
         lr=optim.lr,
@@ -115,24 +154,25 @@ def start_pack(
     )
     for parameter in vae.parameters():
         optimiser.state[parameter] = {
-            "step": torch.tensor(float(starts[0].step), device=device),
+            "step": torch.tensor(float(step), device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
-    exp_avg, exp_avg_sq = (_moment(vae, optimiser, name) for name in ("exp_avg", "exp_avg_sq"))
-    for k, start in enumerate(starts):
-        put_point(state, k, num_models, start.model)
-        put_point(exp_avg, k, num_models, start.exp_avg)
-        put_point(exp_avg_sq, k, num_models, start.exp_avg_sq)
-    pack = Pack(vae, points, folders, optimiser, starts)
-    trace = torch.stack([start.trace for start in starts], dim=-1).to(device)
-    pack.trace = list(trace if distributed.is_main() else torch.zeros_like(trace))  # each rank has its share of a sum
-    return pack
+    return optimiser
+
+
+def clip_gradients(parameters: Sequence[Tensor], num_models: int, max_norm: float) -> None:
+    """Scale each model's gradient, over its own parameters only, to an L2 norm of at most `max_norm`."""
+    grads = [slots(p.grad, num_models).flatten(1) for p in parameters if p.grad is not None]
+    norm = torch.stack([g.square().sum(1) for g in grads]).sum(0).sqrt()
+    factor = (max_norm / (norm + 1e-12)).clamp(max=1.0).unsqueeze(1)
+    for g in grads:
+        g.mul_(factor)
 
 
 def new_start(point: Point, image_shape: tuple[int, int, int]) -> Checkpoint:
-    """Step 0: weights drawn from the point's own seed, Adam's moments zero."""
-    alone = build_vae([point], image_shape)
-    initialise(alone, generator("weights", point.seed))
-    zeros = {name: torch.zeros_like(parameter.detach()) for name, parameter in alone.named_parameters()}
-    return Checkpoint(0, dict(alone.state_dict()), zeros, zeros, torch.empty(0, 3), 0.0, image_shape)
+    """The checkpoint of step 0: weights drawn from the point's seed, Adam's moments zero."""
+    vae = build_vae([point], image_shape)
+    initialise(vae, generator("weights", point.seed))
+    zeros = {name: torch.zeros_like(parameter.detach()) for name, parameter in vae.named_parameters()}
+    return Checkpoint(0, dict(vae.state_dict()), zeros, zeros, torch.empty(0, 3), 0.0, image_shape)

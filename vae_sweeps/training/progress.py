@@ -1,4 +1,4 @@
-"""What a person sees while packs train: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Show the progress of packs in training: a live bar on a terminal, log lines from time to time elsewhere."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ _PLAIN_EVERY_S = 10.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a pack is: `elbo` holds the living points' training ELBOs (nats per image) since the last row."""
+    """A pack's progress: `elbo` holds the living points' training ELBOs (nats per image) since the last row."""
 
     step: int
     num_steps: int
@@ -27,7 +27,7 @@ class Progress:
 
 
 def describe(progress: Progress) -> str:
-    """ELBO (its range over the pack, nats per image) and speed."""
+    """The ELBO (its range over the pack, nats per image) and the speed, as text."""
     if not progress.elbo:
         return "all points diverged"
     low, high = min(progress.elbo), max(progress.elbo)
@@ -37,7 +37,7 @@ def describe(progress: Progress) -> str:
 
 @contextmanager
 def shown(label: str) -> Iterator[Callable[[Progress], None]]:
-    """A display for one pack, named `label`: yields what training reports to."""
+    """Show the progress of the pack named `label`; yields the function to call with each `Progress`."""
     if console.is_terminal:
         columns = (
             TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("steps,"),
@@ -48,21 +48,21 @@ def shown(label: str) -> Iterator[Callable[[Progress], None]]:
             yield lambda p: bars.update(task, completed=p.step, total=p.num_steps, state=describe(p))
         return
 
-    began = said = time.monotonic()
+    started_at = logged_at = time.monotonic()
     first_step: int | None = None
 
-    def say(progress: Progress) -> None:
-        nonlocal said, first_step
+    def log_line(progress: Progress) -> None:
+        nonlocal logged_at, first_step
         now = time.monotonic()
         if first_step is None:
             first_step = progress.step
-        if now - said < _PLAIN_EVERY_S:
+        if now - logged_at < _PLAIN_EVERY_S:
             return
-        said = now
+        logged_at = now
         done = max(progress.step - first_step, 1)
-        left_s = (now - began) / done * (progress.num_steps - progress.step)
+        left_s = (now - started_at) / done * (progress.num_steps - progress.step)
         log.info(
             "%s: step %d of %d, %s, %.0f s left", label, progress.step, progress.num_steps, describe(progress), left_s
         )
 
-    yield say
+    yield log_line

@@ -1,30 +1,51 @@
-"""What happens at which step: the length of training, the learning rate, rows and pictures."""
+"""The schedule of a training: its length, the learning rate, and the steps with rows or pictures."""
+
+from dataclasses import dataclass
 
 from vae_sweeps.config.schema import Point
+from vae_sweeps.data.batches import steps_per_epoch
 
 
-def num_steps(point: Point, steps_per_epoch: int) -> int:
-    """The length of a point's training in optimiser steps."""
-    if point.steps is not None:
-        return point.steps
-    assert point.epochs is not None
-    return point.epochs * steps_per_epoch
+@dataclass(frozen=True)
+class Schedule:
+    """The schedule of a point's training, which all points of its pack share; `num_images` is the size of train."""
 
+    point: Point
+    num_images: int
 
-def learning_rate(point: Point, epoch: int) -> float:
-    """The step size in `epoch` (from 0): exponential decay once per epoch."""
-    return point.optim.lr * point.optim.lr_decay_per_epoch**epoch
+    @property
+    def steps_per_epoch(self) -> int:
+        return steps_per_epoch(self.num_images, self.point.batch_size)
 
+    @property
+    def num_steps(self) -> int:
+        """The length of the training in optimiser steps."""
+        if self.point.steps is not None:
+            return self.point.steps
+        assert self.point.epochs is not None
+        return self.point.epochs * self.steps_per_epoch
 
-def is_to_be_drawn(point: Point, step: int, steps_per_epoch: int) -> bool:
-    """Whether `step` steps are a number of whole epochs after which the point wants pictures."""
-    epoch, rest = divmod(step, steps_per_epoch)
-    every = point.pictures_every_epochs
-    return rest == 0 and ((every is not None and epoch % every == 0) or epoch in point.pictures_at_epochs)
+    def batch_size(self, step: int) -> int:
+        """The number of images in the batch of `step` (from 0): an epoch's last batch may be smaller."""
+        return min(self.point.batch_size, self.num_images - step % self.steps_per_epoch * self.point.batch_size)
 
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of `step` (from 0): exponential decay once per epoch."""
+        return self.point.optim.lr * self.point.optim.lr_decay_per_epoch ** (step // self.steps_per_epoch)
 
-def is_to_be_logged(point: Point, step: int) -> bool:
-    """Whether the point wants a row after `step` steps, beside those at the ends of epochs."""
-    if point.log_steps == "powers_of_two":
-        return step & (step - 1) == 0
-    return step % point.log_every_steps == 0
+    def ends_epoch(self, step: int) -> bool:
+        """Whether an epoch, or the whole training, ends after `step` steps."""
+        return step % self.steps_per_epoch == 0 or step == self.num_steps
+
+    def wants_row(self, step: int) -> bool:
+        """Whether a row is written after `step` steps."""
+        if self.point.log_steps == "powers_of_two":
+            return self.ends_epoch(step) or step & (step - 1) == 0
+        return self.ends_epoch(step) or step % self.point.log_every_steps == 0
+
+    def wants_pictures(self, step: int) -> bool:
+        """Whether pictures are drawn after `step` steps; the pictures at the end of training do not count."""
+        epoch, rest = divmod(step, self.steps_per_epoch)
+        every = self.point.pictures_every_epochs
+        is_chosen = (every is not None and epoch % every == 0) or epoch in self.point.pictures_at_epochs
+        return rest == 0 and is_chosen and step < self.num_steps

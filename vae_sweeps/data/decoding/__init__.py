@@ -1,1 +1,1 @@
-"""Image files to one array of bytes on disk, in processes that import no torch."""
+"""Decode image files into one array of bytes on disk, in processes that do not import torch."""

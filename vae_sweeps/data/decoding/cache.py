@@ -1,7 +1,7 @@
-"""Image files decoded once for a machine: one array of bytes on disk, made under a lock, resumed after a kill.
+"""Decode image files once per machine, into one array of bytes on disk; takes a lock, and resumes after a kill.
 
-A folder `images-<digest>` of the cache has, while it is made, `decoding.u8` and `journal.jsonl` (a line for each chunk
-of rows that stands on the disk), and in the end `index.json` and `images.u8`.
+A folder `images-<digest>` of the cache holds `decoding.u8` and `journal.jsonl` during decoding (the journal has a line
+for each chunk of rows on the disk), and `index.json` and `images.u8` when it is finished.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from vae_sweeps.system.files import write_whole
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1  # raised when a change of the code changes the bytes
+_VERSION = 1  # increase it when a change of the code changes the bytes
 _CHUNK_ROWS, _CHUNK_BYTES = 256, 1 << 23
 _INDEX, _IMAGES, _JOURNAL, _DECODING = "index.json", "images.u8", "journal.jsonl", "decoding.u8"
 
@@ -43,9 +43,9 @@ OnBadFile = Literal["error", "skip"]
 
 @dataclass(frozen=True)
 class Source:
-    """Files `names` in the folder `root`, in the array's order, with what tells that one has changed.
+    """Files `names` in the folder `root`, in the array's order.
 
-    `stamps` are (size in bytes, mtime in ns).
+    `stamps` holds each file's (size in bytes, mtime in ns), by which a changed file is recognised.
     """
 
     root: Path
@@ -55,9 +55,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Decoded:
-    """`images` uint8 [n,C,H,W] in a map of the file, not in memory; `kept` says which of the source's files they are.
+    """Decoded `images`, uint8 [n,C,H,W], mapped from the file rather than held in memory.
 
-    `content` is a hash of the pixels.
+    `kept` is whether each of the source's files is among them; `content` is a hash of the pixels.
     """
 
     images: UInt8[Tensor, "n C H W"]
@@ -68,38 +68,38 @@ class Decoded:
 def decoded(source: Source, transform: Transform, cache_folder: str | None, on_bad_file: OnBadFile) -> Decoded:
     """The source's images, from the cache if they have been decoded before.
 
-    Raises ValueError with the path for a file that is no whole image (`skip` leaves it out instead), for images of
-    several sizes, and for a cache that cannot be written.
+    Raises ValueError with the path for a file that is not a complete image (`skip` leaves it out instead), for images
+    of several sizes, and for a cache that cannot be written.
     """
     parent = cache.folder() if cache_folder is None else Path(os.path.expanduser(cache_folder))
     files = list(zip(source.names, source.stamps, strict=True))
     folder = parent / f"images-{cache.digest([_VERSION, asdict(transform), files])}"
-    if (found := _open(folder, source, on_bad_file)) is not None:
-        return found
+    if (opened := _open(folder, source, on_bad_file)) is not None:
+        return opened
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            if (found := _open(folder, source, on_bad_file)) is None:
-                with _giving_room_back(folder):
+        with _locked(folder):
+            if (opened := _open(folder, source, on_bad_file)) is None:
+                with _removed_if_disk_is_full(folder):
                     _make(folder, source, transform, on_bad_file)
-                found = _open(folder, source, on_bad_file)
+                opened = _open(folder, source, on_bad_file)
     except OSError as error:
         raise ValueError(
-            f"data.cache={parent}: decoded images cannot be kept there ({error.strerror or error}); "
-            "make room, or set data.cache to another folder"
+            f"data.cache={parent}: decoded images cannot be stored there ({error.strerror or error}); "
+            "free disk space, or set data.cache to another folder"
         ) from error
-    assert found is not None
-    return found
+    assert opened is not None
+    return opened
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process decodes, the others wait."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process decode while the others wait."""
     lock = FileLock(folder.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("waiting for another process that decodes the same images")
+        log.info("waiting for another process to decode the same images")
         lock.acquire()
     try:
         yield
@@ -108,8 +108,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _giving_room_back(folder: Path) -> Iterator[None]:
-    """Where the disk is full, leave nothing on it."""
+def _removed_if_disk_is_full(folder: Path) -> Iterator[None]:
+    """Remove the folder if the disk is full."""
     try:
         yield
     except OSError as error:
@@ -119,7 +119,7 @@ def _giving_room_back(folder: Path) -> Iterator[None]:
 
 
 def _open(folder: Path, source: Source, on_bad_file: OnBadFile) -> Decoded | None:
-    """The finished array, or None where it is not there, not whole, or without files that are wanted."""
+    """The finished array, or None if it is missing or incomplete, or lacks files that may not be skipped."""
     try:
         index = json.loads((folder / _INDEX).read_bytes())
         shape, skipped, content = index["shape"], index["skipped"], index["content"]
@@ -132,15 +132,15 @@ def _open(folder: Path, source: Source, on_bad_file: OnBadFile) -> Decoded | Non
     kept = np.ones(len(source.names), bool)
     kept[skipped] = False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it cannot be written to
+        warnings.simplefilter("ignore")  # PyTorch warns that the array cannot be written to
         images = torch.from_numpy(np.memmap(folder / _IMAGES, np.uint8, "r", shape=tuple(shape)))
     if skipped:
-        log.info("%s: %s left out: no whole images", source.root, _and_more([source.names[row] for row in skipped]))
+        log.info("%s: skipped %s: not complete images", source.root, _and_more([source.names[row] for row in skipped]))
     return Decoded(images, kept, content)
 
 
 def _make(folder: Path, source: Source, transform: Transform, on_bad_file: OnBadFile) -> None:
-    """Decode what is missing and write the index. Raises OSError where the folder cannot be written, and ValueError."""
+    """Decode what is missing and write the index. Raises OSError if the folder cannot be written, and ValueError."""
     shape = _shape(source, transform, on_bad_file)
     array, num_files, row_bytes = folder / _DECODING, len(source.names), math.prod(shape)
     (folder / _INDEX).unlink(missing_ok=True)
@@ -149,7 +149,7 @@ def _make(folder: Path, source: Source, transform: Transform, on_bad_file: OnBad
         (folder / _IMAGES).unlink(missing_ok=True)
         with array.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, num_files * row_bytes)  # a disk that is too small says so now
+                os.posix_fallocate(file.fileno(), 0, num_files * row_bytes)  # fails now if the disk is too small
             file.truncate(num_files * row_bytes)
     rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // row_bytes))
     root = str(source.root)
@@ -163,14 +163,14 @@ def _make(folder: Path, source: Source, transform: Transform, on_bad_file: OnBad
 
 
 def _decode(folder: Path, chunks: Sequence[Chunk], shape: tuple[int, int, int], transform: Transform) -> list[Flaw]:
-    """Decode the chunks that the journal has not; returns all flaws, by row. Stops early at images of another size."""
+    """Decode the chunks that are not in the journal, and return all flaws by row. Stops at images of another size."""
     done = _finished_chunks(folder / _JOURNAL)
-    left = [chunk for chunk in chunks if chunk.start not in done]
-    num_files, num_left = (sum(len(chunk.names) for chunk in some) for some in (chunks, left))
+    remaining = [chunk for chunk in chunks if chunk.start not in done]
+    num_files, num_remaining = (sum(len(chunk.names) for chunk in group) for group in (chunks, remaining))
     flaws: list[Flaw] = []
-    if not left:
+    if not remaining:
         return flaws
-    log.info("%s: decoding %s of %s images, once", left[0].root, f"{num_left:,}", f"{num_files:,}")
+    log.info("%s: decoding %s of %s images into the cache", remaining[0].root, f"{num_remaining:,}", f"{num_files:,}")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
@@ -178,17 +178,17 @@ def _decode(folder: Path, chunks: Sequence[Chunk], shape: tuple[int, int, int], 
         progress,
         (folder / _JOURNAL).open("a") as journal,
         (folder / _DECODING).open("r+b") as array,
-        contextlib.closing(decode_all(left, folder / _DECODING, shape, transform)) as decoding,
+        contextlib.closing(decode_all(remaining, folder / _DECODING, shape, transform)) as decoding,
     ):
-        task = progress.add_task("decoding", total=num_files, completed=num_files - num_left)
-        for chunk, found in decoding:
-            flaws += found
-            os.fsync(array.fileno())  # here, while the decoders go on
-            if not found:  # else it is tried again, since what was unreadable once need not stay so
+        task = progress.add_task("decoding", total=num_files, completed=num_files - num_remaining)
+        for chunk, new_flaws in decoding:
+            flaws += new_flaws
+            os.fsync(array.fileno())  # the workers continue meanwhile
+            if not new_flaws:  # other chunks are decoded again next time, since their files may have been repaired
                 journal.write(json.dumps({"start": chunk.start}) + "\n")
                 journal.flush()
             progress.advance(task, len(chunk.names))
-            if any(flaw.is_odd_size for flaw in found):
+            if any(flaw.is_odd_size for flaw in new_flaws):
                 break
     return sorted(flaws, key=lambda flaw: flaw.row)
 
@@ -197,19 +197,19 @@ def _finished_chunks(journal: Path) -> set[int]:
     starts = set()
     with contextlib.suppress(FileNotFoundError):
         for line in journal.read_text().splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that a kill has cut short
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line cut short by a kill
                 starts.add(json.loads(line)["start"])
     return starts
 
 
 def _finish(folder: Path, num_files: int, shape: tuple[int, int, int], skipped: Sequence[int]) -> None:
-    """Close the gaps that skipped rows leave, hash the pixels, and only then say that the array is whole."""
+    """Remove skipped rows, hash the pixels, and only then mark the array as complete."""
     decoding, aside = folder / _DECODING, folder / f"{_IMAGES}.tmp"
     num_images = num_files - len(skipped)
     if skipped:
         _pack(_blocks(decoding, num_files, shape), aside, np.asarray(skipped, np.int64))
     whole = aside if skipped else decoding
-    with ThreadPoolExecutor(num_cores()) as pool:  # hashing lets go of the interpreter's lock
+    with ThreadPoolExecutor(num_cores()) as pool:  # hashing releases the GIL
         parts = pool.map(lambda block: hashlib.sha256(block.data).digest(), _blocks(whole, num_images, shape))
         content = hashlib.sha256(b"".join(parts)).hexdigest()
     index: dict[str, Any] = {"shape": [num_images, *shape], "content": content, "skipped": list(skipped)}
@@ -220,14 +220,14 @@ def _finish(folder: Path, num_files: int, shape: tuple[int, int, int], skipped: 
 
 
 def _blocks(array: Path, num_rows: int, shape: tuple[int, int, int]) -> list[UInt8[np.ndarray, "n D"]]:
-    """The file's rows, in maps of it."""
+    """The file's rows in blocks, mapped from the file."""
     rows = np.memmap(array, np.uint8, "r", shape=(num_rows, math.prod(shape)))
     step = max(1, _CHUNK_BYTES // rows.shape[1])
     return [rows[start : start + step] for start in range(0, num_rows, step)]
 
 
 def _pack(blocks: Sequence[UInt8[np.ndarray, "n D"]], path: Path, gaps: Int64[np.ndarray, " m"]) -> None:
-    """Write the rows that are not among `gaps`, and flush them."""
+    """Write the rows that are not among `gaps` to `path`, and flush them."""
     start = 0
     with path.open("wb") as packed:
         for block in blocks:
@@ -239,7 +239,7 @@ def _pack(blocks: Sequence[UInt8[np.ndarray, "n D"]], path: Path, gaps: Int64[np
 
 
 def _shape(source: Source, transform: Transform, on_bad_file: OnBadFile) -> tuple[int, int, int]:
-    """(C, H, W) of the array: as the first image says where the transform does not."""
+    """The shape (C, H, W) of the images: the transform's, or if it has none, that of the first image."""
     if transform.size is not None:
         return transform.channels, transform.size, transform.size
     flaws: list[Flaw] = []
@@ -257,16 +257,16 @@ def _refuse_sizes(source: Source, shape: tuple[int, int, int], flaws: Sequence[F
     odd = next(flaw for flaw in flaws if flaw.is_odd_size)
     raise ValueError(
         f"data.root={source.root}: images of several sizes: {odd.name} becomes {odd.reason}, others "
-        f"{shape[2]}x{shape[1]}; set data.size=N, with data.crop=center unless they are to be stretched"
+        f"{shape[2]}x{shape[1]}; set data.size=N, with data.crop=center to avoid stretching"
     )
 
 
 def _refuse(source: Source, flaws: Sequence[Flaw], on_bad_file: OnBadFile) -> NoReturn:
-    first, more = flaws[0], f" (and {len(flaws) - 1} more files)" if len(flaws) > 1 else ""
-    what = "replace or remove them, or leave them out by data.on_bad_file=skip"
+    first, others = flaws[0], f" (and {len(flaws) - 1} more files)" if len(flaws) > 1 else ""
+    advice = "replace or remove such files, or skip them with data.on_bad_file=skip"
     if on_bad_file == "skip":
-        what = "not one file can be used; must be JPEG, PNG or WebP images"
-    raise ValueError(f"{source.root / first.name}: cannot be used: {first.reason}{more}; {what}")
+        advice = "no file can be used; must be JPEG, PNG or WebP images"
+    raise ValueError(f"{source.root / first.name}: cannot be used: {first.reason}{others}; {advice}")
 
 
 def _and_more(names: Sequence[str]) -> str:

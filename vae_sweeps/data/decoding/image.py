@@ -1,4 +1,4 @@
-"""One image file to bytes, and the process that does it for many; imports nothing heavy."""
+"""Decode one image file, and the worker process that decodes many; imports nothing heavy."""
 
 import json
 import os
@@ -18,15 +18,15 @@ RESAMPLE = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_ORIENTATION = 0x0112  # EXIF's tag
+_ORIENTATION = 0x0112  # the EXIF tag
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What is done to every image: EXIF orientation, crop, resize to `size` x `size`, then conversion.
+    """What is done to every image: EXIF orientation, conversion to grey or RGB, crop, resize to `size` x `size`.
 
-    `crop` is center (the square of the shorter side), none, or a centred square of so many pixels; `size` None keeps
-    the crop's own; `channels` is 1 (grey) or 3; `resample` is a key of `RESAMPLE`.
+    `crop` is center (a square of the shorter side), none, or the side of a centred square in pixels; `size` None keeps
+    the size of the crop; `channels` is 1 (grey) or 3; `resample` is a key of `RESAMPLE`.
     """
 
     crop: int | str
@@ -36,10 +36,10 @@ class Transform:
 
 
 def shape_of(path: Path, transform: Transform) -> tuple[int, int, int]:
-    """(C, H, W) of what `decode` makes of the file, from its header. Raises as `decode` does."""
+    """The shape (C, H, W) that `decode` returns for the file, from its header. Raises as `decode` does."""
     with Image.open(path) as image:
         width, height = image.size
-        if _orientation(image) >= 5:  # these lie on their sides
+        if _orientation(image) >= 5:  # these swap width and height
             width, height = height, width
     left, top, right, bottom = _box((width, height), transform.crop)
     if transform.size is not None:
@@ -50,7 +50,8 @@ def shape_of(path: Path, transform: Transform) -> tuple[int, int, int]:
 def decode(path: Path | str, transform: Transform) -> np.ndarray:
     """The file's pixels, uint8 [C,H,W]; transparency is dropped, and 16 bits become 8.
 
-    Raises whatever Pillow raises for a file that is damaged or no image, and ValueError where the crop does not fit.
+    Raises whatever Pillow raises for a damaged file or one that is not an image, and ValueError if the crop does not
+    fit.
     """
     with Image.open(path) as opened:
         image = opened if _orientation(opened) == 1 else ImageOps.exif_transpose(opened)
@@ -65,7 +66,10 @@ def decode(path: Path | str, transform: Transform) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's number from 1 (upright) to 8. Only PNG tells late that it has one; looking for it costs a twentieth."""
+    """The EXIF orientation, from 1 (upright) to 8.
+
+    Only a PNG may hold it after the pixels. Looking for it in every format would cost a twentieth of the speed.
+    """
     if image.format == "PNG" or "exif" in image.info or "xmp" in image.info:
         return image.getexif().get(_ORIENTATION, 1)
     return 1
@@ -78,21 +82,23 @@ def _box(size: tuple[int, int], crop: int | str) -> tuple[int, int, int, int]:
         return 0, 0, width, height
     side = min(size) if crop == "center" else int(crop)
     if side > min(size):
-        raise ValueError(f"it has {width}x{height} pixels, data.crop={crop} wants more; crop less or data.crop=center")
+        raise ValueError(
+            f"it has {width}x{height} pixels, fewer than data.crop={crop}; set a smaller data.crop or center"
+        )
     left, top = round((width - side) / 2), round((height - side) / 2)
     return left, top, left + side, top + side
 
 
 def _converted(image: Image.Image, channels: int) -> Image.Image:
     mode = "L" if channels == 1 else "RGB"
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's own conversion would clip
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's conversion would clip
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     return image if image.mode == mode else image.convert(mode)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows of the array that are decoded together: files `names` in the folder `root`, from row `start` on."""
+    """Files that are decoded together: `names` in the folder `root`, into the array's rows from `start` on."""
 
     start: int
     names: list[str]
@@ -101,7 +107,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Flaw:
-    """Why a file gave no row of the array: damaged, or (`is_odd_size`) whole but not of the others' size."""
+    """Why a file has no row in the array: damaged, or (`is_odd_size`) intact but of another size than the others."""
 
     row: int
     name: str
@@ -110,9 +116,9 @@ class Flaw:
 
 
 def decode_chunk(chunk: Chunk, transform: Transform, shape: tuple[int, int, int], file: int) -> list[Flaw]:
-    """Write the chunk's rows, uint8 of `shape`, to the open file, unflushed; those that fail stay as they are.
+    """Write the chunk's rows, uint8 of `shape`, to the open file, without flushing; rows that fail are zero.
 
-    Raises OSError where the file cannot be written.
+    Raises OSError if the file cannot be written.
     """
     rows, flaws = np.zeros((len(chunk.names), *shape), np.uint8), []
     for i, name in enumerate(chunk.names):
@@ -126,10 +132,10 @@ def decode_chunk(chunk: Chunk, transform: Transform, shape: tuple[int, int, int]
         else:
             size = "x".join(map(str, pixels.shape[:0:-1]))
             flaws.append(Flaw(chunk.start + i, name, size, is_odd_size=True))
-    data, at = rows.reshape(-1).data, chunk.start * rows[0].nbytes
+    data, offset = rows.reshape(-1).data, chunk.start * rows[0].nbytes
     while data:
-        written = os.pwrite(file, data, at)
-        data, at = data[written:], at + written
+        written = os.pwrite(file, data, offset)
+        data, offset = data[written:], offset + written
     return flaws
 
 
@@ -142,14 +148,16 @@ def reason_of(error: Exception) -> str:
 
 
 def main() -> None:
-    """Answer each line of stdin, a chunk, with a line: its flaws, or why the array cannot be written. Ends with stdin.
+    """Read chunks from stdin, one per line, and print a line for each: its flaws, or the error of writing the array.
 
-    The first line says what holds for all: the array's path and shape, and the transform.
+    The first line of stdin holds the array's path and shape, and the transform. Ends at the end of stdin.
     """
-    warnings.simplefilter("ignore")  # Pillow's, of odd EXIF and large pictures: what cannot be read is an error
-    about: dict[str, Any] = json.loads(sys.stdin.readline())
-    transform, shape = Transform(**about["transform"]), tuple(about["shape"])
-    file = os.open(about["array"], os.O_WRONLY)
+    warnings.simplefilter(
+        "ignore"
+    )  # Pillow warns of odd EXIF data and large images; files that it cannot read are errors
+    header: dict[str, Any] = json.loads(sys.stdin.readline())
+    transform, shape = Transform(**header["transform"]), tuple(header["shape"])
+    file = os.open(header["array"], os.O_WRONLY)
     for line in sys.stdin:
         answer: dict[str, Any]
         try:

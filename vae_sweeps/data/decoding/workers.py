@@ -1,51 +1,41 @@
-"""Many chunks of image files decoded side by side, each in a process of its own that knows Pillow and no torch."""
+"""Decode many chunks of image files in parallel, in processes that import Pillow but not torch."""
 
 import contextlib
 import json
 import os
 import queue
-import subprocess
-import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
 from vae_sweeps.data.decoding.image import Chunk, Flaw, Transform, decode_chunk
-from vae_sweeps.system.files import ROOT
+from vae_sweeps.system import helper_process
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Decoder:
-    """A process that decodes chunk by chunk into the array; it ends when nobody holds its pipe any more."""
+    """A process that decodes one chunk after another into the array; it ends when its stdin is closed."""
 
     def __init__(self, array: Path, shape: tuple[int, int, int], transform: Transform) -> None:
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "vae_sweeps.data.decoding.image"],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the process that asks
-        )
-        self._tell({"array": str(array), "shape": shape, "transform": asdict(transform)})
+        self._process = helper_process.start("vae_sweeps.data.decoding.image")
+        self._send({"array": str(array), "shape": shape, "transform": asdict(transform)})
 
     def decode(self, chunk: Chunk) -> list[Flaw]:
-        """What `decode_chunk` says. Raises OSError as it does, and ValueError where the process has died."""
+        """The result of `decode_chunk`. Raises OSError as it does, and ValueError if the process has died."""
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self._tell(asdict(chunk))
+            self._send(asdict(chunk))
         line = self._process.stdout.readline()
         if not line.endswith("\n"):
             first, last = chunk.names[0], chunk.names[-1]
             raise ValueError(
-                f"{chunk.root}: the process that decodes files ended with {self._process.wait()} between "
-                f"{first} and {last}; the same command goes on from there"
+                f"{chunk.root}: the process that decodes files ended with exit code {self._process.wait()} between "
+                f"{first} and {last}; run the same command again to continue"
             )
         answer = json.loads(line)
         if "errno" in answer:
@@ -56,7 +46,7 @@ class _Decoder:
         self._process.kill()
         self._process.communicate()
 
-    def _tell(self, message: object) -> None:
+    def _send(self, message: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message) + "\n")
         self._process.stdin.flush()
@@ -65,11 +55,11 @@ class _Decoder:
 def decode_all(
     chunks: Sequence[Chunk], array: Path, shape: tuple[int, int, int], transform: Transform
 ) -> Generator[tuple[Chunk, list[Flaw]], None, None]:
-    """Decode the chunks into the file `array`, on all cores; yield each when it is written, in any order.
+    """Decode the chunks into the file `array`, on all cores; yield each chunk once it is written, in any order.
 
-    Raises OSError where the array cannot be written.
+    Raises OSError if the array cannot be written.
     """
-    if len(chunks) == 1:  # not worth a process
+    if len(chunks) == 1:  # not worth starting a process
         file = os.open(array, os.O_WRONLY)
         try:
             yield chunks[0], decode_chunk(chunks[0], transform, shape, file)

@@ -1,0 +1,73 @@
+"""Launch options: settings of a whole command, which are not part of any point."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from vae_sweeps.config.fields import at_least, free, key, one_of, or_null
+
+
+@dataclass
+class Evaluation:
+    """What is measured after training. Not part of the run id, so it can change without training again."""
+
+    features: Any = free("a group of conf/evaluation/features")
+    seed: int = at_least(0, "a whole number")
+    batch_size: int = at_least(1, "a whole number")
+    iwae_samples: int = at_least(0, "a whole number")
+    reconstruction: bool = free("true or false")
+    latent_space: bool = free("true or false")
+    fid: bool = free("true or false")
+    kid: bool = free("true or false")
+    num_images: int | None = or_null(2)
+    mixture_components: int = at_least(1, "a whole number")
+    neighbours: int = at_least(0, "a whole number")
+    max_fit_images: int = at_least(10, "a whole number")
+
+
+@dataclass
+class Tracker:
+    """Whether and where runs are mirrored on W&B; the local files remain the source of truth."""
+
+    mode: str = one_of("auto", "online", "offline", "none")
+    entity: str | None = free("a user or team of W&B, or null for the default of the API key")
+    project: str = key(
+        "a project name of at most 100 characters, without /",
+        lambda v: 0 < len(v) <= 100 and "/" not in v,
+    )
+    salt: str = key("at most 20 letters, digits, - and _", lambda v: re.fullmatch("[A-Za-z0-9_-]{0,20}", v) is not None)
+    tags: list[str] = key("a list of strings of at most 64 characters", lambda v: all(0 < len(tag) <= 64 for tag in v))
+    dir: str | None = free("a folder, or null")
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """Devices, folders, evaluation and tracking of a command. No option changes the result of training."""
+
+    device: str = free("auto, cpu, cuda, cuda:N or mps", numbers=False)
+    devices: int = at_least(1, "a whole number", numbers=False)
+    checkpoint_every_s: float = at_least(0, numbers=False)
+    output_dir: str = free("a folder", numbers=False)
+    sweep: str | None = free("a name", numbers=False)
+    overwrite: bool = free("true or false", numbers=False)
+    evaluation: Evaluation = free("a group of conf/evaluation", numbers=False)
+    tracker: Tracker = free("a group of conf/tracker", numbers=False)
+
+
+def options_from(content: Mapping[str, Any]) -> LaunchOptions:
+    """Launch options from dicts and lists, as `dataclasses.asdict` returns them."""
+    groups = {"evaluation": Evaluation(**content["evaluation"]), "tracker": Tracker(**content["tracker"])}
+    return LaunchOptions(**{**content, **groups})
+
+
+def read_options(path: Path) -> LaunchOptions:
+    """Read the launch options in a run's folder. Raises ValueError if its keys do not match this version."""
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    try:
+        return options_from(cast(dict[str, Any], content))
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not launch options of this version: {error}") from error

@@ -1,0 +1,185 @@
+"""What each metric means and how it is shown: its label, unit, better direction, format and place among the others.
+
+The table, the terminal, the plots, the report and the dashboards on W&B all ask here. So do the parts of an evaluation,
+for the kinds of images that FID and KID judge.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+NATS = "nats per image"
+SPLITS = ("train", "val", "test")
+TERMS = ("elbo", "log_px", "kl")  # elbo = log_px - kl
+# The model's images that FID and KID compare with test images. The floor compares training images with them instead.
+SAMPLES = {"prior": "prior samples", "reconstruction": "reconstructions", "mixture": "mixture samples"}
+FLOOR = "floor"
+# Images that a run has in its folder, most wanted first. Curves and the KL of each latent are figures of numbers.
+PICTURES = ("samples", "reconstructions", "traversal", "interpolations", "latent_map", "neighbours")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the results table, or of the rows of metrics.jsonl, or one that the plots compute from these.
+
+    In the name of a FID or KID, `*` stands for the name of the features.
+    """
+
+    name: str
+    label: str
+    unit: str  # "" for a count, a share or any other pure number
+    better: Literal["higher", "lower"] | None  # None where neither direction is better
+    # The part of the evaluation that computes it; or "run" and "cost" of the result itself, "rows" of metrics.jsonl
+    # alone, "plots" of what is computed for a plot.
+    group: str
+    dtype: str = "float64"  # of a column of the table
+    # "count": without decimals if all values are whole; "setting": as one types it in a config.
+    format: Literal["number", "count", "setting"] = "number"
+    decimals: int | None = None  # None: two, or more if all values are small
+    interest: int | None = None  # what is asked first of a sweep has the least number, what is seldom asked has none
+    is_headline: bool = False  # whether the report's table shows it at first
+    is_log: bool = False  # whether it is drawn on a log axis
+    repeats: str | None = None  # the config key whose value it has in most sweeps
+
+    @property
+    def is_averaged(self) -> bool:
+        """Whether it can be averaged over seeds: every number can, and truth values as shares."""
+        return self.dtype != "object"
+
+
+def _terms(split: str, interest: tuple[int, int, int], is_headline: bool = False) -> list[Metric]:
+    terms = [
+        Metric(f"{split}/elbo", f"{split} ELBO", NATS, "higher", "elbo"),
+        Metric(f"{split}/log_px", f"{split} log p(x|z)", NATS, "higher", "elbo"),
+        Metric(f"{split}/kl", f"{split} rate KL", NATS, None, "elbo"),
+    ]
+    return [replace(term, interest=n, is_headline=is_headline) for term, n in zip(terms, interest, strict=True)]
+
+
+def _scores(score: str, interest: int, is_headline: bool = False) -> list[Metric]:
+    name = score.upper()
+    own = [Metric(f"{score}/*/{kind}", f"{name} of {words}", "", "lower", score) for kind, words in SAMPLES.items()]
+    floor = Metric(f"{score}/*/{FLOOR}", f"{name} of training images", "", None, score)  # says nothing of the model
+    return [replace(metric, interest=interest, is_headline=is_headline) for metric in (*own, floor)]
+
+
+def _of_rows(split: str) -> list[Metric]:
+    return [
+        Metric(f"{split}/loss", f"{split} loss", "units of the objective", "lower", "rows"),
+        Metric(f"{split}/bits_per_dim", f"{split} bits per dimension", "bits per dimension", "lower", "rows"),
+    ]
+
+
+def _of_plots(split: str) -> list[Metric]:
+    return [
+        Metric(f"{split}/squared_error", f"{split} squared error", "sum over pixels", "lower", "plots"),
+        Metric(f"{split}/best_sigma", f"{split} best σ for the error", "", None, "plots"),
+        Metric(f"{split}/best_elbo", f"{split} ELBO with the best σ", NATS, "higher", "plots"),
+    ]
+
+
+# In the order of the table's columns.
+METRICS = (
+    Metric(
+        "beta_nats", "β of the loss in nats", "", None, "run",
+        format="setting", interest=5, is_log=True, repeats="beta",
+    ),
+    Metric(
+        "sigma", "σ of the likelihood", "", None, "run",
+        decimals=4, interest=6, is_log=True, repeats="likelihood.sigma",
+    ),
+    Metric("num_params", "parameters", "", None, "run", "Int64", "count"),
+    *_terms("train", (17, 17, 17)),
+    *_terms("val", (16, 16, 16)),
+    *_terms("test", (1, 3, 4), is_headline=True),
+    Metric(
+        "test/bits_per_dim", "test bits per dimension", "bits per dimension", "lower", "elbo",
+        decimals=4, interest=12,
+    ),
+    Metric("test/active_units", "test active units", "", None, "elbo", format="count", interest=8, is_headline=True),
+    Metric("test/iwae", "test bound of log p(x)", NATS, "higher", "likelihood", interest=2, is_headline=True),
+    Metric("test/iwae_se", "test standard error of the bound of log p(x)", NATS, "lower", "likelihood", interest=12),
+    Metric("test/mi", "test I(x; z)", NATS, None, "latent_space", interest=12),
+    Metric("test/marginal_kl", "test KL(q(z) || p(z))", NATS, "lower", "latent_space", interest=12),
+    Metric("test/collapsed", "test collapse", "", "lower", "latent_space", "boolean", interest=12),
+    Metric("test/psnr", "test PSNR", "dB", "higher", "reconstruction", interest=10),
+    Metric("test/ssim", "test SSIM", "", "higher", "reconstruction", decimals=4, interest=12),
+    Metric(
+        "probe/accuracy", "accuracy of a linear probe on μ", "", "higher", "latent_space",
+        decimals=4, interest=9, is_headline=True,
+    ),
+    Metric("probe/pixels", "accuracy of a linear probe on pixels", "", None, "latent_space", decimals=4, interest=13),
+    Metric("neighbour/distance", "distance of samples to training images", "", None, "neighbours", interest=14),
+    Metric(
+        "neighbour/ratio", "distance of samples to training images, of that of test images", "", None, "neighbours",
+        decimals=3, interest=14,
+    ),
+    *_scores("fid", interest=7, is_headline=True),
+    *_scores("kid", interest=11),
+    Metric("step", "steps", "", None, "cost", "Int64", "count"),
+    Metric("time_s", "time", "s", "lower", "cost", decimals=1, interest=15, is_headline=True),
+    Metric("images_per_s", "training speed", "images per s", "higher", "cost", decimals=0),
+    Metric("git_commit", "commit", "", None, "cost", "object"),
+    *_of_rows("train"),
+    *_of_rows("val"),
+    Metric("val/kl_per_latent", "KL of each latent", NATS, None, "rows", "object"),
+    Metric("distortion", "distortion −log p(x|z)", NATS, "lower", "plots"),
+    Metric("train/level", "βσ²", "", None, "plots", is_log=True),
+    *(metric for split in SPLITS for metric in _of_plots(split)),
+)  # fmt: skip
+_BY_NAME = {metric.name: metric for metric in METRICS}
+
+
+def find(column: str) -> Metric | None:
+    """The metric in this column, such as `test/elbo` or `fid/classifier/prior`, or None if it is no metric."""
+    features = features_of(column)
+    return _BY_NAME.get(column if features is None else column.replace(f"/{features}/", "/*/", 1))
+
+
+def features_of(column: str) -> str | None:
+    """The name of the features that the column's score compares, or None if it is no FID or KID."""
+    score, *rest = column.split("/")
+    return rest[0] if score in ("fid", "kid") and len(rest) == 2 else None
+
+
+def names(*groups: str) -> list[str]:
+    """The names of these groups' metrics, in the order of the table."""
+    return [metric.name for metric in METRICS if metric.group in groups]
+
+
+def in_table(present: Iterable[str]) -> list[str]:
+    """The metrics' columns of a table, in their order; of FIDs and KIDs those that are `present`, by their features."""
+    order = [metric.name for metric in METRICS if metric.group not in ("rows", "plots")]
+    scores = [column for column in present if features_of(column) is not None and find(column) is not None]
+
+    def place(column: str) -> tuple[int, str, int]:
+        metric, features = find(column), features_of(column)
+        assert metric is not None
+        own = order.index(metric.name)
+        return (own, "", own) if features is None else (order.index(names(metric.group)[0]), features, own)
+
+    return sorted({name for name in order if "*" not in name} | set(scores), key=place)
+
+
+def label(column: str) -> str:
+    """What an axis says of a metric, with its unit; the column's own name if it is no metric."""
+    metric = find(column)
+    if metric is None:
+        return column
+    if (features := features_of(column)) is not None:
+        return f"{metric.label} ({features} features)"
+    says_unit = not metric.unit or metric.label.endswith(f" {metric.unit}")
+    return metric.label if says_unit else f"{metric.label} ({metric.unit})"
+
+
+def with_unit(column: str) -> str:
+    """The column's own name with its unit: `test/elbo (nats per image)`."""
+    metric = find(column)
+    return f"{column} ({metric.unit})" if metric is not None and metric.unit else column
+
+
+def by_interest(columns: Iterable[str]) -> list[str]:
+    """Those of `columns` that are often asked for, the most asked first."""
+    found = ((column, find(column)) for column in columns)
+    ranked = [(m.interest, column) for column, m in found if m is not None and m.interest is not None]
+    return [column for _, column in sorted(ranked, key=lambda pair: pair[0])]

@@ -1,0 +1,16 @@
+"""A run about to be trained."""
+
+from dataclasses import dataclass
+
+from vae_sweeps.config.schema import Point
+from vae_sweeps.runs.checkpoint import Checkpoint
+from vae_sweeps.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A point, the folder of its results, and the checkpoint that training starts from."""
+
+    point: Point
+    folder: RunFolder
+    start: Checkpoint

@@ -31,13 +31,13 @@ def fully_composed(loader: ConfigLoader, config: DictConfig, overrides: list[str
 
 
 GRIDS = {
-    "values": ["beta=0,1e-2,1", "latent=2,10", "optim.lr=0.001,1e-4", "data.pixel_range=[0,1]"],
-    "groups": ["arch=mlp,conv", "likelihood=bernoulli,gaussian", "data=mnist5k,fashion_mnist", "seed=0,1"],
+    "values": ["beta=0,1e-2", "latent=2,10", "optim.lr=0.001,1e-4", "data.pixel_range=[0,1]"],
+    "groups": ["arch=mlp,conv", "likelihood=bernoulli,gaussian", "data=mnist5k,fashion_mnist", "seed=1"],
     "groups and their values": [
         "likelihood=gaussian",
         "likelihood.sigma=0.1,learned",
         "objective=elbo,mse",
-        "beta=1,2",
+        "beta=2",
     ],
     "values before groups": ["likelihood.sigma=0.1,1", "likelihood=gaussian", "arch.hidden=[50],[]", "arch=mlp"],
     "groups in groups": ["evaluation/features=random,inception", "evaluation=none,full", "evaluation.seed=1"],
@@ -45,7 +45,7 @@ GRIDS = {
     "added and forced": ["+own.key=1,2", "++own.other=3", "++beta=0.1,0.2", "+more={a:1,b:[2,3]}"],
     "deleted": ["~tracker", "~device", "~overwrite=false", "beta=1,2"],
     "dicts where a group is": ["arch={hidden:[7]},{hidden:[8]}", "optim={lr:0.1}"],
-    "quoted and odd": ["sweep='a b','c,d'", "output_dir=/tmp/${seed}/x", "seed=0,1", "data.root=null,'~'"],
+    "quoted and odd": ["sweep='a b','c,d'", "output_dir=/tmp/${seed}/x", "seed=1", "data.root=null,'~'"],
 }
 
 

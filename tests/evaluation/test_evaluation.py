@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import vae_sweeps
-from tests.conftest import ended_command, launch, make_dataset, make_options, make_point
+from tests.conftest import ended_command, launch, launch_here, make_dataset, make_options, make_point
 from vae_sweeps.analysis import table
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.data.dataset import Dataset
@@ -51,13 +51,13 @@ def evaluate(model: Model, reference: Reference) -> dict:
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    """A part of the digits, so that a full evaluation takes a second."""
+    """A part of the digits at half their size, so that a full evaluation takes a second."""
     whole = load_dataset(make_point().data)
     sizes = {"train": 500, "val": 50, "test": 150}
     assert whole.labels is not None
     return replace(
         whole,
-        images={split: images[: sizes[split]] for split, images in whole.images.items()},
+        images={split: images[: sizes[split], :, ::2, ::2] for split, images in whole.images.items()},
         labels={split: labels[: sizes[split]] for split, labels in whole.labels.items()},
         fingerprint="a part of mnist5k",
     )
@@ -65,10 +65,10 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="module")
 def trained_without(tmp_path_factory) -> Path:
-    """Four runs with the ELBO's terms and nothing else."""
+    """Two runs with the ELBO's terms and nothing else."""
     output_dir = tmp_path_factory.mktemp("without")
-    arguments = ["-m", "beta=0,1", "latent=2,4", *SMALL, "evaluation=none", "sweep=grid", f"output_dir={output_dir}"]
-    assert launch(*arguments).returncode == 0
+    arguments = ["-m", "beta=0.5", "latent=2,4", *SMALL, "evaluation=none", "sweep=grid", f"output_dir={output_dir}"]
+    assert launch_here(*arguments) == 0
     return output_dir
 
 
@@ -81,7 +81,7 @@ def test_evaluate_adds_columns_without_training(trained_without, capsys) -> None
     before, trained = vae_sweeps.results(trained_without / "sweeps/grid"), files_of_training(trained_without)
     ended = ended_command(capsys, "evaluate", "grid", "evaluation=full", "--output-dir", trained_without)
     assert ended.code == 0, ended.err
-    assert "4 of 4 points finished, 4 of them to evaluate on cpu" in ended.out
+    assert "2 of 2 points finished, 2 of them to evaluate on cpu" in ended.out
     after = vae_sweeps.results(trained_without / "sweeps/grid")
     assert files_of_training(trained_without) == trained
     old = [name for name in before if name not in NEW]
@@ -116,7 +116,7 @@ def test_the_same_command_again_evaluates_nothing_and_other_settings_only_what_t
     assert more.code == 0
     (evaluated,) = {line.split("evaluated")[1].split()[0] for line in more.out.splitlines() if ": evaluated" in line}
     assert evaluated == "likelihood"
-    assert more.out.count(": evaluated likelihood") == 4
+    assert more.out.count(": evaluated likelihood") == 2
     assert "0 of them to evaluate" in ended_command(capsys, *arguments).out  # which sets no number of samples
 
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tests.conftest import ROOT, make_dataset
 from vae_sweeps.data.dataset import Dataset, fingerprint, in_unit_range
+from vae_sweeps.evaluation.features import trained as trained_features
 from vae_sweeps.evaluation.features.base import Standardised, of_module, weights_hash
 from vae_sweeps.evaluation.features.extractors import auto, inception, random
 from vae_sweeps.evaluation.features.trained import classifier
@@ -57,54 +58,66 @@ print(extractor.weights_hash, extractor.accuracy)
 """
 
 
-def start_load(folder: Path) -> subprocess.Popen[str]:
-    """A process that waits for a line, then loads the classifier of `folder`/data with `folder` as cache."""
-    return subprocess.Popen(
-        [sys.executable, "-c", LOAD, str(folder / "data")],
+class Loaded(NamedTuple):
+    """A cache folder that two processes filled at once, this and another; what each found and how often it trained."""
+
+    cache_home: Path
+    found: list[str]
+    num_trained: list[int]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    cache_home = tmp_path_factory.mktemp("cache")
+    torch.save(easy(), cache_home / "data")
+    other = subprocess.Popen(
+        [sys.executable, "-c", LOAD, str(cache_home / "data")],
         cwd=ROOT,
-        env=os.environ | {"XDG_CACHE_HOME": str(folder), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"XDG_CACHE_HOME": str(cache_home), "OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], list[str]]:
-    """A cache folder that two processes filled at once; what each printed and what each logged."""
-    cache_home = tmp_path_factory.mktemp("cache")
-    torch.save(easy(), cache_home / "data")
-    processes = [start_load(cache_home) for _ in range(2)]
-    for process in processes:  # both have imported everything before one may begin
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    printed, logged = zip(*(process.communicate(timeout=120) for process in processes), strict=True)
-    assert [process.returncode for process in processes] == [0, 0], logged
-    return cache_home, list(printed), list(logged)
+    assert other.stdout is not None
+    assert other.stdin is not None
+    assert other.stdout.readline() == "ready\n"  # both have imported everything before one may begin
+    logged: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())
+    log = logging.getLogger(trained_features.__name__)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache_home))
+        patch.setattr(log, "level", logging.INFO)
+        log.addHandler(handler)
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        extractor = classifier(easy()).load()
+        log.removeHandler(handler)
+    printed, others_log = other.communicate(timeout=120)
+    assert other.returncode == 0, others_log
+    found = [f"{extractor.weights_hash} {extractor.accuracy}\n", printed]
+    return Loaded(
+        cache_home, found, [text.count("training the classifier") for text in ("\n".join(logged), others_log)]
+    )
 
 
 @pytest.fixture
 def in_trained_cache(trained, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(trained[0]))
-    return trained[0] / "vae-sweeps"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(trained.cache_home))
+    return trained.cache_home / "vae-sweeps"
 
 
 def test_of_two_processes_that_want_the_classifier_at_once_one_trains_it(trained) -> None:
-    _, printed, logged = trained
-    assert sorted(log.count("training the classifier") for log in logged) == [0, 1]
-    assert printed[0] == printed[1] != ""
+    assert sorted(trained.num_trained) == [0, 1]
+    assert trained.found[0] == trained.found[1]
 
 
 def test_a_trained_classifier_is_read_and_not_trained_again(trained, in_trained_cache, caplog) -> None:
     caplog.set_level(logging.INFO)
     before = {path: path.stat().st_mtime_ns for path in in_trained_cache.glob("*.bin")}
     extractor = classifier(easy()).load()
-    assert f"{extractor.weights_hash} {extractor.accuracy}\n" == trained[1][0]
+    assert f"{extractor.weights_hash} {extractor.accuracy}\n" == trained.found[0]
     assert not caplog.records
     assert {path: path.stat().st_mtime_ns for path in in_trained_cache.glob("*.bin")} == before
     assert len(before) == 1
@@ -138,7 +151,7 @@ def test_where_nothing_can_be_cached_the_same_classifier_is_trained(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     extractor = classifier(easy()).load()
-    assert f"{extractor.weights_hash} {extractor.accuracy}\n" == trained[1][0]
+    assert f"{extractor.weights_hash} {extractor.accuracy}\n" == trained.found[0]
 
 
 def test_without_labels_there_is_no_classifier() -> None:

@@ -64,7 +64,7 @@ CASES += [(arch, "bernoulli", kind) for arch in ("mlp", "conv_bn") for kind in (
 
 @pytest.mark.parametrize(("arch", "likelihood", "posterior"), CASES)
 def test_packed_equals_solo_in_float64(arch, likelihood, posterior, in_folders) -> None:
-    common = ["precision=fp64", "steps=30", "batch_size=16", "log_every_steps=7", f"posterior={posterior}"]
+    common = ["precision=fp64", "steps=15", "batch_size=16", "log_every_steps=7", f"posterior={posterior}"]
     overrides = [*ARCHS[arch], *LIKELIHOODS[likelihood], *common]
     points = [replace(make_point(*overrides), **own) for own in MIXED]
     dataset = make_dataset()
@@ -85,7 +85,7 @@ def test_packed_equals_solo_in_float64(arch, likelihood, posterior, in_folders) 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("arch", ARCHS)
 def test_packed_equals_solo_in_float32(arch, likelihood, in_folders) -> None:
-    overrides = [*ARCHS[arch], *LIKELIHOODS[likelihood], "steps=30", "batch_size=16"]
+    overrides = [*ARCHS[arch], *LIKELIHOODS[likelihood], "steps=15", "batch_size=16"]
     points = [replace(make_point(*overrides), **own) for own in MIXED]
     dataset = make_dataset()
     packed = train_together(points, dataset, in_folders(3, "packed"))

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import launch, start_launch, wait_until
+from tests.conftest import Door, launch, launch_here, start_launch, wait_until
 from vae_sweeps.runs import checkpoint, states
 from vae_sweeps.runs.run_folder import RunFolder, all_runs
 
-GRID = ["-m", "beta=0.01,1", "latent=2,5", "seed=3", "log_every_steps=30", "checkpoint_every_s=0.2"]
+GRID = ["-m", "beta=0.01,1", "latent=2,5", "seed=3", "log_every_steps=30", "checkpoint_every_s=0.1"]
 GRID += ["evaluation=none"]
-MLP = [*GRID, "arch.hidden=[40]", "steps=1500"]
+MLP = [*GRID, "arch.hidden=[40]", "steps=1000"]
 CONV = [*GRID, "arch=conv", "arch.channels=[4,8]", "arch.batch_norm=true", "steps=300"]
 
 
@@ -50,33 +50,33 @@ def assert_same_runs(one: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     output_dir = tmp_path_factory.mktemp("undisturbed")
-    assert launch(*MLP, f"output_dir={output_dir}").returncode == 0
+    assert launch_here(*MLP, f"output_dir={output_dir}") == 0
     return output_dir
 
 
-def test_resumed_equals_uninterrupted_after_kill_9(undisturbed, tmp_path) -> None:
-    for _ in range(2):
-        process = start_launch(*MLP, f"output_dir={tmp_path}")
-        before = max(saved_steps(tmp_path), default=0)
-        wait_until(lambda before=before: len(s := saved_steps(tmp_path)) == 4 and min(s) > before + 100, process)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    finished = launch(*MLP, f"output_dir={tmp_path}")
-    assert finished.returncode == 0, finished.stderr
-    assert "resumes after step" in finished.stdout
-    assert_same_runs(tmp_path, undisturbed)
+def test_resumed_equals_uninterrupted_after_kill_9_and_ctrl_c(undisturbed, tmp_path, door: Door) -> None:
+    """Killed, then taken up and interrupted, then taken up to the end: the third process inherits from both."""
+    out = tmp_path / "out"
+    arguments = [*MLP, f"output_dir={out}"]
+    process = start_launch(*arguments)
+    wait_until(lambda: len(s := saved_steps(out)) == 4 and min(s) > 100, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed_at = max(saved_steps(out))
 
-
-def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path) -> None:
-    process = start_launch(*MLP, f"output_dir={tmp_path}")
-    wait_until(lambda: len(saved_steps(tmp_path)) == 4, process)
+    process = start_launch(*arguments)
+    wait_until(lambda: len(s := saved_steps(out)) == 4 and min(s) > killed_at + 100, process)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command resumes" in out
-    assert {states.status(run, run.read_result()) for run in all_runs(tmp_path)} == {"preempted"}
-    assert launch(*MLP, f"output_dir={tmp_path}").returncode == 0
-    assert_same_runs(tmp_path, undisturbed)
+    assert "resumes after step" in told
+    assert "the same command resumes" in told
+    assert {states.status(run, run.read_result()) for run in all_runs(out)} == {"preempted"}
+
+    finished = door(*arguments)
+    assert finished.code == 0, finished.err
+    assert "resumes after step" in finished.out
+    assert_same_runs(out, undisturbed)
 
 
 @pytest.mark.slow

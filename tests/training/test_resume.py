@@ -67,7 +67,7 @@ def test_resumed_equals_uninterrupted_after_kill_9(undisturbed, tmp_path) -> Non
     assert_same_runs(tmp_path, undisturbed)
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path) -> None:
+def test_ctrl_c_saves_and_the_same_command_resumes(undisturbed, tmp_path) -> None:
     process = start_launch(*MLP, f"output_dir={tmp_path}")
     wait_until(lambda: len(saved_steps(tmp_path)) == 4, process)
     process.send_signal(signal.SIGINT)
@@ -80,7 +80,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(undisturbed, tmp_path) -> Non
 
 
 @pytest.mark.slow
-def test_truncated_checkpoint_is_named_and_the_previous_one_used(undisturbed, tmp_path) -> None:
+def test_truncated_checkpoint_is_reported_and_the_previous_one_used(undisturbed, tmp_path) -> None:
     process = start_launch(*MLP, f"output_dir={tmp_path}")
     wait_until(lambda: len(saved_steps(tmp_path)) == 4, process)
     process.send_signal(signal.SIGKILL)

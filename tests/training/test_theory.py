@@ -66,7 +66,7 @@ def test_linear_vae_reaches_the_ppca_likelihood(data, in_folders) -> None:
 
 
 @pytest.mark.slow
-def test_learned_and_optimal_sigma_find_ppcas_noise(data, in_folders) -> None:
+def test_learned_and_optimal_sigma_equal_ppcas_noise(data, in_folders) -> None:
     """At the optimum sigma^2 is the mean of the discarded eigenvalues (Tipping & Bishop 1999, eq. 8)."""
     points = [make_point(*TRAINING, f"likelihood.sigma={kind}") for kind in ("learned", "optimal")]
     for point in points:
@@ -87,11 +87,11 @@ def test_sweep_of_beta_follows_reverse_water_filling(data, in_folders) -> None:
         assert kl[k].item() == pytest.approx(exact.rate[k].item(), rel=0.02, abs=0.002)
         assert squared_error[k].item() == pytest.approx(exact.squared_error[k].item(), rel=0.02)
         assert active_units(terms.mu_variance)[k] == (EIGENVALUES[:NUM_LATENTS] > level).sum()
-    # 80 draws for each of 2,000 images: far nearer than this.
+    # With 80 draws for each of 2,000 images the error is much smaller than this.
     assert (squared_error > 0.999 * at_rate(EIGENVALUES, kl, NUM_LATENTS).squared_error).all()
 
 
-def test_beta_and_sigma_share_their_optimum(data, in_folders) -> None:
+def test_scaling_beta_is_equivalent_to_scaling_sigma(data, in_folders) -> None:
     """(beta, sigma) and (1, sqrt(beta) sigma) have the same loss up to a factor, so the same rate and error."""
     base = make_point(*TRAINING, "likelihood.sigma=0.3")
     other = make_point(*TRAINING, "likelihood.sigma=0.6")
@@ -99,7 +99,7 @@ def test_beta_and_sigma_share_their_optimum(data, in_folders) -> None:
     assert kl[0].item() == pytest.approx(kl[1].item(), rel=0.01)
 
 
-def test_without_kl_the_error_is_pcas_and_the_rate_the_largest(data, in_folders) -> None:
+def test_without_kl_the_error_equals_pcas_and_the_rate_is_the_largest(data, in_folders) -> None:
     sigma = 0.3
     points = [replace(make_point(*TRAINING, f"likelihood.sigma={sigma}"), beta=beta) for beta in (0.0, 0.5)]
     _, log_px, kl = trained_terms(points, data, in_folders(2))

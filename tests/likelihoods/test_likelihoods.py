@@ -1,4 +1,4 @@
-"""log p(x|z) against torch.distributions and against its closed forms."""
+"""log p(x|z) compared with torch.distributions and with closed forms."""
 
 import math
 
@@ -24,13 +24,13 @@ def random_pixels(kind: str) -> Tensor:
 
 @pytest.mark.parametrize(("sigma", "nats"), [(1.0, 720.4478), (0.1, -1084.7789)])
 def test_gaussian_constant_of_784_pixels(sigma, nats) -> None:
-    """D/2 ln(2 pi sigma^2): what remains at x = mean."""
+    """At x = mean, -log p is D/2 ln(2 pi sigma^2)."""
     x = torch.rand(1, 784, dtype=torch.float64)
     assert -Gaussian(1, [sigma]).log_prob(x[None], x).item() == pytest.approx(nats, abs=5e-5)
 
 
 def test_bernoulli_constant_of_784_pixels() -> None:
-    """784 ln 2, whatever the pixels."""
+    """For logits of 0, -log p is 784 ln 2, whatever the pixels."""
     x = torch.stack([torch.ones(784), torch.zeros(784), torch.rand(784)]).double()
     log_px = Bernoulli(1).log_prob(torch.zeros(1, 3, 784, dtype=torch.float64), x)
     assert (-log_px[0]).tolist() == pytest.approx([543.4274] * 3, abs=5e-5)
@@ -140,7 +140,7 @@ def test_evaluation_uses_the_running_mean_of_training_batches() -> None:
     torch.testing.assert_close(likelihood.sigma, expected, rtol=1e-12, atol=0)
     likelihood.eval()
     log_px = likelihood.log_prob(batches[2], x)
-    torch.testing.assert_close(likelihood.sigma, expected, rtol=1e-12, atol=0)  # an evaluation leaves it alone
+    torch.testing.assert_close(likelihood.sigma, expected, rtol=1e-12, atol=0)  # evaluation does not change it
     torch.testing.assert_close(log_px, Normal(batches[2], expected[:, None, None]).log_prob(x).sum(-1))
 
 

@@ -30,7 +30,7 @@ class PictureDrawer:
     def end_of_epoch(self, run: Run, state: dict[str, Tensor], dataset: Dataset, epoch: int) -> None:
         """Draw the model with the tensors `state` of the run, after `epoch` epochs.
 
-        The model is built anew outside its pack, as after training, so drawing does not affect training.
+        A separate model is built for the pictures, as after training, so drawing does not affect training.
         """
         # Building a user's network may draw global random numbers; restore them.
         with torch.random.fork_rng(devices=[]), self._may_fail(run.folder):

@@ -39,12 +39,12 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(
 ) -> None:
     with pytest.raises(ValueError, match=r"^this sweep of 3 points lacks") as refused:
         require(TABLE, COMMAND, varies, columns)
-    assert str(refused.value) == f"this sweep of 3 points lacks {lacks}; one that has them: {COMMAND}"
+    assert str(refused.value) == f"this sweep of 3 points lacks {lacks}; run {COMMAND}"
 
 
 @pytest.mark.parametrize("rows", [TABLE[2:], TABLE[:0]])
 def test_a_sweep_with_nothing_finished_is_refused(rows: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match=f"^this sweep of {len(rows)} points lacks finished points; one"):
+    with pytest.raises(ValueError, match=f"^this sweep of {len(rows)} points lacks finished points; run "):
         require(rows, COMMAND)
 
 

@@ -185,7 +185,5 @@ def test_a_sweep_that_does_not_fit_is_refused_in_one_sentence(outputs: Path) -> 
     with pytest.raises(PapermillExecutionError) as refused:
         execute("03_sigma_is_beta", outputs, [], sweep="latents")
     assert refused.value.ename == "ValueError"
-    words = (
-        "this sweep of 8 points lacks several values of likelihood.sigma, numbers in sigma; one that has them: python"
-    )
+    words = "this sweep of 8 points lacks several values of likelihood.sigma, numbers in sigma; run python"
     assert refused.value.evalue.startswith(words)

@@ -176,7 +176,7 @@ def test_a_runs_pictures_are_whole_and_depend_on_the_seed_alone(tmp_path: Path, 
 def test_all_of_a_runs_images_decide_the_traversals_dims(tmp_path: Path) -> None:
     x = torch.rand(1000, 1, 2, 2) * torch.tensor([1.0, 2.0, 1.0, 3.0]).view(2, 2)
     model = Linear(x, 4, torch.ones(4), pixel_range=(-2.0, 2.0))
-    pictures.save_run_pictures(model, x, tmp_path, seed=0, how=make_point().pictures)
+    pictures.save_run_pictures(model, x, tmp_path, seed=0, settings=make_point().pictures)
     pictures.save(pictures.traversal(model, (3, 1)), tmp_path / "expected.png")
     assert (tmp_path / "traversal.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
 
@@ -185,7 +185,7 @@ def test_a_runs_pictures_are_as_configured(tmp_path: Path) -> None:
     """60 samples in ten columns, 12 reconstructions, and the first two latents from -1 to 1."""
     model = inverting_model(50)
     how = Pictures(num_reconstructions=12, num_samples=60, columns=10, traversal_dims="first", traversal_extent=1.0)
-    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, how=how)
+    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, settings=how)
     sizes = {"samples": (10 * 58 + 2, 6 * 58 + 2), "reconstructions": (10 * 58 + 2, 2 * (2 * 58 + 6) - 6 + 2)}
     for name, size in sizes.items():
         with Image.open(tmp_path / f"{name}.png") as picture:
@@ -197,7 +197,7 @@ def test_a_runs_pictures_are_as_configured(tmp_path: Path) -> None:
 def test_the_first_two_of_a_single_latent_are_that_one(tmp_path: Path) -> None:
     model = inverting_model(4, latent=1)
     how = make_point("pictures.traversal_dims=first").pictures
-    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, how=how)
+    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, settings=how)
     with Image.open(tmp_path / "traversal.png") as picture:
         assert picture.size == (10 * 58 + 2, 58 + 2)
 

@@ -182,13 +182,17 @@ def test_a_table_without_rows() -> None:
 @pytest.mark.parametrize(
     ("make", "keys", "line"),
     [
-        (lambda: table_of(*GRID), "sed", "sed: is no column of the config to average over; did you mean seed? known: "),
-        (lambda: table_of(*GRID), ["seed", "status"], "status: is no column of the config"),
-        (lambda: table_of(*GRID), ["test/elbo"], "test/elbo: is no column of the config"),
+        (
+            lambda: table_of(*GRID),
+            "sed",
+            "sed: must be a column of the config to average over; did you mean seed? known: ",
+        ),
+        (lambda: table_of(*GRID), ["seed", "status"], "status: must be a column of the config"),
+        (lambda: table_of(*GRID), ["test/elbo"], "test/elbo: must be a column of the config"),
         (
             lambda: table_of(*GRID).drop(columns="beta"),  # as where two data sets have one name
             "seed",
-            "run-seed=0-beta=0-done--10.0-True and 5 more: differ in nothing that the table shows",
+            "run-seed=0-beta=0-done--10.0-True and 5 more: must differ in a column of the table",
         ),
     ],
 )

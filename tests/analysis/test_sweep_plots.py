@@ -112,7 +112,7 @@ def test_points_without_numbers_are_left_out(axes: Axes, change: str) -> None:
 
 
 def test_what_no_axis_shows_must_not_decide_where_a_mark_stands(axes: Axes) -> None:
-    with pytest.raises(ValueError, match=r"^latent: several values at beta=[01.]*; choose one"):
+    with pytest.raises(ValueError, match=r"^latent: must have one value at beta=[01.]*; choose one"):
         sweep_plots.against(axes, TABLE, "beta", "test/kl")
     sweep_plots.against(axes, over(TABLE, ["seed", "latent"]), "beta", "test/kl")
     ((points, _),) = marks_of(axes)
@@ -121,7 +121,7 @@ def test_what_no_axis_shows_must_not_decide_where_a_mark_stands(axes: Axes) -> N
 
 @pytest.mark.parametrize("column", ["test/iwae", "test/kl"])
 def test_a_table_without_the_numbers_is_refused(axes: Axes, column: str) -> None:
-    with pytest.raises(ValueError, match=f"^{column}: (is no column|no finished point)"):
+    with pytest.raises(ValueError, match=f"^{column}: (must be a column|must have numbers)"):
         sweep_plots.against(axes, TABLE.assign(status="running"), "beta", column, by="latent")
 
 
@@ -190,10 +190,12 @@ def test_fid_stands_over_the_reconstruction_error_with_its_floor(axes: Axes) -> 
 
 
 def test_a_score_of_no_or_several_features_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^kid of prior: not there; .*evaluation\.kid=true"):
+    with pytest.raises(ValueError, match=r"^kid of prior: must be in the table; .*evaluation\.kid=true"):
         score_column(TABLE, "kid", "prior")
     two = TABLE.assign(**{"fid/classifier/prior": 1.0})
-    with pytest.raises(ValueError, match=r"^fid of prior: fid/random/prior, fid/classifier/prior; keep"):
+    with pytest.raises(
+        ValueError, match=r"^fid of prior: must be one column, not fid/random/prior, fid/classifier/prior; keep"
+    ):
         score_column(two, "fid", "prior")
 
 

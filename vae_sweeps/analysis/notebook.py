@@ -34,8 +34,8 @@ def with_gaussian_columns(table: pd.DataFrame, num_pixels: int) -> pd.DataFrame:
     """Add columns that make finished points with a Gaussian likelihood comparable across values of sigma.
 
     `train/level` is beta sigma^2, which alone determines the optimum of training. `{split}/squared_error` is summed
-    over the pixels. `{split}/best_sigma` is the optimal sigma for this error, the root of its mean over the pixels (Rybkin
-    et al. 2021, eq. 8), and `{split}/best_elbo` is the ELBO of the same networks with this sigma.
+    over the pixels. `{split}/best_sigma` is the optimal sigma for this error, the root of its mean over the pixels
+    (Rybkin et al. 2021, eq. 8), and `{split}/best_elbo` is the ELBO of the same networks with this sigma.
     """
     sigma = np.asarray(table["sigma"], float)
     added = {"train/level": np.asarray(table["beta_nats"], float) * sigma**2}

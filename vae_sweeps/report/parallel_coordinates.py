@@ -42,7 +42,7 @@ def parallel(contents: Contents) -> Figure | None:
 
 
 def _is_drawn(column: str) -> bool:
-    """Whether the column has an axis: the table's default columns and KID, without some kinds of images to save room."""
+    """Whether the column has an axis: the table's default columns and KID, but not all kinds of images."""
     metric = catalogue.find(column)
     is_wanted = metric is not None and metric.group != "cost" and (metric.is_headline or metric.group == "kid")
     return is_wanted and not column.endswith(("/mixture", f"/{catalogue.FLOOR}"))

@@ -71,4 +71,4 @@ def _draw_model(model: Model, dataset: Dataset, target: Path) -> None:
     """Draw the model. The noise of its samples depends only on the point's seed and latent size."""
     model.vae.cpu()
     x = to_model(dataset, for_evaluation(dataset, "test")[:_NUM_SHOWN].cpu(), model.dtype)
-    pictures.save_run_pictures(model, x, target, seed=model.point.seed, how=model.point.pictures)
+    pictures.save_run_pictures(model, x, target, seed=model.point.seed, settings=model.point.pictures)

@@ -1,9 +1,9 @@
-"""Speed of image files: decoding beside what Pillow alone does, and reading beside the training step.
+"""Speed of image files: decoding compared with Pillow alone, and reading compared with the training step.
 
     python -m benchmarks.images
 
-Everything is measured in turn, round after round, on drawn faces of 178x218 pixels; figures are medians over the
-rounds, and ratios are taken round by round, since machines drift.
+All cases are measured in turn, round after round, on drawn faces of 178x218 pixels. Figures are medians over the
+rounds; ratios are computed within each round, since the machine's speed may drift.
 """
 
 import os
@@ -39,7 +39,7 @@ NUM_IMAGES, SIZE, CROP, BATCH_SIZE = 40_000, 64, 148, 128
 ROUNDS = 3
 SECONDS_PER_TURN = 2.0
 
-# Nothing but Pillow, on every n-th file from the first: prints the seconds that it took, without its start.
+# Decodes every n-th file with Pillow alone; prints the seconds that this took, without the start of the process.
 PILLOW = f"""
 import sys, time
 from pathlib import Path
@@ -58,7 +58,7 @@ print(time.perf_counter() - began)
 
 
 def pillow_alone(images: Path) -> float:
-    """Seconds for all images with one process a core, the mean of their times without their start."""
+    """Seconds for all images with one process per core: the mean of the processes' times, without their start."""
     arguments = [sys.executable, "-c", PILLOW, str(images)]
     parts = [[*arguments, str(i), str(num_cores())] for i in range(num_cores())]
     processes = [subprocess.Popen(part, stdout=subprocess.PIPE, text=True) for part in parts]
@@ -70,7 +70,7 @@ def load(faces: Path, cache: Path) -> Dataset:
 
 
 def not_kept(images: Path) -> float:
-    """Seconds of our decoding with its processes, without a disk: all goes to /dev/null."""
+    """Seconds of the package's decoding, processes included, without a disk: the output goes to /dev/null."""
     names = sorted(path.name for path in images.iterdir())
     chunks = [Chunk(i, names[i : i + 256], str(images)) for i in range(0, len(names), 256)]
     began = time.perf_counter()
@@ -80,7 +80,7 @@ def not_kept(images: Path) -> float:
 
 
 def decoding(faces: Path) -> float:
-    """Seconds until the array is finished: start of processes, writing, flushing and hashing included."""
+    """Seconds until the array is finished, including the start of processes, writing, flushing and hashing."""
     with tempfile.TemporaryDirectory(dir=faces.parent) as cache:
         began = time.perf_counter()
         load(faces, Path(cache))
@@ -88,7 +88,7 @@ def decoding(faces: Path) -> float:
 
 
 def reading(dataset: Dataset) -> float:
-    """Images per second of batches that nobody trains on: the first epoch's of a new order."""
+    """Images per second when batches are read, from the first epoch on, without training on them."""
     batches = Batches(dataset, BATCH_SIZE, torch.float32)
     began, step = time.perf_counter(), 0
     while time.perf_counter() - began < SECONDS_PER_TURN:
@@ -122,7 +122,7 @@ def main() -> None:
         write_celeba(faces, NUM_IMAGES)
         images = faces / "img_align_celeba"
         rounds = []
-        for _ in range(ROUNDS + 1):  # the first is not counted; Pillow before and after, since machines drift
+        for _ in range(ROUNDS + 1):  # the first is discarded; Pillow runs before and after, against drift
             before, decoded, ours, after = pillow_alone(images), not_kept(images), decoding(faces), pillow_alone(images)
             rounds.append(((before + after) / 2, decoded, ours))
         del rounds[0]
@@ -144,16 +144,16 @@ def main() -> None:
             "mlp 12288-100-100-10": ["arch.hidden=[100,100]"],
             "conv 32, 64": ["arch=conv"],
         }
-        found: dict[str, list[tuple[float, float]]] = {}
+        speeds_of: dict[str, list[tuple[float, float]]] = {}
         for _ in range(ROUNDS):
             for label, arguments in networks.items():
                 speeds = [training(dataset, arguments, runs) for dataset in (mapped, resident)]
-                found.setdefault(label, []).append((speeds[0], speeds[1]))
-            found.setdefault("reading alone", []).append((reading(mapped), reading(resident)))
-        for label, pairs in found.items():
-            ratio = statistics.median(one / other for one, other in pairs)
-            alone = [a[0] / b[0] for a, b in zip(found["reading alone"], pairs, strict=True)]
-            speed = statistics.median(one for one, _ in pairs)
+                speeds_of.setdefault(label, []).append((speeds[0], speeds[1]))
+            speeds_of.setdefault("reading alone", []).append((reading(mapped), reading(resident)))
+        for label, pairs in speeds_of.items():
+            ratio = statistics.median(from_map / from_memory for from_map, from_memory in pairs)
+            alone = [a[0] / b[0] for a, b in zip(speeds_of["reading alone"], pairs, strict=True)]
+            speed = statistics.median(from_map for from_map, _ in pairs)
             table.add_row(label, f"{speed:,.0f}", f"{ratio:.2f}", f"{statistics.median(alone):.1f}")
         console.print(table)
 

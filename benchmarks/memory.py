@@ -2,9 +2,9 @@
 
     python -m benchmarks.memory [--num 200000] [--size 64]
 
-Writes JPEGs (under the folder for temporary files; 1 GB, and 2.5 GB of decoded images), decodes them, trains a few
-steps, and makes each part of the evaluation in turn. Counted is RssAnon of /proc, of this process and, while they
-decode, of its children, so this needs Linux.
+Writes JPEGs into the folder for temporary files (1 GB, and 2.5 GB of decoded images), decodes them, trains a few
+steps, and computes each part of the evaluation in turn. It measures RssAnon from /proc, of this process and, during
+decoding, of its children, so it needs Linux.
 """
 
 import argparse
@@ -47,12 +47,12 @@ NUM_STEPS, BATCH_SIZE = 50, 128
 
 
 def anonymous_mb() -> float:
-    """Of this process and its children."""
+    """The anonymous memory of this process and its children, in MB."""
     total = 0.0
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
         if os.getpid() in (int(fields["Pid"]), int(fields["PPid"])) and "RssAnon" in fields:
             total += int(fields["RssAnon"].split()[0]) / 1024
@@ -60,7 +60,7 @@ def anonymous_mb() -> float:
 
 
 class Peak:
-    """The largest `anonymous_mb`, looked at every 20 ms, since it was last asked for."""
+    """The largest `anonymous_mb`, sampled every 20 ms, since the last `take`."""
 
     def __init__(self) -> None:
         self._peak = 0.0
@@ -72,12 +72,12 @@ class Peak:
             time.sleep(0.02)
 
     def take(self) -> float:
-        found, self._peak = self._peak, anonymous_mb()
-        return max(found, self._peak)
+        peak, self._peak = self._peak, anonymous_mb()
+        return max(peak, self._peak)
 
 
 def write_images(folder: Path, num: int, size: int) -> None:
-    """Coloured noise of 8 x 8 blocks, in two classes."""
+    """Write `num` JPEGs of coloured noise in 8 x 8 blocks, in two classes."""
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         (folder / name).mkdir(parents=True)
@@ -102,9 +102,9 @@ def main() -> None:
     def stage(name: str, work: Callable[[], Any]) -> Any:
         peak.take()
         began = time.perf_counter()
-        found = work()
+        result = work()
         table.add_row(name, f"{peak.take():.0f}", f"{time.perf_counter() - began:.0f}")
-        return found
+        return result
 
     with tempfile.TemporaryDirectory() as place:
         os.environ["XDG_CACHE_HOME"] = place
@@ -115,22 +115,22 @@ def main() -> None:
         small = ["arch.hidden=[100,100]", "likelihood=gaussian", f"batch_size={BATCH_SIZE}"]
         point, options = compose_command([*data, *small, "evaluation=fast"])
         dataset = stage("decoding, processes included", lambda: load_dataset(point.data))
-        start, steps, how = new_start(point, dataset.image_shape), iter(range(NUM_STEPS)), options.evaluation
+        start, steps, evaluation = new_start(point, dataset.image_shape), iter(range(NUM_STEPS)), options.evaluation
 
         def training() -> dict[str, Tensor]:
-            """The trained model's tensors."""
+            """Train, and return the model's tensors."""
             pack = Pack([Run(point, folder, start)], dataset.image_shape, CPU)
             should_stop = TrainOptions(should_stop=lambda: next(steps, None) is None)
             with machine.memory_kept(CPU):
-                train(pack, dataset, should_stop, RowWriter(pack, dataset, how))
+                train(pack, dataset, should_stop, RowWriter(pack, dataset, evaluation))
             return pack.model_state(0)
 
         state = stage(f"{NUM_STEPS} steps of {BATCH_SIZE}", training)
-        reference = Reference(dataset, how, build_features(how.features, dataset), CPU)
+        reference = Reference(dataset, evaluation, build_features(evaluation.features, dataset), CPU)
         model = from_state(point, state, dataset.image_shape)
-        for part in settings(how):
-            found, _ = stage(f"evaluation: {part}", partial(evaluate_parts, model, reference, "run", [part]))
-            assert not found["missing"], found["missing"]
+        for part in settings(evaluation):
+            evaluated, _ = stage(f"evaluation: {part}", partial(evaluate_parts, model, reference, "run", [part]))
+            assert not evaluated["missing"], evaluated["missing"]
     Console(width=80).print(table)
 
 

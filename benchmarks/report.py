@@ -1,9 +1,9 @@
-"""How long the report of 100 and of 1,000 points takes to make and to open, and how large it is.
+"""How long it takes to write and to open the report of 100 and of 1,000 points, and how large it is.
 
     python -m benchmarks.report
 
-One tiny run is trained and copied, each copy at another beta and latent size and with other numbers. Opening is
-measured in a headless Chromium: from the address to the first page of the table on the screen, and to the first figure.
+One tiny run is trained and copied; each copy gets another beta and latent size and other metrics. Opening is measured
+in a headless Chromium: from navigation until the first page of the table, and until the first figure, is shown.
 """
 
 import os
@@ -33,14 +33,14 @@ SHOWN = """async () => {
 
 
 def train_one(output_dir: Path) -> RunFolder:
-    """A run as it is made, with rows, pictures and the default evaluation."""
+    """Train a run with rows, pictures and the default evaluation."""
     subprocess.run([sys.executable, "launch.py", *TINY, f"output_dir={output_dir}"], check=True, stdout=sys.stderr)
     (run,) = all_runs(output_dir)
     return run
 
 
 def make_sweep(run: RunFolder, num: int) -> SweepFolder:
-    """`num` copies of `run` as a sweep beside it; pictures are links to the same files."""
+    """Make a sweep of `num` copies of `run` in its output folder; pictures are hard links to the same files."""
     sweep, draw = SweepFolder.under(run.output_dir, f"{num}-points"), random.Random(0)
     config, result = run.config.read_text(), run.read_result()
     assert result is not None
@@ -73,9 +73,9 @@ def open_s(browser: Browser, file: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Train one run, copy it, make and open the reports, print a table."""
+    """Train one run, copy it, write and open the reports, and print a table."""
     chromium = shutil.which("chromium")
-    shown = Table("points", "made in, s", "MB", "table after, s", "first figure after, s")
+    shown = Table("points", "written in, s", "MB", "table after, s", "first figure after, s")
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         run = train_one(Path(place))

@@ -1,10 +1,10 @@
-"""What showing 64 points on W&B costs a training step, at the default rate of rows and pictures.
+"""How much W&B slows down the training step of 64 points, at the default rate of rows and pictures.
 
     python -m benchmarks.tracking
 
-The same pack trains in turns without W&B, offline, and online against the tests' stand-in server, which runs on this
-machine too: with few cores its share of the work is counted here, and with a real server it is not. The figures are
-medians over the rounds of mean ms per step and point; ratios are taken round by round, since machines drift.
+The same pack trains in turn without W&B, offline, and online with the tests' stand-in server. That server runs on the
+same machine, so with few cores its work slows down training, unlike a real server's. The figures are medians over the
+rounds of mean ms per step and point; ratios are computed within each round, since the machine's speed may drift.
 """
 
 import os
@@ -44,7 +44,7 @@ MODES = ("none", "offline", "online")
 
 
 def start_server() -> "subprocess.Popen[str]":
-    """The stand-in server in a process of its own; puts what its clients need into the environment."""
+    """Start the stand-in server in a separate process, and set the environment variables that its clients need."""
     server = subprocess.Popen([sys.executable, "-m", "tests.helpers.wandb_server"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     server.stdout.readline()
@@ -57,13 +57,13 @@ def start_server() -> "subprocess.Popen[str]":
 
 
 def turn(points: list[Point], folders: list[RunFolder], options: LaunchOptions, link: Link | None) -> float:
-    """Go on for some epochs; returns mean ms per step and point, from the first step's end to the last one's.
+    """Continue for some epochs; returns mean ms per step and point, from the end of the first step to the last's.
 
-    Pictures are drawn for a link alone.
+    Pictures are drawn only if there is a link.
     """
     dataset = load_dataset(points[0].data)
-    found = [checkpoint.available(folder) for folder in folders]
-    starts = [own[0] if own else new_start(p, dataset.image_shape) for own, p in zip(found, points, strict=True)]
+    saved = [checkpoint.available(folder) for folder in folders]
+    starts = [c[0] if c else new_start(p, dataset.image_shape) for c, p in zip(saved, points, strict=True)]
     pack = Pack(list(map(Run, points, folders, starts)), dataset.image_shape, torch.device("cpu"))
     num_steps = EPOCHS_PER_TURN * -(-dataset.num_images("train") // points[0].batch_size)
     marks: list[float] = []
@@ -84,7 +84,7 @@ def main() -> None:
     logging.disable()
     machine.prepare()
     server, console = start_server(), Console(width=100)
-    # A checkpoint in each turn, so that rows are sent in it: every 5 s is twelve times as often as by default.
+    # Save a checkpoint in each turn, so that rows are sent during it: 5 s is a twelfth of the default interval.
     points = [compose_command([f"seed={seed}"])[0] for seed in range(NUM_POINTS)]
     _, options = compose_command(["checkpoint_every_s=5"])
     rounds: dict[str, list[float]] = {mode: [] for mode in MODES}
@@ -103,7 +103,7 @@ def main() -> None:
                 for mode in MODES:
                     with machine.memory_kept(torch.device("cpu")):
                         took = turn(points, folders[mode], options, links.get(mode))
-                    if number:  # in the first one wandb starts and opens 64 runs
+                    if number:  # in the first round wandb starts and opens 64 runs
                         rounds[mode].append(took)
             for link in links.values():
                 link.close()
@@ -113,7 +113,7 @@ def main() -> None:
     for column in ("W&B", "ms per step\nand point", "against none"):
         table.add_column(column, justify="right" if column != "W&B" else "left")
     for mode in MODES:
-        ratios = [own / none for own, none in zip(rounds[mode], rounds["none"], strict=True)]
+        ratios = [ms / base for ms, base in zip(rounds[mode], rounds["none"], strict=True)]
         spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
         table.add_row(mode, f"{statistics.median(rounds[mode]):.3f}", spread)
     console.print(table)

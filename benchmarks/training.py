@@ -1,15 +1,15 @@
-"""Speed of a training step: packs of K beside one model at a time, and beside the arithmetic's limit.
+"""Speed of a training step: packs of K models compared with one model, and with the matrix products alone.
 
     python -m benchmarks.training
 
-Everything is measured in turn, round after round, in one process; the figures are medians over the rounds of ms per
-step and point, and the ratios are taken round by round, since machines drift.
+All cases are measured in turn, round after round, in one process. The figures are medians over the rounds of ms per
+step and point; ratios are computed within each round, since the machine's speed may drift.
 """
 
 import itertools
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as launch.py does, for all contenders
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as launch.py does, for all cases
 
 import logging
 import statistics
@@ -52,7 +52,7 @@ def digits() -> Dataset:
 
 
 def tight_loop(hidden: list[int], latent: int, batch_size: int, images: Tensor, *, fused: bool) -> Callable[[], None]:
-    """One model the plain way, as fast as PyTorch's own modules go; returns one training step."""
+    """One model in plain PyTorch modules, written for speed; returns the function of one training step."""
 
     def mlp(widths: list[int], *, last_active: bool) -> nn.Sequential:
         layers: list[nn.Module] = []
@@ -89,7 +89,7 @@ def tight_loop(hidden: list[int], latent: int, batch_size: int, images: Tensor, 
 
 
 def bare_products(hidden: list[int], latent: int, batch_size: int) -> Callable[[], None]:
-    """Nothing but the matrix products of one model's step, forward and backward: no program can be faster."""
+    """Only the matrix products of one model's step, forward and backward: a lower bound for any program."""
     widths = [NUM_PIXELS, *hidden, 2 * latent], [latent, *hidden[::-1], NUM_PIXELS]
     pairs = [pair for chain in widths for pair in itertools.pairwise(chain)]
     tensors = [(torch.randn(batch_size, a), torch.randn(b, a), torch.randn(batch_size, b)) for a, b in pairs]
@@ -105,7 +105,7 @@ def bare_products(hidden: list[int], latent: int, batch_size: int) -> Callable[[
 
 
 def time_step(step: Callable[[], None]) -> float:
-    """Median ms of a call, over a turn."""
+    """Median ms of a call during one turn."""
     times = []
     end = time.perf_counter() + SECONDS_PER_TURN
     while time.perf_counter() < end:
@@ -115,8 +115,8 @@ def time_step(step: Callable[[], None]) -> float:
     return 1e3 * statistics.median(times[len(times) // 10 :])
 
 
-def time_pack(points: list[Point], how: Evaluation, dataset: Dataset, folder: RunFolder) -> float:
-    """Median ms per step and point of the project's own loop, over a turn."""
+def time_pack(points: list[Point], evaluation: Evaluation, dataset: Dataset, folder: RunFolder) -> float:
+    """Median ms per step and point of the package's training loop during one turn."""
     marks: list[float] = []
 
     def is_over() -> bool:
@@ -125,7 +125,7 @@ def time_pack(points: list[Point], how: Evaluation, dataset: Dataset, folder: Ru
 
     runs = [Run(point, folder, new_start(point, dataset.image_shape)) for point in points]
     pack = Pack(runs, dataset.image_shape, torch.device("cpu"))
-    train(pack, dataset, TrainOptions(should_stop=is_over), RowWriter(pack, dataset, how))
+    train(pack, dataset, TrainOptions(should_stop=is_over), RowWriter(pack, dataset, evaluation))
     steps = [b - a for a, b in itertools.pairwise(marks)]
     return 1e3 * statistics.median(steps[len(steps) // 10 :]) / len(points)
 
@@ -142,8 +142,8 @@ def main() -> None:
             measure(name, list(points), options[0].evaluation, dataset, console)
 
 
-def measure(name: str, points: list[Point], how: Evaluation, dataset: Dataset, console: Console) -> None:
-    """Time all contenders on one network, in turns, and print the table."""
+def measure(name: str, points: list[Point], evaluation: Evaluation, dataset: Dataset, console: Console) -> None:
+    """Time all cases on one network, in turn, and print the table."""
     first = points[0]
     hidden, latent, batch_size = first.arch["hidden"], first.latent, first.batch_size
     images = dataset.images["train"]
@@ -159,7 +159,7 @@ def measure(name: str, points: list[Point], how: Evaluation, dataset: Dataset, c
             for label, step in loops.items():
                 rounds.setdefault(label, []).append(time_step(step))
             for k in (1, 3, 9):
-                rounds.setdefault(f"pack of {k}", []).append(time_pack(points[:k], how, dataset, folder))
+                rounds.setdefault(f"pack of {k}", []).append(time_pack(points[:k], evaluation, dataset, folder))
     table = Table(title=f"{name}, batch {batch_size}, {torch.get_num_threads()} threads", title_justify="left")
     table.add_column("")
     for column in (

@@ -8,7 +8,7 @@ from tests.analysis.test_seeds import GRID, point, table_of
 from vae_sweeps.analysis import columns, seeds
 
 
-def test_a_name_means_also_what_is_behind_it() -> None:
+def test_a_prefix_selects_all_its_columns() -> None:
     frame = seeds.over(table_of(*GRID))
     assert list(columns.chosen(frame, ["test/elbo", "beta"])) == ["test/elbo", "test/elbo/se", "beta"]
     assert list(columns.chosen(frame, ["n", "test/elbo/se", "test/elbo"])) == ["n", "test/elbo/se", "test/elbo"]
@@ -50,7 +50,7 @@ def test_numbers_come_before_words() -> None:
     ]  # fmt: skip
 
 
-def test_what_was_swept_comes_first_and_what_does_not_vary_is_left_out() -> None:
+def test_swept_keys_come_first_and_constant_columns_are_left_out() -> None:
     points = [point(f"optim.lr={lr}", f"seed={s}", test_elbo=lr, test_kl=s) for lr in (0.1, 0.2) for s in (0, 1)]
     frame = table_of(*points).assign(**{"fid/random/floor": 0.5})
     order = columns.by_interest(frame, ["optim.lr", "seed"])
@@ -60,7 +60,7 @@ def test_what_was_swept_comes_first_and_what_does_not_vary_is_left_out() -> None
     assert "fid/random/floor" in columns.shown(frame)
 
 
-def test_a_status_is_shown_where_not_all_are_done() -> None:
+def test_the_status_is_shown_unless_all_points_are_done() -> None:
     assert "status" in columns.by_interest(table_of(*GRID), ["beta"])
     assert "status" not in columns.by_interest(table_of(*GRID[:5]), ["beta"])
     assert columns.by_interest(seeds.over(table_of(*GRID)), ["beta", "seed"])[:4] == [
@@ -69,13 +69,13 @@ def test_a_status_is_shown_where_not_all_are_done() -> None:
     assert "num_missing" not in columns.by_interest(seeds.over(table_of(*GRID[:5])), ["beta"])
 
 
-def test_of_one_point_everything_is_shown() -> None:
+def test_a_single_point_is_shown_with_all_columns() -> None:
     order = columns.by_interest(table_of(GRID[0]))
     assert order[:3] == ["beta", "latent", "test/elbo"]
     assert {"data", "arch", "step"} <= set(order)
 
 
-def test_beta_in_nats_and_sigma_are_shown_where_they_say_something() -> None:
+def test_beta_in_nats_and_sigma_are_shown_if_they_differ_from_the_config() -> None:
     frame = table_of(*GRID)
     assert "beta_nats" not in columns.by_interest(frame.assign(beta_nats=[*frame["beta"][:5], np.nan]))
     assert "beta_nats" in columns.by_interest(frame.assign(beta_nats=frame["beta"] / 784))[:5]

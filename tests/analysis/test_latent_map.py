@@ -47,7 +47,7 @@ def test_a_map_shows_two_latents_as_they_are_and_the_legend_names_their_colours(
     assert not legend.get_window_extent().overlaps(axes.get_window_extent())
 
 
-def test_many_classes_have_a_scale_in_place_of_a_legend() -> None:
+def test_many_classes_have_a_colour_bar_instead_of_a_legend() -> None:
     figure = latent_map(gaussian(400, 2), np.arange(400) % 47, "title")
     axes, scale = figure.axes
     assert axes.get_legend() is None
@@ -55,7 +55,7 @@ def test_many_classes_have_a_scale_in_place_of_a_legend() -> None:
     assert len(set(dots(figure)[1])) == 47
 
 
-def test_distances_in_a_map_are_true_and_nothing_is_cut_without_need() -> None:
+def test_axes_have_equal_scales_and_contain_all_points_without_outliers() -> None:
     mu = gaussian(1000, 2) * [5.0, 0.1]
     figure = latent_map(mu, None, "title")
     (axes,) = figure.axes
@@ -98,7 +98,7 @@ def test_a_map_of_many_latents_shows_the_first_principal_components(shift: float
         assert np.sort(np.abs(drawn[:, i])) == pytest.approx(np.sort(np.abs(expected[:, i])), abs=1e-3)
 
 
-def test_the_histograms_of_a_single_latent_stand_where_its_means_are() -> None:
+def test_the_histograms_of_a_single_latent_match_its_means() -> None:
     labels = np.arange(300) % 3
     mu = 4.0 * labels[:, None] + 0.1 * gaussian(300, 1)
     (axes,) = latent_map(mu, labels, "title").axes

@@ -1,4 +1,4 @@
-"""What the notebooks begin with: the rows that they can use, or one sentence that says what is missing."""
+"""The check at the start of each notebook: it returns the usable rows, or says in one sentence what is missing."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ TABLE = pd.DataFrame(
 COMMAND = "python launch.py -m beta=0,1"
 
 
-def test_finished_rows_are_given_back() -> None:
+def test_finished_rows_are_returned() -> None:
     found = require(TABLE, COMMAND, varies=["beta"], columns=["test/kl", "fid/"])
     pd.testing.assert_frame_equal(found, TABLE.head(2))
 
@@ -34,17 +34,15 @@ def test_finished_rows_are_given_back() -> None:
         (["latent"], ["test/iwae"], "several values of latent, numbers in test/iwae"),
     ],
 )
-def test_what_is_missing_is_said_with_the_command_that_makes_it(
-    varies: list[str], columns: list[str], lacks: str
-) -> None:
+def test_the_error_names_what_is_missing_and_a_command(varies: list[str], columns: list[str], lacks: str) -> None:
     with pytest.raises(ValueError, match=r"^this sweep of 3 points lacks") as refused:
         require(TABLE, COMMAND, varies, columns)
-    assert str(refused.value) == f"this sweep of 3 points lacks {lacks}; one that has them: {COMMAND}"
+    assert str(refused.value) == f"this sweep of 3 points lacks {lacks}; run {COMMAND}"
 
 
 @pytest.mark.parametrize("rows", [TABLE[2:], TABLE[:0]])
 def test_a_sweep_with_nothing_finished_is_refused(rows: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match=f"^this sweep of {len(rows)} points lacks finished points; one"):
+    with pytest.raises(ValueError, match=f"^this sweep of {len(rows)} points lacks finished points; run "):
         require(rows, COMMAND)
 
 

@@ -1,4 +1,4 @@
-"""The notebooks of analysis/ run on real sweeps, and what they find is true.
+"""The notebooks in analysis/ run on real sweeps, and their results are correct.
 
 Each is executed as a student would, with papermill's parameters; its variables are read when it has ended.
 """
@@ -38,7 +38,7 @@ LINEAR = ["-m", "sweep=linear", "likelihood=gaussian", "likelihood.sigma=0.2", "
 LINEAR += ["beta=0.3,3,30", "epochs=8", "optim.lr=0.01", "evaluation=none", "tracker=none"]
 
 
-def test_the_notebooks_are_those_of_the_docs_in_order() -> None:
+def test_the_docs_list_all_notebooks_in_order() -> None:
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == NAMES
     page = (ROOT / "docs" / "notebooks.md").read_text()
     assert all(f"analysis/{name}.ipynb" in page for name in NAMES)
@@ -65,7 +65,7 @@ def server() -> Iterator[WandbServer]:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory, server: WandbServer) -> Path:
-    """The sweeps latents (which is on W&B too), sigmas and linear."""
+    """The output folder of the sweeps latents (also on W&B), sigmas and linear."""
     folder = tmp_path_factory.mktemp("outputs")
     environment = {"latents": server.environment() | {"WANDB_ENTITY": "team"}}
     for command, name in ((LATENTS, "latents"), (SIGMAS, "sigmas"), (LINEAR, "linear")):
@@ -75,7 +75,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, server: WandbServer) -> Pa
 
 
 def execute(name: str, outputs: Path, reads: list[str], **parameters: Any) -> dict[str, Any]:
-    """What the variables `reads` of the notebook are in the end."""
+    """Run the notebook and return the final values of its variables `reads`."""
     folder = outputs / "notebooks"
     folder.mkdir(exist_ok=True)
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", 4)
@@ -109,7 +109,7 @@ def test_without_the_kl_term_the_rate_is_the_largest(outputs: Path) -> None:
     assert summary["n"].tolist() == [2, 2]
     assert found["prior"] == "fid/random/prior"
     assert summary[[found["prior"], found["mixture"]]].notna().all(axis=None)
-    # Without the KL term codes spread, and q(z|x) narrows.
+    # Without the KL term, the codes spread out and q(z|x) becomes narrower.
     assert found["spread"][0] > found["spread"][1]
     assert found["scale"][0] < found["scale"][1]
 
@@ -125,7 +125,7 @@ def test_active_units_are_never_above_latent_size(outputs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_points_of_equal_beta_sigma_squared_are_the_same_but_for_their_elbo(outputs: Path) -> None:
+def test_points_of_equal_beta_sigma_squared_differ_only_in_their_elbo(outputs: Path) -> None:
     found = execute("03_sigma_is_beta", outputs, ["table", "spread", "free", "same"], sweep="sigmas")
     spread = found["spread"]
     assert [round(level, 6) for level, _ in spread.index] == [0.04, 0.16]  # 0.2^2 and 0.25 * 0.4^2, four times that
@@ -135,7 +135,7 @@ def test_points_of_equal_beta_sigma_squared_are_the_same_but_for_their_elbo(outp
     best = found["same"].groupby("level")["test/best_elbo"].agg(["min", "max"])
     assert (best["max"] - best["min"] < 2).all()
     assert (found["table"]["test/best_elbo"] >= found["table"]["test/elbo"]).all()
-    # A running mean over a hundred batches, so a little behind an error that still falls.
+    # This is a running mean over a hundred batches, so it lags slightly behind an error that still falls.
     optimal = found["free"].query("`likelihood.sigma` == 'optimal'")
     assert optimal["sigma"].to_numpy() == pytest.approx(optimal["train/best_sigma"].to_numpy(), rel=0.2)
 
@@ -154,7 +154,7 @@ def test_no_linear_vae_is_below_the_exact_curve(outputs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_taken_apart_by_hand_agrees_with_the_table(outputs: Path) -> None:
+def test_results_computed_by_hand_from_a_run_agree_with_the_table(outputs: Path) -> None:
     reads = ["row", "elbo", "num_active", "found", "held_out", "table"]
     read = execute("05_inside_one_run", outputs, reads, sweep="latents")
     row = read["row"]
@@ -167,7 +167,7 @@ def test_a_run_taken_apart_by_hand_agrees_with_the_table(outputs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_table_from_wandb_is_the_folders(
+def test_the_table_from_wandb_equals_the_one_from_the_folders(
     outputs: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in server.environment().items():
@@ -185,7 +185,5 @@ def test_a_sweep_that_does_not_fit_is_refused_in_one_sentence(outputs: Path) -> 
     with pytest.raises(PapermillExecutionError) as refused:
         execute("03_sigma_is_beta", outputs, [], sweep="latents")
     assert refused.value.ename == "ValueError"
-    words = (
-        "this sweep of 8 points lacks several values of likelihood.sigma, numbers in sigma; one that has them: python"
-    )
+    words = "this sweep of 8 points lacks several values of likelihood.sigma, numbers in sigma; run python"
     assert refused.value.evalue.startswith(words)

@@ -92,7 +92,7 @@ def test_every_original_stands_directly_above_its_reconstruction(num_images: int
 def test_an_interpolation_goes_from_one_image_straight_to_another(num_images: int, num_rows: int) -> None:
     model = inverting_model(num_images, latent=9)
     x = model.x.clone()
-    x[:, 0, 3, 3] = 1.0  # not in z: seen in the originals alone
+    x[:, 0, 3, 3] = 1.0  # not in z, so visible only in the originals
     picture = pictures.interpolations(model, x, num_columns=7)
     assert picture.size == (7 * 58 + 2, num_rows * 58 + 2)
     for row in range(num_rows):
@@ -104,7 +104,7 @@ def test_an_interpolation_goes_from_one_image_straight_to_another(num_images: in
             assert drawn[3, 3] == (255 if column in (0, 6) else 0)
 
 
-def test_of_no_images_no_picture_is_drawn() -> None:
+def test_a_picture_without_images_is_refused() -> None:
     model = inverting_model(4)
     with pytest.raises(ValueError, match="at least one image"):
         pictures.interpolations(model, model.x[:0])
@@ -173,10 +173,10 @@ def test_a_runs_pictures_are_whole_and_depend_on_the_seed_alone(tmp_path: Path, 
     assert content["a"] == content["b"] != content["c"]
 
 
-def test_all_of_a_runs_images_decide_the_traversals_dims(tmp_path: Path) -> None:
+def test_the_traversals_dims_depend_on_all_images_of_a_run(tmp_path: Path) -> None:
     x = torch.rand(1000, 1, 2, 2) * torch.tensor([1.0, 2.0, 1.0, 3.0]).view(2, 2)
     model = Linear(x, 4, torch.ones(4), pixel_range=(-2.0, 2.0))
-    pictures.save_run_pictures(model, x, tmp_path, seed=0, how=make_point().pictures)
+    pictures.save_run_pictures(model, x, tmp_path, seed=0, settings=make_point().pictures)
     pictures.save(pictures.traversal(model, (3, 1)), tmp_path / "expected.png")
     assert (tmp_path / "traversal.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
 
@@ -184,8 +184,10 @@ def test_all_of_a_runs_images_decide_the_traversals_dims(tmp_path: Path) -> None
 def test_a_runs_pictures_are_as_configured(tmp_path: Path) -> None:
     """60 samples in ten columns, 12 reconstructions, and the first two latents from -1 to 1."""
     model = inverting_model(50)
-    how = Pictures(num_reconstructions=12, num_samples=60, columns=10, traversal_dims="first", traversal_extent=1.0)
-    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, how=how)
+    settings = Pictures(
+        num_reconstructions=12, num_samples=60, columns=10, traversal_dims="first", traversal_extent=1.0
+    )
+    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, settings=settings)
     sizes = {"samples": (10 * 58 + 2, 6 * 58 + 2), "reconstructions": (10 * 58 + 2, 2 * (2 * 58 + 6) - 6 + 2)}
     for name, size in sizes.items():
         with Image.open(tmp_path / f"{name}.png") as picture:
@@ -194,10 +196,10 @@ def test_a_runs_pictures_are_as_configured(tmp_path: Path) -> None:
     assert (tmp_path / "traversal.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
 
 
-def test_the_first_two_of_a_single_latent_are_that_one(tmp_path: Path) -> None:
+def test_a_model_with_a_single_latent_is_traversed_along_it(tmp_path: Path) -> None:
     model = inverting_model(4, latent=1)
-    how = make_point("pictures.traversal_dims=first").pictures
-    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, how=how)
+    settings = make_point("pictures.traversal_dims=first").pictures
+    pictures.save_run_pictures(model, model.x, tmp_path, seed=0, settings=settings)
     with Image.open(tmp_path / "traversal.png") as picture:
         assert picture.size == (10 * 58 + 2, 58 + 2)
 
@@ -237,7 +239,7 @@ def test_a_mosaic_shows_every_cell_once_in_its_place(rows: int, columns: int) ->
     assert has_ink(picture.crop((0, int(top), int(left), picture.height)))
 
 
-def test_an_unfinished_cell_says_why() -> None:
+def test_an_unfinished_cell_shows_the_reason() -> None:
     picture = mosaic({(0, 0): "diverged", (0, 2): None}, ["0"], ["1", "2", "3"], "beta", "latent")
     boxes = [picture.crop((x, picture.height - 200, x + 204, picture.height - 20)) for x in (60, 292, 524)]
     diverged, absent, none = map(np.asarray, boxes)

@@ -51,7 +51,7 @@ def test_curves_stop_where_values_are_not_finite(tmp_path: Path) -> None:
     assert elbo.get_xlim()[1] > 21
 
 
-def test_on_logarithmic_axes_all_rows_are_seen() -> None:
+def test_logarithmic_axes_show_all_rows() -> None:
     rows = [{"step": 2**i, "train/elbo": -600.0 / 2**i, "train/log_px": 5.0 - i} for i in range(11)]
     elbo, error, kl = run_plots.learning_curves(rows, "powers of two", is_log=True).axes
     assert np.asarray(elbo.lines[0].get_ydata()).tolist() == [600.0 / 2**i for i in range(11)]
@@ -63,7 +63,7 @@ def test_on_logarithmic_axes_all_rows_are_seen() -> None:
 
 
 @pytest.mark.parametrize("rows", [[], rows_of_a_run(1), [{"step": 0, "val/elbo": 0.0}], [{"step": 3, "val/kl": None}]])
-def test_curves_of_next_to_nothing_can_be_drawn(tmp_path: Path, rows: list[dict[str, float]]) -> None:
+def test_curves_with_very_few_values_can_be_drawn(tmp_path: Path, rows: list[dict[str, float]]) -> None:
     figure = run_plots.learning_curves(rows, "one row")
     for axes in figure.axes:
         assert all(line.get_marker() == "o" for line in axes.lines)
@@ -92,7 +92,7 @@ def test_bars_are_the_latents_kl_sorted(tmp_path: Path, num_latents: int) -> Non
 
 
 @pytest.mark.parametrize(("smallest", "scale"), [(0.05, "linear"), (0.02, "log"), (1e-9, "log"), (0.0, "linear")])
-def test_bars_are_on_a_log_scale_only_where_they_span_much(smallest: float, scale: str) -> None:
+def test_bars_are_on_a_log_scale_only_if_they_span_a_wide_range(smallest: float, scale: str) -> None:
     (axes,) = run_plots.kl_bars(np.array([smallest, 4.0, 3.0]), "title").axes
     low, high = axes.get_ylim()
     assert axes.get_yscale() == scale

@@ -1,4 +1,4 @@
-"""Several points as one row: by hand, and what must hold whatever the numbers are."""
+"""Averages over seeds: results computed by hand, and properties that hold for any numbers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from vae_sweeps.config.point import to_container
 def point(
     *overrides: str, status: str = "done", metrics: Mapping[str, float] | None = None, **more: float | bool | None
 ) -> table.Record:
-    """A point with these metrics (`test_elbo` is test/elbo); its run is named by all that is given here."""
+    """A point with these metrics (`test_elbo` is test/elbo); its run's name contains all arguments."""
     named = {name.replace("_", "/", 1): value for name, value in {**(metrics or {}), **more}.items()}
     content = to_container(make_point("data=mnist5k", *overrides))
     about = {"status": status, "step": 7, "num_params": 1000, "metrics": named}
@@ -39,12 +39,12 @@ GRID = [
 ]
 
 
-def test_by_hand() -> None:
+def test_means_and_standard_errors_computed_by_hand() -> None:
     found = seeds.over(table_of(*GRID))
     assert list(found["beta"]) == [0, 1]
     assert "seed" not in found
     assert (list(found["n"]), list(found["num_missing"])) == ([3, 2], [0, 1])
-    # Of -10, -13, -19: mean -14, squared deviations 16 + 1 + 25, variance 42 / 2.
+    # The mean of -10, -13, -19 is -14, the squared deviations are 16 + 1 + 25, and the variance is 42 / 2.
     assert list(found["test/elbo"]) == [-14, -4]
     assert list(found["test/elbo/se"]) == [pytest.approx(np.sqrt(21 / 3), rel=1e-14), 0]
     # A share p of n has the standard error sqrt(p (1 - p) / (n - 1)).
@@ -56,22 +56,22 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed", "running", "preempted", "pending"])
-def test_points_without_numbers_are_counted_and_change_none(status: str) -> None:
+def test_points_without_numbers_are_counted_and_do_not_change_the_means(status: str) -> None:
     finished = [point("seed=0", test_elbo=-1.0), point("seed=1", test_elbo=-3.0)]
-    other = point("seed=2", status=status, test_elbo=-1000.0)  # a diverged point may have some
+    other = point("seed=2", status=status, test_elbo=-1000.0)  # a diverged point may have metrics
     without, found = seeds.over(table_of(*finished)), seeds.over(table_of(other, *finished))
     assert (list(found["n"]), list(found["num_missing"])) == ([2], [1])
     pd.testing.assert_frame_equal(found.drop(columns="num_missing"), without.drop(columns="num_missing"))
 
 
-def test_one_point_has_no_standard_error_and_none_has_no_mean() -> None:
+def test_one_point_has_no_standard_error_and_zero_points_have_no_mean() -> None:
     found = seeds.over(table_of(point("beta=1", test_elbo=-1.0), point("beta=2", status="failed")))
     assert (list(found["n"]), list(found["num_missing"])) == ([1, 0], [0, 1])
     assert found["test/elbo"].to_list() == [-1, pytest.approx(np.nan, nan_ok=True)]
     assert list(found["test/elbo/se"].isna()) == [True, True]
 
 
-def test_a_metric_that_some_points_lack_says_of_how_many_it_is() -> None:
+def test_a_metric_that_some_points_lack_has_its_own_count() -> None:
     found = seeds.over(
         table_of(
             point("beta=0", "seed=0", test_elbo=-1.0, test_iwae=-2.0),
@@ -101,8 +101,8 @@ def test_order_of_points_changes_the_order_of_rows_and_nothing_else() -> None:
     pd.testing.assert_frame_equal(other.sort_values("beta", ignore_index=True), found, rtol=1e-14)
 
 
-def test_moving_and_stretching_a_metric() -> None:
-    """The mean follows x -> a x + b, its standard error only the stretch."""
+def test_shifting_and_scaling_a_metric() -> None:
+    """Under x -> a x + b the mean changes in the same way, and its standard error is multiplied by |a|."""
     points = random_table()
     found = seeds.over(points)
     moved = seeds.over(points.assign(**{"test/elbo": -3 * points["test/elbo"] + 7}))
@@ -111,7 +111,7 @@ def test_moving_and_stretching_a_metric() -> None:
 
 
 def test_the_standard_error_is_the_spread_of_means() -> None:
-    """Of 400 groups of 4 draws from N(0, 1), se^2 has the mean 1/4 (to 4 %), and their means the variance 1/4 (7 %)."""
+    """400 groups of 4 draws from N(0, 1): se^2 has mean 1/4 (to 4 %), and the group means have variance 1/4 (7 %)."""
     draws = np.random.default_rng(0).normal(size=(400, 4))
     one = table_of(point("beta=1", "seed=0", test_elbo=0.0))
     points = one.loc[one.index.repeat(draws.size)].assign(
@@ -140,7 +140,7 @@ def test_all_keys_at_once() -> None:
     assert found["test/elbo"].to_list() == [-10]
 
 
-def test_what_changes_along_with_the_seed_tells_points_apart() -> None:
+def test_keys_that_change_with_the_seed_separate_points() -> None:
     points = table_of(point("seed=0", "epochs=1", test_elbo=0.0), point("seed=1", "epochs=2", test_elbo=2.0))
     assert list(seeds.over(points)["n"]) == [1, 1]
     assert list(seeds.over(points, ("seed", "epochs"))["n"]) == [2]
@@ -158,8 +158,8 @@ def test_what_changes_along_with_the_seed_tells_points_apart() -> None:
         (["arch.hidden=[]", "arch.hidden=[10,10]"], None),
     ],
 )
-def test_missing_values_words_and_lists_tell_points_apart(groups: list[str], column: str | None) -> None:
-    """Also keys that only one architecture has, and null, which is a value like others."""
+def test_missing_values_words_and_lists_separate_points(groups: list[str], column: str | None) -> None:
+    """So do keys that only one architecture has, and null, which is a value like any other."""
     points = [point(*group.split(), f"seed={seed}", test_elbo=k) for seed in (0, 1) for k, group in enumerate(groups)]
     found = seeds.over(table_of(*points))
     assert list(found["n"]) == [2] * len(groups)
@@ -167,7 +167,7 @@ def test_missing_values_words_and_lists_tell_points_apart(groups: list[str], col
     assert column is None or list(found[column].isna()).count(True) == 1
 
 
-def test_a_run_that_stands_there_twice_is_one_point() -> None:
+def test_a_run_that_appears_twice_is_one_point() -> None:
     points = table_of(*GRID)
     twice = pd.concat([points, points])
     pd.testing.assert_frame_equal(seeds.over(twice), seeds.over(points))
@@ -182,17 +182,21 @@ def test_a_table_without_rows() -> None:
 @pytest.mark.parametrize(
     ("make", "keys", "line"),
     [
-        (lambda: table_of(*GRID), "sed", "sed: is no column of the config to average over; did you mean seed? known: "),
-        (lambda: table_of(*GRID), ["seed", "status"], "status: is no column of the config"),
-        (lambda: table_of(*GRID), ["test/elbo"], "test/elbo: is no column of the config"),
         (
-            lambda: table_of(*GRID).drop(columns="beta"),  # as where two data sets have one name
+            lambda: table_of(*GRID),
+            "sed",
+            "sed: must be a column of the config to average over; did you mean seed? known: ",
+        ),
+        (lambda: table_of(*GRID), ["seed", "status"], "status: must be a column of the config"),
+        (lambda: table_of(*GRID), ["test/elbo"], "test/elbo: must be a column of the config"),
+        (
+            lambda: table_of(*GRID).drop(columns="beta"),  # as if two data sets had the same name
             "seed",
-            "run-seed=0-beta=0-done--10.0-True and 5 more: differ in nothing that the table shows",
+            "run-seed=0-beta=0-done--10.0-True and 5 more: must differ in a column of the table",
         ),
     ],
 )
-def test_refused(make: Callable[[], pd.DataFrame], keys: Any, line: str) -> None:
+def test_bad_keys_and_tables_are_refused(make: Callable[[], pd.DataFrame], keys: Any, line: str) -> None:
     with pytest.raises(ValueError, match=r"^\S+") as raised:
         seeds.over(make(), keys)
     assert str(raised.value).startswith(line)

@@ -1,4 +1,4 @@
-"""Plots of a table show the table's numbers, on the scales and with the words that belong to them."""
+"""Plots of a table show the table's numbers, with the right scales and labels."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -20,7 +20,7 @@ BETAS, LATENTS, SEEDS = (0.0, 0.01, 1.0), (2, 10, 100), (0, 1, 2)
 
 
 def make_table() -> pd.DataFrame:
-    """Random numbers for every beta, latent size and seed, in an order that is not theirs."""
+    """Random numbers for every beta, latent size and seed, in shuffled order."""
     points = list(product(BETAS, LATENTS, SEEDS))
     draw = np.random.default_rng(0)
     table = pd.DataFrame(draw.permutation(np.array(points)), columns=["beta", "latent", "seed"])
@@ -40,7 +40,7 @@ TABLE = make_table()
 
 @pytest.fixture
 def axes() -> Iterator[Axes]:
-    """Axes on which everything can be drawn in the end."""
+    """Axes that are rendered at the end of the test."""
     figure = Figure(layout="constrained")
     axes = figure.add_subplot()
     yield axes
@@ -48,7 +48,7 @@ def axes() -> Iterator[Axes]:
 
 
 def marks_of(axes: Axes) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each group of marks its points [N,2] and their bars' half lengths [N] along y."""
+    """The points [N,2] of each group of marks, and the half lengths [N] of their bars along y."""
     found = []
     for drawn in axes.containers:
         assert isinstance(drawn, ErrorbarContainer)
@@ -79,7 +79,7 @@ def test_marks_are_the_means_over_seeds_with_bars_of_one_standard_error(axes: Ax
     assert legend.get_title().get_text() == "latent size L"
 
 
-def test_axes_say_what_they_show_in_its_units(axes: Axes) -> None:
+def test_axes_are_labelled_with_units(axes: Axes) -> None:
     sweep_plots.against(axes, TABLE, "beta", "test/elbo", by="latent")
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("β", "test ELBO (nats per image)")
     assert label("fid/classifier/prior") == "FID of prior samples (classifier features)"
@@ -111,8 +111,8 @@ def test_points_without_numbers_are_left_out(axes: Axes, change: str) -> None:
     assert [points[:, 0].tolist() for points, _ in marks_of(axes)] == [list(BETAS[1:])] * len(LATENTS)
 
 
-def test_what_no_axis_shows_must_not_decide_where_a_mark_stands(axes: Axes) -> None:
-    with pytest.raises(ValueError, match=r"^latent: several values at beta=[01.]*; choose one"):
+def test_a_varying_key_that_no_axis_shows_is_refused(axes: Axes) -> None:
+    with pytest.raises(ValueError, match=r"^latent: must have one value at beta=[01.]*; choose one"):
         sweep_plots.against(axes, TABLE, "beta", "test/kl")
     sweep_plots.against(axes, over(TABLE, ["seed", "latent"]), "beta", "test/kl")
     ((points, _),) = marks_of(axes)
@@ -121,7 +121,7 @@ def test_what_no_axis_shows_must_not_decide_where_a_mark_stands(axes: Axes) -> N
 
 @pytest.mark.parametrize("column", ["test/iwae", "test/kl"])
 def test_a_table_without_the_numbers_is_refused(axes: Axes, column: str) -> None:
-    with pytest.raises(ValueError, match=f"^{column}: (is no column|no finished point)"):
+    with pytest.raises(ValueError, match=f"^{column}: (must be a column|must have numbers)"):
         sweep_plots.against(axes, TABLE.assign(status="running"), "beta", column, by="latent")
 
 
@@ -135,7 +135,7 @@ def test_no_mark_is_above_the_diagonal_of_active_units(axes: Axes) -> None:
     assert low < 0 < 100 < high
 
 
-def test_cells_of_a_heat_map_are_the_means_and_missing_ones_dashes(axes: Axes) -> None:
+def test_heat_map_cells_are_means_and_missing_cells_are_dashes(axes: Axes) -> None:
     table = TABLE.loc[(TABLE["beta"] > 0) | (TABLE["latent"] < 100)]
     sweep_plots.heat_map(axes, table, "test/elbo")
     (image,) = (item for item in axes.get_children() if isinstance(item, AxesImage))
@@ -152,7 +152,7 @@ def test_cells_of_a_heat_map_are_the_means_and_missing_ones_dashes(axes: Axes) -
 
 
 @pytest.mark.parametrize(("factor", "shift"), [(1.0, 0.0), (100.0, 0.0), (0.01, 5000.0)])
-def test_lines_of_equal_elbo_are_that_on_any_scale(axes: Axes, factor: float, shift: float) -> None:
+def test_iso_elbo_lines_have_constant_elbo_on_any_scale(axes: Axes, factor: float, shift: float) -> None:
     kl, log_px = TABLE["test/kl"] * factor, TABLE["test/log_px"] * min(factor, 1) - shift
     table = TABLE.assign(**{"test/kl": kl, "test/log_px": log_px})
     sweep_plots.rate_distortion(axes, table, by="latent")
@@ -165,7 +165,7 @@ def test_lines_of_equal_elbo_are_that_on_any_scale(axes: Axes, factor: float, sh
     assert words == pytest.approx([elbo[0] for elbo in elbos])
 
 
-def test_the_plane_has_each_mean_in_the_colour_of_its_beta(axes: Axes) -> None:
+def test_each_mean_is_drawn_in_the_colour_of_its_beta(axes: Axes) -> None:
     sweep_plots.rate_distortion(axes, TABLE, by="latent")
     means = means_of("test/kl", "test/log_px") * [1, -1]
     drawn = [points[0].tolist() for points, _ in marks_of(axes)]
@@ -180,7 +180,7 @@ def test_the_plane_has_each_mean_in_the_colour_of_its_beta(axes: Axes) -> None:
     assert "nats" in axes.get_ylabel()
 
 
-def test_fid_stands_over_the_reconstruction_error_with_its_floor(axes: Axes) -> None:
+def test_fid_is_plotted_over_the_reconstruction_error_with_its_floor(axes: Axes) -> None:
     sweep_plots.score_against_distortion(axes, TABLE, by="latent", samples="mixture")
     means = means_of("test/log_px", "fid/random/mixture") * [-1, 1]
     assert np.array([points[0] for points, _ in marks_of(axes)]) == pytest.approx(means)
@@ -190,14 +190,16 @@ def test_fid_stands_over_the_reconstruction_error_with_its_floor(axes: Axes) -> 
 
 
 def test_a_score_of_no_or_several_features_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^kid of prior: not there; .*evaluation\.kid=true"):
+    with pytest.raises(ValueError, match=r"^kid of prior: must be in the table; .*evaluation\.kid=true"):
         score_column(TABLE, "kid", "prior")
     two = TABLE.assign(**{"fid/classifier/prior": 1.0})
-    with pytest.raises(ValueError, match=r"^fid of prior: fid/random/prior, fid/classifier/prior; keep"):
+    with pytest.raises(
+        ValueError, match=r"^fid of prior: must be one column, not fid/random/prior, fid/classifier/prior; keep"
+    ):
         score_column(two, "fid", "prior")
 
 
-def test_colours_of_numbers_go_from_dark_to_light_and_words_have_their_own(axes: Axes) -> None:
+def test_numbers_are_coloured_from_dark_to_light_and_words_distinctly(axes: Axes) -> None:
     sweep_plots.against(axes, TABLE, "latent", "test/kl", by="beta")
     brightness = [np.dot(to_rgba(drawn[0].get_color())[:3], (0.299, 0.587, 0.114)) for drawn in axes.containers]
     assert brightness == sorted(brightness)
@@ -209,5 +211,5 @@ def test_colours_of_numbers_go_from_dark_to_light_and_words_have_their_own(axes:
     assert len({drawn[0].get_color() for drawn in other.containers}) == 3
 
 
-def test_zero_is_written_without_a_sign() -> None:
+def test_zero_is_formatted_without_a_sign() -> None:
     assert [marks.text(value) for value in (-0.0, 0.0, -0.5)] == ["0", "0", "−0.5"]

@@ -1,4 +1,4 @@
-"""The table: its dtypes, and that W&B gives back the same one."""
+"""The table: its dtypes, and the same table from W&B."""
 
 import os
 import pickle
@@ -29,7 +29,7 @@ FULL = {"test/iwae": -88.0, "test/collapsed": False, "test/active_units": 3, "pr
 
 
 def done(metrics: Mapping[str, Any] = ELBO, weights: str | None = None, **more: Any) -> dict[str, Any]:
-    """A result as `recording` and `evaluation` make it."""
+    """A result as it is written at the end of a run."""
     about = {"weights": weights, "accuracy": None, "num_images": 100}
     return {
         "status": "done",
@@ -54,7 +54,7 @@ def done(metrics: Mapping[str, Any] = ELBO, weights: str | None = None, **more: 
 DIVERGED = done(status="diverged", step=7, git_commit=None)
 del DIVERGED["metrics"]
 GAUSSIAN = ("likelihood=gaussian", "likelihood.sigma=")
-# A sweep in its order: overrides, and how the point ended, if it has.
+# The points of a sweep in order: overrides, and how the point ended, if it did.
 RUNS: list[tuple[tuple[str, ...], dict[str, Any] | None]] = [
     (("beta=1", "latent=2", f"{GAUSSIAN[1]}1"), done(ELBO | FULL, weights="aaa", sigma=1.0)),
     (
@@ -116,7 +116,7 @@ open(sys.argv[1], "wb").write(pickle.dumps(found))
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
-    """The sweep in files."""
+    """The sweep as run folders."""
     output_dir = tmp_path_factory.mktemp("out")
     names = []
     for k, (overrides, result) in enumerate(RUNS):
@@ -148,10 +148,10 @@ def run_client(server: WandbServer, folder: Path, script: str, *arguments: objec
 
 
 def fetch(server: WandbServer, folder: Path, *asked: tuple[str, str | None], **variables: str) -> list[Any]:
-    """Tables of W&B, or what ValueErrors say."""
+    """Read tables from W&B, or the messages of ValueErrors."""
     run_client(server, folder, FETCH, folder / "found", pickle.dumps(asked).hex(), **variables)
     found = pickle.loads((folder / "found").read_bytes())
-    return [found[one] for one in asked]
+    return [found[request] for request in asked]
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_wandb_gives_back_the_same_table(sent: WandbServer, sweep: SweepFolder, 
 
 
 def test_the_table_of_these_runs(sweep: SweepFolder) -> None:
-    """What the comparison above compares."""
+    """The content of the table that the test above compares."""
     found = vae_sweeps.results(sweep.path)
     assert [name.split("-")[3] for name in found["run"]] == list("zyxwvu")
     assert list(found["status"]) == ["done", "done", "done", "diverged", "diverged", "preempted"]
@@ -227,7 +227,7 @@ def test_runs_come_in_pages(sent: WandbServer, sweep: SweepFolder, tmp_path: Pat
         ("a/b", "k" * 40, "http://127.0.0.1:9", "a/b: http://127.0.0.1:9 does not answer"),
     ],
 )
-def test_wandb_cannot_be_asked(path: str, key: str, url: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_errors_are_one_line(path: str, key: str, url: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", url)
     monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv("NETRC", "/dev/null")
@@ -258,7 +258,7 @@ def test_dtypes_do_not_depend_on_what_is_missing(results: list[dict[str, Any] | 
         ("beta", [1, 2], "float64", [1.0, 2.0]),
         ("epochs", [1, None], "Int64", [1, pd.NA]),
         ("optim.clip_norm", [None, None], "float64", None),
-        ("data.seed", [0, 0.5], "float64", [0.0, 0.5]),  # not our dataset, but one of the user's own
+        ("data.seed", [0, 0.5], "float64", [0.0, 0.5]),  # a dataset of the user
         ("arch.batch_norm", [True, False], "bool", [True, False]),
         ("arch.own", [1, 2], "float64", [1.0, 2.0]),
         ("arch.own", [1, "auto"], "object", [1.0, "auto"]),
@@ -293,7 +293,7 @@ def test_keys_that_only_some_points_have_are_columns_where_they_vary() -> None:
     ("targets", "column"),
     [(("one.mlp", "one.conv"), False), (("one.mlp", "other.mlp"), True)],
 )
-def test_targets_are_columns_where_their_names_do_not_tell_them_apart(targets: tuple[str, str], column: bool) -> None:
+def test_targets_are_columns_if_their_names_are_ambiguous(targets: tuple[str, str], column: bool) -> None:
     found = table.table_of([record({"arch._target_": target}) for target in targets])
     assert ("arch._target_" in found) == column
 

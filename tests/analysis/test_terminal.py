@@ -1,4 +1,4 @@
-"""The table as people and programs get it."""
+"""The table as it is printed for people and for programs."""
 
 import io
 import re
@@ -13,7 +13,7 @@ from vae_sweeps.analysis import columns, format, seeds, terminal
 
 
 def many_columns() -> pd.DataFrame:
-    """Twelve points of many metrics, one of them failed."""
+    """Twelve points with many metrics; one point failed."""
     generator = np.random.default_rng(0)
     names = [f"{split}_{name}" for split in ("test", "train", "val") for name in ("elbo", "log_px", "kl")]
     names += [
@@ -34,7 +34,7 @@ def many_columns() -> pd.DataFrame:
 
 
 def shown(frame: pd.DataFrame, width: int, *, color: bool = False, **options) -> str:
-    """What a terminal of this width shows."""
+    """The output on a terminal of this width."""
     out = Console(width=width, force_terminal=True, color_system="standard" if color else None, file=io.StringIO())
     terminal.show(frame, ["beta", "seed"], out=out, **options)
     assert isinstance(out.file, io.StringIO)
@@ -42,12 +42,12 @@ def shown(frame: pd.DataFrame, width: int, *, color: bool = False, **options) ->
 
 
 def heading(text: str) -> list[str]:
-    """The last line of the columns' names."""
+    """The last line of the table's header."""
     return text.split("─")[0].splitlines()[-1].split()
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 140])
-def test_the_table_fits_the_terminal_and_says_what_is_left_out(width: int) -> None:
+def test_the_table_fits_the_terminal_and_lists_the_columns_left_out(width: int) -> None:
     frame = many_columns()
     for table, text in ((frame, shown(frame, width)), (means := seeds.over(frame), shown(means, width, over=["seed"]))):
         assert max(map(len, text.splitlines())) <= width
@@ -65,7 +65,7 @@ def test_a_wider_terminal_shows_more() -> None:
     assert counts == sorted(set(counts))
 
 
-def test_numbers_stand_under_each_other() -> None:
+def test_numbers_are_aligned() -> None:
     frame = table_of(*(point(f"beta={b}", test_elbo=e) for b, e in ((0, -1234.5), (1, -9.0), (2, None))))
     rows = shown(frame, 80).split("─")[-1].splitlines()[1:4]
     expected = [["0", "-1,234.50"], ["1", "-9.00"], ["2", format.NOTHING]]
@@ -74,7 +74,7 @@ def test_numbers_stand_under_each_other() -> None:
 
 
 def test_means_and_their_errors_by_hand() -> None:
-    """Two digits of the middle error decide: 2.6458 of the only group that has one."""
+    """The median error has two significant digits; the only error is 2.6458."""
     text = shown(seeds.over(table_of(*GRID)), 100, over=["seed"])
     assert "2 rows, mean ± standard error over seed; data=mnist5k" in text
     assert [line.split()[:6] for line in text.splitlines()[4:6]] == [
@@ -95,7 +95,7 @@ def test_means_and_their_errors_by_hand() -> None:
         ([], [], []),
     ],
 )
-def test_an_error_says_how_many_digits_mean_something(means: list, errors: list, expected: list[str]) -> None:
+def test_the_error_determines_the_number_of_digits(means: list, errors: list, expected: list[str]) -> None:
     assert format.means("test/elbo", means, errors) == expected
 
 
@@ -117,12 +117,12 @@ def test_digits_of_a_column(name: str, values: list, expected: list[str]) -> Non
     assert format.cells(name, values) == expected
 
 
-def test_what_does_not_depend_on_the_seed_has_no_error() -> None:
+def test_columns_that_do_not_depend_on_the_seed_have_no_error() -> None:
     assert format.means("num_params", [1000.0, 1200.0], [0.0, 0.0]) == ["1,000", "1,200"]
     assert format.means("beta_nats", [0.01, 1.0], [0.0, 0.0]) == ["0.01", "1"]
 
 
-def test_a_mean_of_fewer_points_says_so() -> None:
+def test_a_mean_over_fewer_points_shows_their_number() -> None:
     frame = seeds.over(
         table_of(*(point(f"seed={s}", test_elbo=-1.0 * s, test_iwae=None if s else -3.0) for s in range(3)))
     )
@@ -131,7 +131,7 @@ def test_a_mean_of_fewer_points_says_so() -> None:
 
 
 def test_names_in_brackets_are_shown_as_they_are() -> None:
-    """Not taken for markup, here and in the line of what is the same."""
+    """Neither the table nor the line of shared values treats them as markup."""
     frame = table_of(point("arch.hidden=[7]", test_elbo=1.0), point("arch.hidden=[8,9]", test_elbo=2.0))
     frame["data"] = "[red]x[/red]"
     text = shown(frame, 80)
@@ -139,7 +139,7 @@ def test_names_in_brackets_are_shown_as_they_are() -> None:
     assert "[8,9]" in text
 
 
-def test_status_has_a_colour_on_a_terminal_alone() -> None:
+def test_the_status_is_coloured_only_on_a_terminal() -> None:
     frame = many_columns()
     assert re.search("\x1b\\[31mfailed", shown(frame, 80, color=True))
     out = Console(file=io.StringIO())

@@ -108,7 +108,7 @@ def test_rows_are_sorted_and_columns_chosen_also_in_files(results: Results, tmp_
     [
         (["--columns", "beta,elbo"], "elbo: no such column; did you mean test/elbo or train/elbo or val/elbo? known: "),
         (["--sort", "-laten"], "laten: no such column; did you mean latent? known: "),
-        (["--over", "sed"], "sed: is no column of the config to average over; did you mean seed? known: "),
+        (["--over", "sed"], "sed: must be a column of the config to average over; did you mean seed? known: "),
         (["--over", "seed", "--columns", "run"], "run: no such column; "),
         (["--over"], "Option '--over' requires an argument."),
         (["--ovr", "seed"], "No such option: --ovr"),

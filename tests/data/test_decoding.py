@@ -177,12 +177,12 @@ warnings.simplefilter("ignore")
 from vae_sweeps.data.batches import Batches
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.models.build import build_vae
-from vae_sweeps.config.compose import compose_point
+from vae_sweeps.config.compose import compose_command
 from vae_sweeps.evaluation.metrics.elbo import evaluate_split
 images = torch.from_numpy(np.memmap(sys.argv[1], np.uint8, "r", shape=(200_000, 3, 64, 64)))
 splits = {"train": images[40_000:], "val": images[:20_000], "test": images[20_000:40_000]}
 dataset = Dataset("x", splits, None, "", is_mapped=True).to(torch.device("cpu"))
-vae = build_vae([compose_point(["arch.hidden=[8]", "latent=2"])], (3, 64, 64))
+vae = build_vae([compose_command(["arch.hidden=[8]", "latent=2"])[0]], (3, 64, 64))
 batches = Batches(dataset, 256, torch.float32)
 def private():
     return next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("RssAnon"))

@@ -1,4 +1,4 @@
-"""The convolutional networks' options against torch.nn, and the distributions of initial weights."""
+"""Options of convolutional networks compared with torch.nn, and the distributions of initial weights."""
 
 import math
 
@@ -23,7 +23,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_from_point_of_one_model_is_torchs_valid_transposed_convolution(bias: bool) -> None:
+def test_from_point_of_one_model_equals_torchs_transposed_convolution(bias: bool) -> None:
     ours, theirs = (
         layers.FromPoint(1, 5, 3, (4, 4), bias=bias).double(),
         nn.ConvTranspose2d(5, 3, 4, bias=bias).double(),
@@ -46,7 +46,7 @@ def test_from_point_stacks_its_models_as_channels() -> None:
 POOLED = [*CONV, "arch.downsampling=max_pool", "arch.dense=[7]"]
 
 
-def test_max_pooling_is_a_same_convolution_and_the_maximum_of_four() -> None:
+def test_max_pooling_is_a_convolution_that_keeps_the_size_and_a_maximum_over_2x2() -> None:
     point, shape = make_point(*POOLED), (2, 8, 12)
     vae = build_vae([point], shape)
     vae.load_state_dict(new_start(point, shape).model)
@@ -65,7 +65,7 @@ def test_max_pooling_needs_an_odd_kernel() -> None:
         build_vae([make_point(*POOLED, "arch.kernel=4")], (1, 8, 8))
 
 
-def test_outputs_lie_where_their_function_puts_them() -> None:
+def test_means_lie_in_the_range_of_the_output_function() -> None:
     z = 100 * torch.randn(1, 50, 3)
     for arch in (["arch=mlp"], CONV):
         for output, low, high in (("tanh", -1, 1), ("sigmoid", 0, 1)):
@@ -77,14 +77,14 @@ def test_outputs_lie_where_their_function_puts_them() -> None:
             assert high - 0.4 * (high - low) < mean.max().item() <= high
 
 
-def test_the_slope_is_that_of_leaky_relu_and_of_nothing_else() -> None:
+def test_the_slope_applies_only_to_leaky_relu() -> None:
     x = torch.tensor([-2.0, 3.0])
     assert layers.activation_function("leaky_relu", 0.2)(x).tolist() == pytest.approx([-0.4, 3.0])
     assert layers.activation_function("leaky_relu")(x).tolist() == pytest.approx(nn.LeakyReLU()(x).tolist())
     assert layers.activation_function("relu", 0.2)(x).tolist() == [0.0, 3.0]
 
 
-def start_of(start: str, **more: object) -> dict[str, torch.Tensor]:
+def start_of(start: str, **options: object) -> dict[str, torch.Tensor]:
     networks = conv(
         num_models=1,
         image_shape=(1, 8, 8),
@@ -94,13 +94,13 @@ def start_of(start: str, **more: object) -> dict[str, torch.Tensor]:
         batch_norm=True,
         activation="relu",
         start=start,
-        **more,  # type: ignore[arg-type]
+        **options,  # type: ignore[arg-type]
     )
     return dict(networks.decoder.named_parameters())
 
 
-def test_what_each_start_has_to_learn() -> None:
-    """A dense one is normalised, a linear one is not, a transposed one has no bias before its normalisation."""
+def test_the_parameters_of_each_decoder_start() -> None:
+    """A dense start is normalised, a linear one is not, and a transposed one has no bias before its normalisation."""
     assert "norms.0.weight" in start_of("dense")
     assert "linear.bias" in start_of("dense")
     assert "norms.0.weight" not in start_of("linear")
@@ -115,7 +115,7 @@ def test_what_each_start_has_to_learn() -> None:
     assert "convs.2.bias" in last
 
 
-LAYERS = {  # a layer of many weights, its fan in and its fan out in PyTorch's counting
+LAYERS = {  # a layer of many weights, its fan_in and its fan_out, counted as PyTorch does
     "linear": (lambda: layers.Linear(1, 100, 300), 100, 300),
     "conv": (lambda: layers.Conv2d(1, 20, 60, 5, stride=2, bias=True), 20 * 25, 60 * 25),
     "transposed": (lambda: layers.ConvTranspose2d(1, 60, 20, 5, stride=2, bias=True), 20 * 25, 60 * 25),
@@ -124,7 +124,7 @@ LAYERS = {  # a layer of many weights, its fan in and its fan out in PyTorch's c
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_deviations_of_initial_weights(kind: str) -> None:
+def test_standard_deviations_of_initial_weights(kind: str) -> None:
     make, fan_in, fan_out = LAYERS[kind]
     cut = 0.87962566  # standard deviation of a standard normal that is cut at 2
     expected = {
@@ -155,7 +155,7 @@ def test_heads_are_drawn_like_the_layers(init: str) -> None:
     assert (start["heads.bias"] == 0).all()
 
 
-def test_sigma_itself_may_be_negative_or_zero() -> None:
+def test_a_posterior_of_kind_sigma_may_output_negative_values_or_zero() -> None:
     """sigma = |s|, and a floor of 1e-10 inside the logarithm of its square."""
     vae = build_vae([make_point("posterior=sigma", "arch.hidden=[]", "latent=3")], (1, 2, 2)).double()
     vae.heads.bias.data[0, 0, 1] = torch.tensor([-0.5, 0.0, 2.0])

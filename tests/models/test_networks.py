@@ -1,4 +1,4 @@
-"""Layers of one model are torch.nn's own; a convolutional decoder returns to the encoder's size."""
+"""Layers of one model equal torch.nn's; a convolutional decoder restores the size of the images."""
 
 import math
 import re
@@ -36,7 +36,7 @@ def same(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
-def test_linear_of_one_model_is_torchs() -> None:
+def test_linear_of_one_model_equals_torchs() -> None:
     ours, theirs = layers.Linear(1, 5, 3).double(), nn.Linear(5, 3).double()
     put = {"weight": theirs.weight.T[None], "bias": theirs.bias[None, None]}
     ours.load_state_dict(put)
@@ -48,7 +48,7 @@ def test_linear_of_one_model_is_torchs() -> None:
 @pytest.mark.parametrize("size", [(8, 8), (6, 10)])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_convolutions_of_one_model_are_torchs(kernel, bias, size) -> None:
+def test_convolutions_of_one_model_equal_torchs(kernel, bias, size) -> None:
     padding = (kernel - 1) // 2
     ours = layers.Conv2d(1, 3, 4, kernel, stride=2, bias=bias).double()
     theirs = nn.Conv2d(3, 4, kernel, stride=2, padding=padding, bias=bias).double()
@@ -78,7 +78,7 @@ def test_the_transposed_convolution_is_the_convolutions_transpose() -> None:
         assert (conv(x) * y).sum().item() == pytest.approx((x * transposed(y)).sum().item(), rel=1e-10)
 
 
-def test_batch_norm_of_one_model_is_torchs_with_its_running_statistics() -> None:
+def test_batch_norm_of_one_model_equals_torchs_with_its_running_statistics() -> None:
     ours, theirs = layers.BatchNorm2d(1, 4).double(), nn.BatchNorm2d(4).double()
     for a, b in ((ours.weight, theirs.weight), (ours.bias, theirs.bias)):
         b.data.copy_(random(4))
@@ -103,7 +103,7 @@ def test_batch_norm_of_one_model_is_torchs_with_its_running_statistics() -> None
     ("shape", "channels"),
     [((1, 28, 28), [4, 6]), ((3, 8, 8), [2, 3, 4]), ((1, 6, 10), [5]), ((2, 16, 8), [1, 2, 1]), ((1, 2, 2), [3])],
 )
-def test_the_decoder_returns_to_the_encoders_size(shape, channels, kernel) -> None:
+def test_the_decoder_restores_the_size_of_the_images(shape, channels, kernel) -> None:
     points = [conv_point(channels, kernel)] * 2
     pack = build_vae(points, shape)
     x = torch.rand(2, *shape)
@@ -115,7 +115,7 @@ def test_the_decoder_returns_to_the_encoders_size(shape, channels, kernel) -> No
 @pytest.mark.parametrize(
     ("size", "channels"), [((28, 28), [1, 1, 1]), ((28, 21), [1, 1]), ((7, 7), [1]), ((3, 5), [1, 1, 1])]
 )
-def test_sides_that_cannot_be_halved_are_refused_with_sides_that_can(size, channels) -> None:
+def test_the_error_for_sides_that_cannot_be_halved_suggests_sides_that_can(size, channels) -> None:
     point = conv_point(channels, 4)
     with pytest.raises(ValueError, match=re.escape(f"arch.channels={channels}")) as raised:
         build_vae([point], (1, *size))
@@ -129,13 +129,13 @@ def test_sides_that_cannot_be_halved_are_refused_with_sides_that_can(size, chann
 
 
 def fan_ins(shape: Sequence[int], hidden: int, latent: int) -> dict[str, int]:
-    """Of PyTorch's bound 1/sqrt(fan in): inputs of a map; channels times kernel^2, a transposed one's outgoing."""
+    """The fan_in of each parameter of an MLP, for PyTorch's bound 1/sqrt(fan_in): the inputs of its linear map."""
     num_pixels = math.prod(shape)
     names = {"encoder.layers.maps.0": num_pixels, "heads": hidden, "decoder.maps.0": latent, "decoder.maps.1": hidden}
     return {f"{name}.{kind}": fan_in for name, fan_in in names.items() for kind in ("weight", "bias")}
 
 
-CONV_FAN_INS = {
+CONV_FAN_INS = {  # channels times kernel^2; a transposed convolution counts its output channels
     "encoder.convs.0": 1 * 16,
     "encoder.convs.1": 20 * 16,
     "heads": 30 * 4,
@@ -162,8 +162,8 @@ def test_initial_weights_fill_pytorchs_bounds(arch) -> None:
             assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=5 * (0.2 / weight.numel()) ** 0.5), name
 
 
-def test_our_bounds_are_those_of_torchs_layers() -> None:
-    """Largest of thousands of torch's own draws, for each kind of layer."""
+def test_bounds_of_initial_weights_equal_those_of_torchs_layers() -> None:
+    """The largest of thousands of weights agrees with torch's, for each kind of layer."""
     for ours, theirs in (
         (layers.Linear(1, 30, 200), nn.Linear(30, 200)),
         (layers.Conv2d(1, 8, 50, 4, stride=2, bias=True), nn.Conv2d(8, 50, 4)),
@@ -181,7 +181,7 @@ PACKS = {
 
 @pytest.mark.parametrize("arch", PACKS)
 def test_a_points_weights_are_the_same_in_any_pack(arch) -> None:
-    """Drawn from its seed alone, they enter and leave a pack unchanged and give the outputs that they give alone."""
+    """They are drawn from its seed, enter and leave a pack unchanged, and give the same outputs as outside a pack."""
     shape = (1, 8, 8)
     points = [replace(make_point(*PACKS[arch]), latent=n, seed=s) for n, s in ((2, 0), (5, 1), (3, 0))]
     pack, x = build_vae(points, shape).double(), torch.rand(6, *shape, dtype=torch.float64)
@@ -202,7 +202,7 @@ def test_a_points_weights_are_the_same_in_any_pack(arch) -> None:
         same(pack.decode(padded)[k], alone.decode(mu)[0])
 
 
-def test_initial_weights_depend_on_the_seed_and_on_nothing_else_of_a_point() -> None:
+def test_initial_weights_depend_only_on_the_seed_and_the_architecture() -> None:
     point = make_point("arch.hidden=[9]", "latent=3")
     start = new_start(point, (1, 8, 8)).model
     others = [replace(point, beta=7.0), replace(point, precision="fp64"), replace(point, batch_size=3)]
@@ -212,7 +212,7 @@ def test_initial_weights_depend_on_the_seed_and_on_nothing_else_of_a_point() -> 
     assert not any(torch.equal(reseeded[name], start[name]) for name in start)
 
 
-def test_models_of_a_pack_do_not_see_each_other() -> None:
+def test_models_of_a_pack_are_independent() -> None:
     """The gradient of one model's output is zero in every other model's weights."""
     for overrides in PACKS.values():
         points = [replace(make_point(*overrides), seed=seed) for seed in range(3)]
@@ -227,7 +227,7 @@ def test_models_of_a_pack_do_not_see_each_other() -> None:
                 assert (parts[1] != 0).any(), name
 
 
-def test_num_params_by_hand() -> None:
+def test_num_params_equals_a_count_by_hand() -> None:
     encoder = 784 * 100 + 100 + 100 * 100 + 100
     heads = 2 * (100 * 10 + 10)
     decoder = 10 * 100 + 100 + 100 * 100 + 100 + 100 * 784 + 784
@@ -236,6 +236,6 @@ def test_num_params_by_hand() -> None:
     assert num_params(learned, (1, 28, 28)) == encoder + heads + decoder + 1
 
 
-def test_initialise_is_for_single_models() -> None:
+def test_initialise_accepts_only_single_models() -> None:
     with pytest.raises(AssertionError):
         initialise(build_vae([make_point(), make_point("seed=1")], (1, 8, 8)), generator("test"))

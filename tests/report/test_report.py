@@ -1,4 +1,4 @@
-"""The report's content, without a browser: numbers, escaping, size, and what is missing."""
+"""The content of the report, without a browser: numbers, escaping, size, and missing content."""
 
 import base64
 import io
@@ -23,7 +23,7 @@ ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
 class Page(HTMLParser):
-    """What a browser would see: the scripts by id or run, all addresses, and the text outside of scripts."""
+    """A parsed page: its scripts by id or run, all addresses, and the text outside of scripts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def whole(sweep) -> Page:
     return report(sweep)
 
 
-def test_the_page_tells_what_was_run_and_what_it_cost(whole) -> None:
+def test_the_page_shows_what_was_run_and_its_cost(whole) -> None:
     for words in ("grid", "python launch.py -m beta=0,1 latent=2,4", "8 done", "mnist5k, fingerprint 0123456789abcdef"):
         assert words in whole.text
     # Eight points of half an hour each, and 0.1 h of evaluation each.
@@ -82,25 +82,25 @@ def test_the_page_tells_what_was_run_and_what_it_cost(whole) -> None:
     assert "What is missing" not in whole.text
 
 
-def test_nothing_on_the_page_has_an_address_elsewhere(whole) -> None:
+def test_the_page_has_no_external_addresses(whole) -> None:
     assert whole.addresses
     assert all(address.startswith("#") for address in whole.addresses)
     assert "link" not in whole.tags
 
 
 def test_the_table_has_all_points_and_the_means_over_seeds(sweep, whole) -> None:
-    told = contents.read([sweep])
+    content = contents.read([sweep])
     points, means = whole.data["tables"]["points"], whole.data["tables"]["means over seeds"]
-    assert points["runs"] == list(told.table["run"])
+    assert points["runs"] == list(content.table["run"])
     assert len(means["runs"]) == 4
     elbo = next(column for column in points["columns"] if column["name"] == "test/elbo")
-    np.testing.assert_allclose(elbo["numbers"], told.table["test/elbo"], rtol=1e-5)
+    np.testing.assert_allclose(elbo["numbers"], content.table["test/elbo"], rtol=1e-5)
     elbo = next(column for column in means["columns"] if column["name"] == "test/elbo")
     # Seeds 0 and 1 differ by 1.5 nats: the standard error of two numbers is half their distance.
     assert all(text.endswith("± 0.75") for text in elbo["texts"])
 
 
-def test_every_view_is_one_that_plotly_knows(whole) -> None:
+def test_plotly_accepts_every_view(whole) -> None:
     figures = whole.data["figures"]
     assert list(figures) == ["heat-map", "curves", "rate-distortion", "fid", "parallel"]
     shown = [(view["data"], view["layout"]) for views in figures.values() for view in views]
@@ -108,10 +108,10 @@ def test_every_view_is_one_that_plotly_knows(whole) -> None:
     shown += [(point[name], layouts[name]) for point in whole.points.values() for name in ("curves", "kl")]
     for data, layout in shown:
         assert data
-        go.Figure(data, layout)  # raises on properties that there are not
+        go.Figure(data, layout)  # raises on unknown properties
 
 
-def test_names_and_reasons_are_text_wherever_they_stand(tmp_path) -> None:
+def test_names_and_reasons_are_escaped_everywhere(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
     sweep.points.write_text(json.dumps(sweep.read() | {"sweep": "<script>alert(0)</script>"}))
     run = sweep.runs()[0]
@@ -120,18 +120,18 @@ def test_names_and_reasons_are_text_wherever_they_stand(tmp_path) -> None:
     config = run.config.read_text()
     run.config.write_text(config.replace("activation: relu", f"activation: '{ATTACK}'"))
     html = page.render(contents.read([sweep]))
-    found = Page(html)
-    assert "<script>alert(0)</script>" in found.text
-    assert found.text.count(ATTACK) >= 1
-    assert found.points[run.name]["failure"].endswith(f"{ATTACK}\n")
-    assert "arch.activation" in found.text
-    assert "img" not in found.tags
+    parsed = Page(html)
+    assert "<script>alert(0)</script>" in parsed.text
+    assert parsed.text.count(ATTACK) >= 1
+    assert parsed.points[run.name]["failure"].endswith(f"{ATTACK}\n")
+    assert "arch.activation" in parsed.text
+    assert "img" not in parsed.tags
     plain = report(report_runs.make_sweep(tmp_path / "plain", num_seeds=1))
-    assert len(found.scripts) == len(plain.scripts)
-    assert "alert(" not in "".join(text for about, text in found.scripts if about.get("type") != "application/json")
+    assert len(parsed.scripts) == len(plain.scripts)
+    assert "alert(" not in "".join(text for about, text in parsed.scripts if about.get("type") != "application/json")
 
 
-def test_markup_in_a_value_is_no_markup_for_plotly(tmp_path) -> None:
+def test_markup_in_a_value_is_escaped_for_plotly(tmp_path) -> None:
     runs = []
     for activation in ("<b>relu</b>", "tanh"):
         runs.append(report_runs.make_run(tmp_path, 1, 2, len(runs)))
@@ -146,18 +146,18 @@ def test_markup_in_a_value_is_no_markup_for_plotly(tmp_path) -> None:
     assert "<b>relu" not in shown
 
 
-def test_a_sweep_with_nothing_finished_has_its_curves_and_says_so(tmp_path) -> None:
+def test_a_sweep_without_finished_points_shows_its_curves_and_states_this(tmp_path) -> None:
     run = report_runs.make_run(tmp_path, 1, 2)
     other = report_runs.make_run(tmp_path, 0, 2)
     report_runs.delete(other.pictures)
     other.rows.unlink()
-    found = report(report_runs.sweep_of(tmp_path, "young", [run, other], ["beta"]))
-    assert "No point is finished yet" in found.text
-    assert "Not finished: 2 pending" in found.text
-    assert list(found.data["figures"]) == ["curves"]
-    assert found.points[run.name]["curves"]
-    assert found.points[other.name]["curves"] == []
-    assert found.points[other.name]["images"] == {}
+    parsed = report(report_runs.sweep_of(tmp_path, "young", [run, other], ["beta"]))
+    assert "No point is finished yet" in parsed.text
+    assert "Not finished: 2 pending" in parsed.text
+    assert list(parsed.data["figures"]) == ["curves"]
+    assert parsed.points[run.name]["curves"]
+    assert parsed.points[other.name]["curves"] == []
+    assert parsed.points[other.name]["images"] == {}
 
 
 def test_an_unfinished_run_shows_its_newest_pictures(tmp_path) -> None:
@@ -165,25 +165,25 @@ def test_an_unfinished_run_shows_its_newest_pictures(tmp_path) -> None:
     report_runs.delete(run.pictures)
     for epoch in (1, 9, 50):
         report_runs.draw(run.epoch_pictures(epoch))
-    (run.epoch_pictures(50) / "samples.png").unlink()  # just begun
-    found = report(report_runs.sweep_of(tmp_path, "young", [run], []))
-    assert found.points[run.name]["epoch"] == 9
-    assert set(found.points[run.name]["images"]) == {"samples", "reconstructions", "traversal"}
+    (run.epoch_pictures(50) / "samples.png").unlink()  # as if drawing had just begun
+    parsed = report(report_runs.sweep_of(tmp_path, "young", [run], []))
+    assert parsed.points[run.name]["epoch"] == 9
+    assert set(parsed.points[run.name]["images"]) == {"samples", "reconstructions", "traversal"}
 
 
 def test_one_point_has_a_report(tmp_path) -> None:
-    found = report(report_runs.make_sweep(tmp_path, betas=(1,), latents=(2,), num_seeds=1))
-    assert list(found.data["figures"]) == ["curves", "rate-distortion", "fid"]
-    assert len(found.points) == 1
+    parsed = report(report_runs.make_sweep(tmp_path, betas=(1,), latents=(2,), num_seeds=1))
+    assert list(parsed.data["figures"]) == ["curves", "rate-distortion", "fid"]
+    assert len(parsed.points) == 1
 
 
 def test_a_sweep_without_points_has_a_report(tmp_path) -> None:
-    found = report(report_runs.sweep_of(tmp_path, "empty", [], []))
-    assert "no points" in found.text
-    assert found.points == {}
+    parsed = report(report_runs.sweep_of(tmp_path, "empty", [], []))
+    assert "no points" in parsed.text
+    assert parsed.points == {}
 
 
-def test_runs_without_fid_or_numbers_leave_the_rest(tmp_path) -> None:
+def test_sections_without_data_are_omitted_and_others_stay(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
     for i, run in enumerate(sweep.runs()):
         result = run.read_result()
@@ -193,11 +193,11 @@ def test_runs_without_fid_or_numbers_leave_the_rest(tmp_path) -> None:
         if i == 0:
             kept["test/kl"] = kept["test/elbo"] = math.inf
         run.write_result(result | {"metrics": kept, "missing": {"fid/classifier/prior": "no labels"}})
-    found = report(sweep)
-    assert list(found.data["figures"]) == ["heat-map", "curves", "rate-distortion", "parallel"]
-    assert "fid/classifier/prior: no labels (4 points)" in found.text
-    assert "test/psnr" not in [column["name"] for column in found.data["tables"]["points"]["columns"]]
-    z = found.data["figures"]["heat-map"][0]["data"][0]["z"]
+    parsed = report(sweep)
+    assert list(parsed.data["figures"]) == ["heat-map", "curves", "rate-distortion", "parallel"]
+    assert "fid/classifier/prior: no labels (4 points)" in parsed.text
+    assert "test/psnr" not in [column["name"] for column in parsed.data["tables"]["points"]["columns"]]
+    z = parsed.data["figures"]["heat-map"][0]["data"][0]["z"]
     assert z[0][0] is None
     assert z[1][1] is not None
 
@@ -207,11 +207,11 @@ def test_a_run_folder_deleted_by_hand_is_named(tmp_path) -> None:
     gone, half, *rest = sweep.runs()
     report_runs.delete(gone.path)
     report_runs.delete(half.pictures)
-    found = report(sweep)
-    assert gone.name in found.text
-    assert list(found.points) == [run.name for run in (half, *rest)]
-    assert found.points[half.name]["images"] == {}
-    assert found.data["figures"]["heat-map"]
+    parsed = report(sweep)
+    assert gone.name in parsed.text
+    assert list(parsed.points) == [run.name for run in (half, *rest)]
+    assert parsed.points[half.name]["images"] == {}
+    assert parsed.data["figures"]["heat-map"]
 
 
 def test_failed_and_diverged_points_are_named_with_their_reasons(tmp_path) -> None:
@@ -220,17 +220,17 @@ def test_failed_and_diverged_points_are_named_with_their_reasons(tmp_path) -> No
     failed.result.unlink()
     failed.failure.write_text("Traceback\n  ...\nOutOfMemoryError: 3 GiB\n")
     diverged.write_result(report_runs.result(0, 4, 0, status="diverged", step=7, metrics={}))
-    told = contents.read([sweep])
-    assert [(t.run, t.state, t.reason) for t in facts.troubles(told)] == [
+    content = contents.read([sweep])
+    assert [(t.run, t.state, t.reason) for t in facts.troubles(content)] == [
         (failed.name, "failed", "OutOfMemoryError: 3 GiB"),
         (diverged.name, "diverged", "at step 7"),
     ]
-    found = report(sweep)
-    assert "beta=0 latent=2" in found.text
-    assert found.points[failed.name]["failure"].startswith("Traceback")
+    parsed = report(sweep)
+    assert "beta=0 latent=2" in parsed.text
+    assert parsed.points[failed.name]["failure"].startswith("Traceback")
 
 
-def test_a_picture_that_cannot_be_read_costs_no_other(tmp_path, caplog) -> None:
+def test_an_unreadable_picture_is_left_out_and_others_stay(tmp_path, caplog) -> None:
     run = report_runs.make_run(tmp_path, 1, 2)
     (run.pictures / "traversal.png").write_bytes(b"no picture")
     (pictures,) = thumbnails.embed([run], 10**6)
@@ -245,18 +245,18 @@ def size_px(url: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("max_bytes", [10**6, 200_000, 100_000, 30_000, 0])
-def test_pictures_keep_within_their_room_and_the_most_wanted_stay(tmp_path, max_bytes) -> None:
+def test_pictures_fit_their_limit_and_the_most_important_ones_stay(tmp_path, max_bytes) -> None:
     runs = [report_runs.make_run(tmp_path, 1, 2, seed) for seed in range(4)]
     embedded = thumbnails.embed(runs, max_bytes)
-    assert sum(len(url) for own in embedded for url in own.images.values()) <= max_bytes
-    for own in embedded:
-        assert {*own.images, *own.left_out} == {"samples", "reconstructions", "traversal"}
-        assert all(0 < min(size_px(url)) <= max(size_px(url)) <= 800 for url in own.images.values())
+    assert sum(len(url) for run_pictures in embedded for url in run_pictures.images.values()) <= max_bytes
+    for run_pictures in embedded:
+        assert {*run_pictures.images, *run_pictures.left_out} == {"samples", "reconstructions", "traversal"}
+        assert all(0 < min(size_px(url)) <= max(size_px(url)) <= 800 for url in run_pictures.images.values())
     if max_bytes >= 100_000:
-        assert all("samples" in own.images for own in embedded)
+        assert all("samples" in run_pictures.images for run_pictures in embedded)
 
 
-def test_the_whole_page_keeps_within_its_limit(tmp_path, monkeypatch) -> None:
+def test_the_whole_page_stays_below_its_size_limit(tmp_path, monkeypatch) -> None:
     sweep = report_runs.make_sweep(tmp_path, betas=range(10), latents=(2,), num_seeds=1)
     free = len(page.render(contents.read([sweep])).encode())
     limit = free - 200_000
@@ -280,13 +280,13 @@ def test_several_sweeps_are_one_report_and_shared_runs_count_once(tmp_path, caps
     report_runs.sweep_of(tmp_path, "second", [*moved, *first.runs()[:2]], ["beta", "latent"])
     ended = ended_command(capsys, "report", "first", "second", "--output-dir", tmp_path)
     assert (ended.code, ended.out) == (0, f"{tmp_path / 'report.html'}\n")
-    found = Page((tmp_path / "report.html").read_text())
-    assert "first, second" in found.text
-    assert len(found.points) == 6
-    assert found.data["figures"]["heat-map"][0]["data"][0]["y"] == ["0", "1", "2"]
+    parsed = Page((tmp_path / "report.html").read_text())
+    assert "first, second" in parsed.text
+    assert len(parsed.points) == 6
+    assert parsed.data["figures"]["heat-map"][0]["data"][0]["y"] == ["0", "1", "2"]
 
 
-def test_mistakes_are_one_line_each(tmp_path, capsys) -> None:
+def test_each_mistake_gives_a_one_line_error(tmp_path, capsys) -> None:
     sweep = report_runs.make_sweep(tmp_path, betas=(1,), latents=(2,), num_seeds=1)
     ended = ended_command(capsys, "report", "nothing", "--output-dir", tmp_path)
     assert ended.code == 2

@@ -15,8 +15,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
 
 
 def test_a_heat_map_holds_the_mean_of_each_cell_for_every_metric(sweep) -> None:
-    told = contents.read([sweep])
-    figure = heat_map.heat_map(told, of(told))
+    content = contents.read([sweep])
+    figure = heat_map.heat_map(content, of(content))
     assert figure is not None
     views = {view.name: view.data[0] for view in figure.views}
     assert figure.views[0].name == "test/elbo"
@@ -34,7 +34,7 @@ def test_a_heat_map_holds_the_mean_of_each_cell_for_every_metric(sweep) -> None:
     assert titles["test/kl"] == "test/kl (nats per image)"
 
 
-def test_keys_beyond_two_make_a_grid_for_each_of_their_values(tmp_path) -> None:
+def test_each_value_of_a_third_key_has_its_own_grid(tmp_path) -> None:
     runs = []
     for lr in (0.001, 0.01):
         for beta in (0, 1):
@@ -43,11 +43,11 @@ def test_keys_beyond_two_make_a_grid_for_each_of_their_values(tmp_path) -> None:
                 runs.append(report_runs.make_run(tmp_path, beta, latent, 0, *more))
                 runs[-1].write_result(report_runs.result(beta, latent, 0))
     sweep = report_runs.sweep_of(tmp_path, "lr", runs, ["beta", "latent", "optim.lr"])
-    told = contents.read([sweep])
-    grid = of(told)
+    content = contents.read([sweep])
+    grid = of(content)
     assert (grid.down, grid.across, list(grid.slices)) == ("beta", "latent", ["optim.lr=0.001", "optim.lr=0.01"])
     assert all(len(cells) == 4 for cells in grid.slices.values())
-    figure = heat_map.heat_map(told, grid)
+    figure = heat_map.heat_map(content, grid)
     assert figure is not None
     assert {view.group for view in figure.views} == set(grid.slices)
 
@@ -63,14 +63,14 @@ def test_along_an_iso_line_rate_and_distortion_sum_to_minus_its_elbo(sweep) -> N
             np.testing.assert_allclose(np.array(line["x"]) + np.array(line["y"]), -elbo, rtol=1e-4)
 
 
-def test_points_stand_at_their_mean_rate_and_distortion(sweep) -> None:
-    told = contents.read([sweep])
-    figure = scatter.rate_distortion(told)
+def test_points_are_at_their_mean_rate_and_distortion(sweep) -> None:
+    content = contents.read([sweep])
+    figure = scatter.rate_distortion(content)
     assert figure is not None
     markers = [trace for trace in figure.views[0].data if "markers" in trace["mode"]]
     assert [trace["name"] for trace in markers] == ["beta=0", "beta=1"]
     found = {run: (x, y) for t in markers for run, x, y in zip(t["customdata"], t["x"], t["y"], strict=True)}
-    for row in told.means.to_dict("records"):
+    for row in content.means.to_dict("records"):
         np.testing.assert_allclose(found[row["run"]], (row["test/kl"], -row["test/log_px"]), rtol=1e-5)
     assert len({trace["marker"]["color"] for trace in markers}) == 2
 
@@ -85,7 +85,7 @@ def test_seeds_are_a_mean_line_and_a_band_of_one_standard_error(sweep) -> None:
         num = len(line["x"])
         high, low = np.array(band["y"][:num]), np.array(band["y"][num:][::-1])
         np.testing.assert_allclose((high + low) / 2, line["y"], rtol=1e-5)
-        # At every step seed 1 lies 2.5 nats below seed 0: by 1.5 at the end of training, and by 1 as a curve.
+        # At every step seed 1 is 2.5 nats below seed 0: 1.5 from the final value, and 1 from the curve.
         np.testing.assert_allclose((high - low) / 2, 1.25, rtol=1e-3)
     first = [report_runs.rows(0, 2, seed) for seed in (0, 1)]
     expected = {
@@ -103,8 +103,8 @@ def test_long_curves_are_thinned_and_keep_their_ends(tmp_path) -> None:
     run.rows.unlink()
     for step in range(1, 5001):
         run.append_row({"step": step, "num_steps": 5000, "train/elbo": -100.0 - 1 / step})
-    told = contents.read([sweep])
-    (line,) = curves.of_point(told.runs[run.name], 1)
+    content = contents.read([sweep])
+    (line,) = curves.of_point(content.runs[run.name], 1)
     assert len(line["x"]) <= 200
     assert (line["x"][0], line["x"][-1]) == (1, 5000)
 
@@ -120,7 +120,7 @@ def test_parallel_coordinates_have_an_axis_for_each_key_and_number(sweep) -> Non
         assert all(axis["range"][0] <= value <= axis["range"][1] for value in axis["values"])
 
 
-def test_colours_are_told_apart_on_light_and_on_dark_paper() -> None:
+def test_colours_are_visible_on_light_and_dark_backgrounds() -> None:
     def luminance(colour: str) -> float:  # WCAG 2
         channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]

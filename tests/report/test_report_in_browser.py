@@ -1,6 +1,6 @@
-"""The report as people open it: in a real Chromium, from a file, without any network.
+"""The report opened from a file in a real Chromium, without network access.
 
-Screenshots of what is looked at are left in build/report.
+The tests save screenshots in build/report.
 """
 
 import itertools
@@ -33,7 +33,7 @@ Open = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report that a real, tiny sweep ends in."""
+    """The report of a real, tiny sweep."""
     output_dir = tmp_path_factory.mktemp("out")
     tiny = ["arch.hidden=[16]", "steps=30", "evaluation.iwae_samples=2", f"output_dir={output_dir}", "sweep=tiny"]
     ended = launch("-m", "beta=0,1", "latent=2,4", "seed=0,1", *tiny)
@@ -51,7 +51,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Open]:
-    """Open a file at a width; at the end it must have asked no network for anything, and have had no error."""
+    """Open a file at a width; at the end, check that the page made no network request and had no error."""
     asked: list[str] = []
     errors: list[str] = []
     contexts = []
@@ -86,7 +86,7 @@ def column(opened: Page, name: str) -> list[str]:
 
 
 def draw_all(opened: Page) -> None:
-    """Scroll to each figure, since they are drawn when they are seen."""
+    """Scroll to each figure, since a figure is drawn when it comes into view."""
     for place in opened.locator("[data-plot]").all():
         place.scroll_into_view_if_needed()
         expect(place.locator(".main-svg").first).to_be_visible()
@@ -96,11 +96,13 @@ def draw_all(opened: Page) -> None:
 
 
 @pytest.mark.parametrize(("width_px", "scheme"), list(itertools.product((WIDE, PHONE), ("light", "dark"))))
-def test_everything_is_drawn_at_any_width_and_leaves_a_screenshot(report, open_page: Open, width_px, scheme) -> None:
+def test_everything_is_drawn_at_any_width(report, open_page: Open, width_px, scheme) -> None:
     opened = open_page(report, width_px, color_scheme=scheme)
     expect(opened.locator("h1")).to_have_text("tiny")
     draw_all(opened)
-    assert opened.evaluate("document.documentElement.scrollWidth") <= width_px  # the page itself scrolls down only
+    assert (
+        opened.evaluate("document.documentElement.scrollWidth") <= width_px
+    )  # the page itself scrolls only vertically
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     opened.evaluate("scrollTo(0, 0)")
     opened.screenshot(path=SCREENSHOTS / f"{width_px}px-{scheme}.png", full_page=True)
@@ -126,7 +128,7 @@ def number(text: str) -> float:
     return float(text.replace(",", ""))
 
 
-def test_filters_take_words_and_comparisons(report, open_page: Open) -> None:
+def test_filters_accept_words_and_comparisons(report, open_page: Open) -> None:
     opened = open_page(report)
     elbo = column(opened, "test/elbo")
     bound = sum(sorted(map(number, elbo))[4:6]) / 2
@@ -140,7 +142,7 @@ def test_filters_take_words_and_comparisons(report, open_page: Open) -> None:
     expect(opened.locator("#table-count")).to_have_text("0 of 8")
 
 
-def test_rows_can_be_means_over_seeds_and_columns_all_there_are(report, open_page: Open) -> None:
+def test_rows_can_be_means_over_seeds_and_all_columns_can_be_shown(report, open_page: Open) -> None:
     opened = open_page(report)
     num_columns = opened.locator("#points-table thead tr:first-child th").count()
     opened.get_by_label("all columns").check()
@@ -151,7 +153,7 @@ def test_rows_can_be_means_over_seeds_and_columns_all_there_are(report, open_pag
     assert all("±" in text for text in column(opened, "test/elbo"))
 
 
-def test_the_heat_map_shows_the_metric_that_is_chosen(report, open_page: Open) -> None:
+def test_the_heat_map_shows_the_chosen_metric(report, open_page: Open) -> None:
     opened = open_page(report)
     place = opened.locator("[data-plot=heat-map]")
     place.scroll_into_view_if_needed()
@@ -166,7 +168,7 @@ def test_the_heat_map_shows_the_metric_that_is_chosen(report, open_page: Open) -
     assert after == view
 
 
-def test_a_cell_opens_its_point_and_back_returns_to_the_place(report, open_page: Open) -> None:
+def test_a_cell_opens_its_point_and_back_restores_the_scroll_position(report, open_page: Open) -> None:
     opened = open_page(report)
     cell = opened.locator("[data-samples]").last
     cell.scroll_into_view_if_needed()
@@ -190,7 +192,7 @@ def test_a_cell_opens_its_point_and_back_returns_to_the_place(report, open_page:
 
 
 @pytest.mark.parametrize("way", ["Close", "Escape"])
-def test_a_point_can_be_left_by_button_and_by_key(report, open_page: Open, way) -> None:
+def test_a_point_can_be_closed_by_button_and_by_key(report, open_page: Open, way) -> None:
     opened = open_page(report)
     opened.locator("#points-table tbody a").first.click()
     expect(opened.locator("dialog")).to_be_visible()
@@ -219,7 +221,7 @@ def test_a_click_in_a_figure_opens_the_point(report, open_page: Open) -> None:
     expect(opened.locator("dialog h2")).to_have_text("beta=0 latent=4 seed=0")
 
 
-def test_on_paper_all_is_drawn_and_the_table_is_whole(report, open_page: Open) -> None:
+def test_printing_draws_all_figures_and_the_whole_table(report, open_page: Open) -> None:
     opened = open_page(report, color_scheme="dark")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     opened.evaluate(
@@ -262,17 +264,19 @@ def test_a_thousand_points_are_shown_a_page_at_a_time(open_page: Open, tmp_path)
     assert column(opened, "latent")[-1] == "2494"
 
 
-def repeated(told: contents.Contents, num: int) -> contents.Contents:
-    """The points of `told` so many times, at latent sizes that grow by ten; without curves and pictures."""
+def repeated(content: contents.Contents, num: int) -> contents.Contents:
+    """Repeat the points of `content` `num` times, with latent sizes that grow by ten, without curves and pictures."""
 
     def of(frame: pd.DataFrame) -> pd.DataFrame:
         copies = [frame.assign(run=frame["run"] + f"-{i}", latent=frame["latent"] + 10 * i) for i in range(num)]
         return pd.concat(copies, ignore_index=True)
 
-    table = of(told.table)
+    table = of(content.table)
     runs = {
         f"{name}-{i}": replace(run, rows=[], folder=RunFolder(run.folder.path / "none"))
         for i in range(num)
-        for name, run in told.runs.items()
+        for name, run in content.runs.items()
     }
-    return replace(told, table=table, means=of(told.means), runs=runs, groups={run: [run] for run in table["run"]})
+    return replace(
+        content, table=table, means=of(content.means), runs=runs, groups={run: [run] for run in table["run"]}
+    )

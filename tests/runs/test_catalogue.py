@@ -1,4 +1,4 @@
-"""The catalogue knows every metric, once, and nobody else keeps a list of them."""
+"""The catalogue has every metric once, and no other module lists metrics."""
 
 import ast
 import subprocess
@@ -113,7 +113,7 @@ def test_the_better_direction_is_that_of_torchmetrics(name: str, peer: type) -> 
         assert metric.better == ("higher" if peer.higher_is_better else "lower")  # type: ignore[attr-defined]
 
 
-def test_the_floor_of_a_score_says_nothing_about_the_model() -> None:
+def test_the_floor_of_a_score_has_no_better_direction() -> None:
     for score in ("fid", "kid"):
         floor = catalogue.find(f"{score}/classifier/{catalogue.FLOOR}")
         assert floor is not None
@@ -121,7 +121,7 @@ def test_the_floor_of_a_score_says_nothing_about_the_model() -> None:
 
 
 @pytest.mark.parametrize("column", ["beta", "latent", "fid", "fid/a", "fid/a/b", "fid/a/prior/se", "test/elbo/se", ""])
-def test_what_is_no_metric_is_not_found_and_keeps_its_name(column: str) -> None:
+def test_other_columns_are_not_found_and_keep_their_names(column: str) -> None:
     assert catalogue.find(column) is None
     assert catalogue.label(column) == catalogue.with_unit(column) == column
 
@@ -137,7 +137,7 @@ def test_what_is_no_metric_is_not_found_and_keeps_its_name(column: str) -> None:
         ("test/active_units", "test active units", "test/active_units"),
     ],
 )
-def test_a_label_says_the_unit_once(column: str, label: str, with_unit: str) -> None:
+def test_a_label_has_the_unit_once(column: str, label: str, with_unit: str) -> None:
     assert (catalogue.label(column), catalogue.with_unit(column)) == (label, with_unit)
 
 
@@ -155,7 +155,7 @@ def test_a_table_has_fid_before_kid_by_features_and_the_floor_last() -> None:
     assert columns == [name for name in columns if group(name) not in ("rows", "plots")]
 
 
-def test_what_can_be_averaged_is_a_column_of_numbers() -> None:
+def test_metrics_are_averaged_if_their_columns_are_numbers() -> None:
     for metric in catalogue.METRICS:
         column = dtypes.column(metric.name, [None, None])
         assert metric.is_averaged == pd.api.types.is_numeric_dtype(column), metric.name

@@ -1,4 +1,4 @@
-"""Folders of runs and sweeps: one place for the names of their files, and files of lines that survive a kill."""
+"""Run folders and sweep folders: file names are defined in one place, and JSON lines survive a kill."""
 
 import ast
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ OWNERS = {PACKAGE / "runs" / "run_folder.py", PACKAGE / "runs" / "sweep_folder.p
 
 
 def names_of(folder: RunFolder | SweepFolder) -> set[str]:
-    """The names of all files and folders that `folder` says it holds."""
+    """The names of all files and folders that `folder` defines."""
     properties = [name for name, value in vars(type(folder)).items() if isinstance(value, property)]
     paths = [path for name in properties if isinstance(path := getattr(folder, name), Path)]
     return {path.name for path in paths if folder.path in path.parents}
@@ -26,7 +26,7 @@ FILES = {name for name in NAMES if "." in name}
 
 
 def expressions(path: Path) -> Iterator[ast.AST]:
-    """All nodes of a module but its docstrings."""
+    """All nodes of a module except its docstrings."""
     tree = ast.parse(path.read_text())
     docstrings = {
         id(node.body[0].value)
@@ -39,7 +39,7 @@ def expressions(path: Path) -> Iterator[ast.AST]:
 
 
 def spelled(node: ast.AST) -> str | None:
-    """What `node` spells of a folder's plan: a file's name as a whole text or at its end, or a step in a path."""
+    """The name that `node` spells out: a file at the end of a string, or a part of a path; None if there is none."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         name = node.value.rsplit("/", 1)[-1]
         return name if name in FILES else None
@@ -50,7 +50,7 @@ def spelled(node: ast.AST) -> str | None:
     return None
 
 
-def test_the_names_that_matter_are_looked_for() -> None:
+def test_the_search_covers_the_important_names() -> None:
     assert {"checkpoint.pt", "metrics.jsonl", "result.json", "config.yaml", "launch.yaml", "failure.txt"} <= FILES
     assert {"jobs.jsonl", "points.json", "launches.jsonl", "report.html"} <= FILES
     assert {"pictures", "jobs", "code"} <= NAMES
@@ -90,10 +90,10 @@ def test_a_run_and_a_sweep_know_the_output_folder_that_holds_them(tmp_path: Path
     assert [(run.name, run.id) for run in sweep.runs()] == [("a-mlp-0123", "0123"), ("b-mlp-4567", "4567")]
     assert sweep.runs() == [RunFolder.under(tmp_path, name) for name in ("a-mlp-0123", "b-mlp-4567")]
     assert all_sweeps(tmp_path) == [sweep]
-    assert all_runs(tmp_path) == []  # none is made yet
+    assert all_runs(tmp_path) == []  # no run has been created yet
 
 
-def test_a_runs_config_is_written_once_and_holds_the_point_alone(tmp_path: Path) -> None:
+def test_a_runs_config_is_written_once_and_holds_only_the_point(tmp_path: Path) -> None:
     run, point = RunFolder.under(tmp_path, "run"), make_point("beta=0.5", "tracker=none", "device=cpu")
     options = make_options("beta=0.5", "tracker=none", "device=cpu")
     run.create(point, options, ["beta=0.5"])
@@ -128,7 +128,7 @@ def test_the_submission_after_one_that_was_cut_short_is_read(torn: SweepFolder) 
     assert torn.tasks_of_runs() == {"a": "1_0", "b": "3_0"}
     torn.log_submission({"4_0": ["a"]}, {})
     assert torn.tasks_of_runs() == {"a": "4_0", "b": "3_0"}
-    assert len(torn.submissions.read_bytes().splitlines()) == 4  # the torn line stays, and no other is spoilt
+    assert len(torn.submissions.read_bytes().splitlines()) == 4  # the torn line is kept, and no other is damaged
 
 
 @pytest.mark.parametrize("num_bytes", [0, 1, 40, -1])
@@ -139,7 +139,7 @@ def test_rows_cut_anywhere_lose_at_most_the_last_one(num_bytes: int, tmp_path: P
     run.append_row({"step": 2, "num_steps": 9, "train/elbo": -99.0})
     end = len(whole) + num_bytes if num_bytes >= 0 else -1
     run.rows.write_bytes(run.rows.read_bytes()[:end])
-    kept = [1, 2] if num_bytes == -1 else [1]  # without its newline a line is whole
+    kept = [1, 2] if num_bytes == -1 else [1]  # a line without its newline is complete
     assert [row["step"] for row in run.read_rows()] == kept
     run.append_row({"step": 3, "num_steps": 9})
     assert [row["step"] for row in run.read_rows()] == [*kept, 3]

@@ -1,4 +1,4 @@
-"""Where a sweep stands, from its folders alone."""
+"""The states of a sweep's points, from its folders alone."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def sweep(tmp_path: Path) -> SweepFolder:
     return sweep
 
 
-def test_status_tells_every_state_with_its_reason(sweep, capsys) -> None:
+def test_status_shows_every_state_with_its_reason(sweep, capsys) -> None:
     ended = ended_command(capsys, "status", "grid", "--output-dir", sweep.output_dir)
     assert (ended.code, ended.err) == (0, "")
     first, *lines = ended.out.splitlines()
@@ -44,7 +44,7 @@ def test_status_tells_every_state_with_its_reason(sweep, capsys) -> None:
     assert len(lines) == 4
 
 
-def test_status_of_all_sweeps_is_a_line_each_and_changes_nothing(sweep, capsys) -> None:
+def test_status_of_all_sweeps_prints_one_line_each_and_changes_nothing(sweep, capsys) -> None:
     output_dir = sweep.output_dir
     SweepFolder.under(output_dir, "another").add(["run-done"], [])
     before = {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")}
@@ -55,7 +55,7 @@ def test_status_of_all_sweeps_is_a_line_each_and_changes_nothing(sweep, capsys) 
     assert nothing.out == f"{output_dir / 'empty'} has no sweeps\n"
 
 
-def test_status_does_without_torch(sweep) -> None:
+def test_status_does_not_import_torch(sweep) -> None:
     code = f"""
 import sys
 from vae_sweeps.cli.app import app
@@ -69,8 +69,8 @@ finally:
     assert "heavy: []" in done.stdout, done.stdout + done.stderr
 
 
-def test_a_run_of_a_vanished_job_is_lost_where_squeue_knows_of_none(sweep, capsys, tmp_path, monkeypatch) -> None:
-    """A squeue that answers with an empty queue: what a cluster says of jobs that ended long ago."""
+def test_a_run_is_lost_if_its_job_is_no_longer_in_the_queue(sweep, capsys, tmp_path, monkeypatch) -> None:
+    """squeue answers with an empty queue, as it does for jobs that ended long ago."""
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "squeue").write_text("#!/bin/sh\n")
@@ -79,10 +79,10 @@ def test_a_run_of_a_vanished_job_is_lost_where_squeue_knows_of_none(sweep, capsy
     sweep.log_submission({"12_0": ["run-pending", "run-preempted"]}, {})
     ended = ended_command(capsys, "status", "grid", "--output-dir", sweep.output_dir)
     assert "1 preempted, 1 lost" in ended.out
-    assert "  lost       run-pending  job 12_0  its job is no more in the queue" in ended.out
+    assert "  lost       run-pending  job 12_0  its job is no longer in the queue" in ended.out
 
 
-def test_a_claim_of_the_jobs_earlier_life_on_a_lost_node_is_taken_over(tmp_path, monkeypatch) -> None:
+def test_a_requeued_job_takes_over_its_claim_from_a_lost_node(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     elsewhere = '{"host": "lost-node", "pid": 1, "began": "0", "job": "%s"}'
     run = RunFolder(tmp_path)
@@ -104,7 +104,7 @@ class Fragile(Gaussian):
 
 
 @pytest.mark.slow
-def test_retry_takes_up_what_failed_here_and_nothing_else(tmp_path, monkeypatch, capsys) -> None:
+def test_retry_trains_only_the_points_that_failed(tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "fragile.py").write_text(FRAGILE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)

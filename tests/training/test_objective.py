@@ -1,4 +1,4 @@
-"""The ELBO's terms against torch.distributions, and each convention's loss against the formula that papers print."""
+"""The ELBO's terms compared with torch.distributions, and each convention's loss with the formula in its paper."""
 
 import math
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ def test_posterior_and_kl_equal_torchs(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", POSTERIORS)
-def test_padded_latents_are_inert(kind) -> None:
+def test_padded_latents_have_no_effect(kind) -> None:
     """They add exactly 0 to the KL, and their weights in heads and decoder get exactly zero gradients."""
     points = [replace(make_point(*SMALL, f"posterior={kind}"), latent=latent, seed=latent) for latent in (2, 5)]
     vae = drawn_vae(points)
@@ -107,7 +107,7 @@ def test_padded_latents_are_inert(kind) -> None:
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_elbo_equals_one_written_with_torch_distributions(likelihood) -> None:
-    """The 16-9-3-9-16 network written out in matrices."""
+    """The 16-9-3-9-16 network is written out in matrix products."""
     points = [replace(make_point(*SMALL, f"likelihood={likelihood}"), latent=3, seed=seed) for seed in range(2)]
     vae = drawn_vae(points)
     x, eps = random_images().round(), noise_of(points)
@@ -127,7 +127,7 @@ def test_elbo_equals_one_written_with_torch_distributions(likelihood) -> None:
 
 
 def literal_loss(point: Point, params: Tensor, q: Posterior, x: Tensor) -> Tensor:
-    """The loss as its source prints it, for one model and x [B,D], batch-averaged."""
+    """The loss as its source states it, for one model and x [B,D], averaged over the batch."""
     kl = 0.5 * (q.mu**2 + q.sigma**2 - 1 - 2 * q.sigma.log())  # [B,L]
     if point.objective.error == "squared":
         error = (x - params) ** 2
@@ -164,7 +164,7 @@ def summed_over_batch(point: Point) -> Point:
 
 @pytest.mark.parametrize("batch", ["mean", "sum"])
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=" ".join)
-def test_loss_is_the_sources_formula(convention, batch) -> None:
+def test_loss_equals_the_formula_of_its_source(convention, batch) -> None:
     point = convention_point(convention)
     if batch == "sum":
         point = summed_over_batch(point)
@@ -222,7 +222,7 @@ def test_sum_over_the_batch_is_its_size_times_the_mean(convention) -> None:
     torch.testing.assert_close(summed, NUM_IMAGES * weights_of([point]).loss(terms, step=0), rtol=1e-12, atol=0)
 
 
-def test_beta_zero_leaves_the_likelihood_alone() -> None:
+def test_with_beta_zero_the_loss_is_the_negative_log_likelihood() -> None:
     terms = random_terms(1)
     loss = weights_of([make_point("beta=0")]).loss(terms, step=5)
     torch.testing.assert_close(loss, -terms.log_px.mean(1), rtol=1e-12, atol=0)
@@ -249,7 +249,7 @@ def test_warmup_grows_beta_linearly_for_each_point_of_a_pack() -> None:
         assert beta.tolist() == pytest.approx([b * s for b, s in zip(betas, shares, strict=True)], abs=1e-12)
 
 
-def test_conventions_of_a_pack_are_each_points_own() -> None:
+def test_each_point_of_a_pack_has_its_own_convention() -> None:
     common = ["likelihood=gaussian", "beta=0.3"]
     points = [make_point(*common, f"objective={name}") for name in ("elbo", "pixel_mean", "mse")]
     terms, losses = random_terms(3), weights_of(points).loss(random_terms(3), step=0)

@@ -37,7 +37,7 @@ LIKELIHOODS = {
     "learned": ["likelihood=gaussian", "likelihood.sigma=learned"],
     "optimal": ["likelihood=gaussian", "likelihood.sigma=optimal"],
 }
-# beta, latent and seed differ; one pads the others' latents.
+# beta, latent and seed differ; two of the three latent spaces are padded.
 MIXED = [
     {"beta": 0.0, "latent": 2, "seed": 0},
     {"beta": 0.5, "latent": 5, "seed": 1},
@@ -95,7 +95,7 @@ def test_packed_equals_solo_in_float32(arch, likelihood, in_folders) -> None:
             assert relative_difference(packed[k][name], alone[name]) < 1e-4, name
 
 
-def test_sigmas_of_a_pack_are_each_points_own(in_folders) -> None:
+def test_each_point_of_a_pack_has_its_own_sigma(in_folders) -> None:
     common = ["likelihood=gaussian", "arch.hidden=[9]", "precision=fp64", "steps=20", "latent=3"]
     points = [make_point(*common, f"likelihood.sigma={sigma}") for sigma in (0.05, 0.3, 1)]
     dataset = make_dataset()
@@ -118,7 +118,7 @@ def test_conventions_and_warmup_mix_in_a_pack(objective, in_folders) -> None:
         assert relative_difference(packed[name], alone[name]) < 1e-9
 
 
-def test_gradient_clipping_is_each_points_own(in_folders) -> None:
+def test_gradients_are_clipped_for_each_point_separately(in_folders) -> None:
     """A neighbour with a huge gradient must not shrink a point's step."""
     common = ["arch.hidden=[9]", "precision=fp64", "steps=20", "latent=3", "optim.clip_norm=0.5"]
     point, wild = make_point(*common), make_point(*common, "beta=1e6", "seed=1")
@@ -130,7 +130,7 @@ def test_gradient_clipping_is_each_points_own(in_folders) -> None:
 
 
 @pytest.mark.parametrize("arch", ["mlp", "conv", "conv_bn"])
-def test_a_diverged_point_leaves_its_neighbours_alone(arch, in_folders) -> None:
+def test_a_diverged_point_does_not_affect_its_neighbours(arch, in_folders) -> None:
     """One point starts from a NaN; the others end where they end without it."""
     overrides = [*ARCHS[arch], "precision=fp64", "steps=30", "batch_size=16", "latent=3", "log_every_steps=10"]
     points = [make_point(*overrides, f"seed={seed}") for seed in range(3)]

@@ -1,4 +1,4 @@
-"""Several processes that train one pack: the numbers of one, and the end of all when one of them dies."""
+"""Several processes train one pack: they give the results of one process, and all end if one of them dies."""
 
 import itertools
 import os
@@ -28,7 +28,7 @@ def states(output_dir: Path) -> Iterator[Checkpoint]:
 
 
 def assert_equal(one: Path, other: Path, tolerance: float) -> None:
-    """The same runs, with weights, Adam's moments, and rows that agree to `tolerance`, relative to the largest."""
+    """Both folders have the same runs, whose weights, Adam moments and rows agree to the relative `tolerance`."""
     for a, b in zip(states(one), states(other), strict=True):
         assert a.step == b.step
         for kind in ("model", "exp_avg", "exp_avg_sq"):
@@ -44,23 +44,23 @@ def assert_equal(one: Path, other: Path, tolerance: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "more",
+    "overrides",
     [
         pytest.param(["steps=80"], id="batch norm over the whole batch"),
         pytest.param(["steps=20", "towers=4"], id="batch norm by towers"),
         pytest.param(["steps=20", "likelihood=gaussian", "likelihood.sigma=optimal"], id="optimal sigma"),
     ],
 )
-def test_two_processes_give_the_numbers_of_one(more: list[str], tmp_path: Path) -> None:
+def test_two_processes_give_the_results_of_one(overrides: list[str], tmp_path: Path) -> None:
     for name, devices in (("one", 1), ("two", 2)):
-        done = launch(*QUICK, *more, f"devices={devices}", f"output_dir={tmp_path / name}")
+        done = launch(*QUICK, *overrides, f"devices={devices}", f"output_dir={tmp_path / name}")
         assert done.returncode == 0, done.stderr
     assert "2 points to train in 1 pack on 2 of cpu" in done.stdout
     assert_equal(tmp_path / "one", tmp_path / "two", 1e-9)
 
 
 @pytest.mark.slow
-def test_from_two_processes_to_one_and_back(tmp_path: Path) -> None:
+def test_a_run_resumes_with_another_number_of_processes(tmp_path: Path) -> None:
     whole = launch(*QUICK, "steps=500", "devices=2", f"output_dir={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
     parts = tmp_path / "parts"
@@ -125,7 +125,7 @@ def is_under(folder: Path, ancestor: int) -> bool:
     return False
 
 
-def test_shares_make_the_batch() -> None:
+def test_shares_cover_the_batch_evenly() -> None:
     for num_images, parts in itertools.product((0, 1, 2, 7, 8, 64), (1, 2, 3, 8)):
         cuts = distributed._cut(num_images, parts)
         sizes = [end - begin for begin, end in itertools.pairwise(cuts)]
@@ -133,7 +133,7 @@ def test_shares_make_the_batch() -> None:
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_towers_are_normalised_each_by_itself() -> None:
+def test_towers_are_normalised_separately() -> None:
     x = torch.randn(7, 2 * 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     norm, alone = (BatchNorm2d(2, 3).double() for _ in range(2))
     norm.towers = 3
@@ -154,19 +154,19 @@ def test_towers_are_normalised_each_by_itself() -> None:
         (["-m", "devices=1,2"], "error: devices: must be one value; it applies to the whole sweep"),
     ],
 )
-def test_mistakes(door, arguments: list[str], line: str) -> None:
+def test_mistakes_are_reported(door, arguments: list[str], line: str) -> None:
     ended = door(*arguments, "evaluation=none", "tracker=none", "output_dir=out")
     assert ended.code == 2
     assert ended.err.startswith(line)
 
 
-def test_tf32_needs_its_gpu(door) -> None:
+def test_tf32_needs_an_nvidia_gpu(door) -> None:
     ended = door("precision=tf32", "device=cpu")
     assert (ended.code, ended.err[:60]) == (2, "error: precision=tf32: needs an NVIDIA GPU, but the device i")
 
 
 @pytest.mark.slow
-def test_bf16_learns_what_fp32_learns(tmp_path: Path) -> None:
+def test_bf16_reaches_nearly_the_elbo_of_fp32(tmp_path: Path) -> None:
     rows = {}
     for precision in ("fp32", "bf16"):
         out = tmp_path / precision

@@ -1,4 +1,4 @@
-"""What training writes on its way: rows, checkpoints that others may rely on, and pictures, which change no number."""
+"""What training writes: rows, checkpoints, and pictures, which do not change the results."""
 
 import json
 import logging
@@ -58,8 +58,8 @@ def train_pack(
     return outcomes
 
 
-class Told(Link):
-    """A link to nobody that calls `saved` when it is told that checkpoints are written."""
+class SavedLink(Link):
+    """A link without a tracker that calls `saved` whenever checkpoints have been written."""
 
     def __init__(self, saved: Callable[[int], None]) -> None:
         super().__init__()
@@ -71,12 +71,12 @@ class Told(Link):
 
 @pytest.fixture(autouse=True)
 def _no_curves(monkeypatch) -> None:
-    """Matplotlib takes as long as all the rest."""
+    """Do not draw curves: Matplotlib takes as long as everything else."""
     monkeypatch.setattr(run_plots, "learning_curves", lambda rows, title, is_log: None)
     monkeypatch.setattr(style, "save", lambda figure, path: None)
 
 
-def test_bits_per_dim_are_the_elbos(in_folders) -> None:
+def test_bits_per_dim_follow_from_the_elbo(in_folders) -> None:
     (folder,) = in_folders(1)
     train_pack([make_point(*SMALL, "epochs=2", "latent=3")], [folder])
     rows = folder.read_rows()
@@ -90,8 +90,8 @@ def test_bits_per_dim_are_the_elbos(in_folders) -> None:
 
 
 @pytest.mark.parametrize("convention", ["elbo", "pixel_mean", "mse"])
-def test_beta_nats_of_a_row_is_what_its_last_step_was_trained_with(convention, in_folders) -> None:
-    """Steps count from 0 in the warmup, so the row of step n + 1 has the n-th of 8 parts; neighbours have their own."""
+def test_beta_nats_of_a_row_is_that_of_its_last_step(convention, in_folders) -> None:
+    """The warmup counts steps from 0, so the row of step n + 1 has n/8 of beta; each point has its own warmup."""
     common = [*SMALL, "log_every_steps=1", "steps=10", "likelihood=gaussian", "beta=0.3", f"objective={convention}"]
     points = [make_point(*common, f"objective.warmup_epochs={epochs}") for epochs in (0, 1.6, 0.4)]
     folders = in_folders(3)
@@ -114,7 +114,7 @@ def test_beta_nats_of_a_row_explains_its_loss(in_folders) -> None:
             assert row[f"{split}/loss"] == pytest.approx(expected, rel=1e-9), (row["step"], split)
 
 
-def test_kl_per_latent_is_each_points_own(in_folders) -> None:
+def test_each_point_has_its_own_kl_per_latent(in_folders) -> None:
     points = [make_point(*SMALL, "epochs=2", f"latent={latent}", "beta=0.1") for latent in (2, 5, 3)]
     folders = in_folders(3, "packed")
     train_pack(points, folders)
@@ -131,14 +131,14 @@ def test_kl_per_latent_is_each_points_own(in_folders) -> None:
                 assert nats == pytest.approx(row_alone["val/kl_per_latent"], abs=1e-5)
 
 
-def test_a_list_in_a_row_hurts_no_curve(monkeypatch, in_folders) -> None:
+def test_curves_can_be_drawn_from_rows_with_a_list(monkeypatch, in_folders) -> None:
     monkeypatch.undo()
     (folder,) = in_folders(1)
     train_pack([make_point(*SMALL, "epochs=2", "latent=3")], [folder])
     assert (folder.pictures / "curves.png").exists()
 
 
-def test_saved_tells_of_steps_at_which_all_living_points_stand(in_folders) -> None:
+def test_saved_is_called_for_steps_at_which_all_living_points_have_checkpoints(in_folders) -> None:
     """Of three points the second diverges in its first step; its checkpoints are no longer written."""
     points = [make_point(*SMALL, "epochs=2", "latent=3", f"seed={seed}") for seed in range(3)]
     starts = [new_start(point, DATASET.image_shape) for point in points]
@@ -151,16 +151,16 @@ def test_saved_tells_of_steps_at_which_all_living_points_stand(in_folders) -> No
             assert [[c.step for c in checkpoint.available(folders[k])][:1] for k in (0, 2)] == [[step]] * 2
             assert all(row["step"] <= step for k in (0, 2) for row in folders[k].read_rows())
 
-    outcomes = train_pack(points, folders, starts, checkpoint_every_s=0, link=Told(saved))
+    outcomes = train_pack(points, folders, starts, checkpoint_every_s=0, link=SavedLink(saved))
     assert [outcome.status for outcome in outcomes] == ["done", "diverged", "done"]
     assert told == list(range(11))
 
 
-def test_saved_tells_of_the_step_that_training_goes_on_from(in_folders) -> None:
+def test_saved_is_called_for_the_step_that_training_resumes_from(in_folders) -> None:
     points, folders = [make_point(*SMALL, "epochs=2", f"seed={seed}") for seed in range(2)], in_folders(2)
     told: list[int] = []
-    train_pack(points, folders, link=Told(told.append), should_stop=stop_after(7))
-    train_pack(points, folders, link=Told(told.append))
+    train_pack(points, folders, link=SavedLink(told.append), should_stop=stop_after(7))
+    train_pack(points, folders, link=SavedLink(told.append))
     assert told == [0, 7, 7, 10]
 
 
@@ -171,7 +171,7 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
 
 
 def timeless(folder: RunFolder) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows and the result, as they are written, without what a clock says."""
+    """The rows and the result, as they are written, without the values that depend on the clock."""
     clock = {"time_s", "images_per_s", "finished_at", "evaluated"}
     rows = [{k: v for k, v in row.items() if k not in clock} for row in folder.read_rows()]
     return rows, {k: v for k, v in json.loads(folder.result.read_text()).items() if k not in clock}
@@ -193,8 +193,8 @@ def drawn(folder: RunFolder) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("arch", [SMALL, CONV_BN], ids=["mlp", "conv_bn"])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "optimal"])
-def test_pictures_on_the_way_change_no_number(arch, likelihood, in_folders) -> None:
-    """Nor those of a run that was stopped, and goes on, between them."""
+def test_pictures_during_training_do_not_change_the_results(arch, likelihood, in_folders) -> None:
+    """Nor do they if the run is stopped between them and resumed."""
     common = [*arch, "epochs=5", *([] if likelihood == "bernoulli" else ["likelihood=gaussian"])]
     common += [] if likelihood == "bernoulli" else ["likelihood.sigma=optimal"]
     without = [make_point(*common, f"latent={latent}", f"seed={latent}") for latent in (2, 4)]
@@ -217,22 +217,26 @@ def test_pictures_on_the_way_change_no_number(arch, likelihood, in_folders) -> N
                 assert file.read_bytes() == (plain[k].path / file.relative_to(pictured[k].path)).read_bytes()
 
 
-def test_pictures_of_an_epoch_are_those_of_a_training_that_ends_there(in_folders) -> None:
-    """And so have the same noise at every epoch, and do not depend on the pack."""
+def test_pictures_of_an_epoch_equal_those_of_a_training_that_ends_there(in_folders) -> None:
+    """So they use the same noise at every epoch, and do not depend on the pack."""
     points = [make_point(*SMALL, "epochs=4", f"latent={latent}", "pictures_every_epochs=1") for latent in (3, 5)]
     folders, (short,) = in_folders(2), in_folders(1, "short")
     train_pack(points, folders)
     train_pack([replace(points[0], epochs=2)], [short])
-    assert list(drawn(folders[0])) == ["epoch-0001", "epoch-0002", "epoch-0003"]  # the last are the run's own
+    assert list(drawn(folders[0])) == [
+        "epoch-0001",
+        "epoch-0002",
+        "epoch-0003",
+    ]  # those of the last epoch are in pictures/
     assert list(drawn(short)) == ["epoch-0001"]
     for name in PICTURES:
         one, other = (
             np.asarray(Image.open(path / name), int) for path in (folders[0].epoch_pictures(2), short.pictures)
         )
-        assert np.abs(one - other).max() <= 1  # packed arithmetic may round the other way
+        assert np.abs(one - other).max() <= 1  # packed arithmetic may round differently
 
 
-def test_pictures_stand_before_the_row_and_only_of_the_living(in_folders) -> None:
+def test_pictures_are_drawn_before_the_row_and_only_of_living_points(in_folders) -> None:
     points = [make_point(*SMALL, "epochs=3", f"seed={seed}", "pictures_every_epochs=1") for seed in range(2)]
     starts = [new_start(point, DATASET.image_shape) for point in points]
     next(iter(starts[1].model.values()))[:] = torch.nan
@@ -254,7 +258,7 @@ def warnings(caplog, monkeypatch) -> Iterator[Callable[[], list[str]]]:
         yield lambda: [line.getMessage() for line in caplog.records]
 
 
-def test_pictures_that_fail_are_named_once_and_cost_nothing_else(warnings, monkeypatch, in_folders) -> None:
+def test_failed_pictures_are_reported_once_and_change_nothing_else(warnings, monkeypatch, in_folders) -> None:
     point = make_point(*SMALL, "epochs=4", "pictures_every_epochs=1")
     plain, full = in_folders(1, "plain"), in_folders(1, "full")
     train_pack([replace(point, pictures_every_epochs=None)], plain)
@@ -271,7 +275,7 @@ def test_pictures_that_fail_are_named_once_and_cost_nothing_else(warnings, monke
     assert all((full[0].pictures / name).exists() for name in PICTURES)
 
 
-def test_points_with_pictures_at_other_epochs_train_apart() -> None:
+def test_points_with_pictures_at_other_epochs_train_in_other_packs() -> None:
     assert pack_key(make_point("pictures_every_epochs=5")) != pack_key(make_point())
 
 

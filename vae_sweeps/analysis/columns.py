@@ -1,4 +1,4 @@
-"""The columns of a results table: those that a user names, and the order in which they tell most."""
+"""The columns of a results table: those that a user chooses, and the order in which they are shown."""
 
 from collections.abc import Sequence
 
@@ -12,21 +12,21 @@ from vae_sweeps.runs import catalogue
 
 
 def chosen(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The columns `names` in their order; a name means also all columns behind it, as fid the columns fid/...
+    """Select the columns `names`, in that order; a prefix selects all its columns, so fid means fid/...
 
     Raises ValueError with the nearest names if there is no such column.
     """
     kept = []
     for name in names:
-        found = [column for column in map(str, frame.columns) if column == name or column.startswith(f"{name}/")]
-        if not found:
+        matches = [column for column in map(str, frame.columns) if column == name or column.startswith(f"{name}/")]
+        if not matches:
             raise ValueError(f"{name}: no such column; {did_you_mean(name, list(map(str, frame.columns)))}")
-        kept += found
+        kept += matches
     return frame.loc[:, list(dict.fromkeys(kept))]
 
 
 def sorted_by(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows by column `name`, or from its largest value down by `-name`: numbers before words, missing values last.
+    """Sort the rows by column `name`, descending for `-name`: numbers before words, missing values last.
 
     Raises ValueError with the nearest names if there is no such column.
     """
@@ -43,7 +43,7 @@ def sorted_by(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def shown(frame: pd.DataFrame) -> list[str]:
-    """The columns that have a value, without the run's long name and what is shown with another: X/se with X."""
+    """The columns that have a value, except the run's name, and X/se and X/n, which are shown with X."""
     names = [name for name in map(str, frame.columns) if name != "run" and frame[name].notna().to_numpy().any()]
     return [
         name for name in names if not any(name.endswith(end) and name.removesuffix(end) in frame for end in (SE, N))
@@ -51,18 +51,19 @@ def shown(frame: pd.DataFrame) -> list[str]:
 
 
 def the_same(frame: pd.DataFrame) -> list[str]:
-    """The config columns that have one value for all rows."""
+    """The config columns that have the same value in all rows."""
     return [name for name in config_columns(frame) if len(frame) and not _varies(frame, name)]
 
 
 def by_interest(frame: pd.DataFrame, swept: Sequence[str] = ()) -> list[str]:
-    """The columns that are `shown`, from what was swept and what is mostly asked for to what says little.
+    """Order the columns that are `shown` by usefulness: swept keys first, then the metrics that are used most.
 
-    Without those that are one thing for all rows of several, and without `status` or `num_missing` where all are done.
+    If there are several rows, columns with the same value in all rows are left out; so are `status` and `num_missing`
+    if all points are done.
     """
-    told = config_columns(frame)
-    metrics = [name for name in shown(frame) if name not in (*told, "n", "num_missing", "status")]
-    config, varying = ([name for name in some if len(frame) == 1 or _varies(frame, name)] for some in (told, metrics))
+    keys = config_columns(frame)
+    metrics = [name for name in shown(frame) if name not in (*keys, "n", "num_missing", "status")]
+    config, varying = ([name for name in names if len(frame) == 1 or _varies(frame, name)] for names in (keys, metrics))
     ends = ["n"]
     if "num_missing" in frame and any(frame["num_missing"]):
         ends.append("num_missing")
@@ -70,8 +71,8 @@ def by_interest(frame: pd.DataFrame, swept: Sequence[str] = ()) -> list[str]:
         ends.append("status")
     leading = [name for name in (*swept, "beta", "latent") if name in config]
     varying = [name for name in varying if not _repeats(frame, name)]
-    asked = catalogue.by_interest(varying)
-    order = [*leading, *ends, *asked[:2], *config, *asked, *varying]
+    ranked = catalogue.by_interest(varying)
+    order = [*leading, *ends, *ranked[:2], *config, *ranked, *varying]
     return [name for name in dict.fromkeys(order) if name in shown(frame)]
 
 
@@ -80,7 +81,7 @@ def _varies(frame: pd.DataFrame, name: str) -> bool:
 
 
 def _repeats(frame: pd.DataFrame, name: str) -> bool:
-    """Whether it says nothing new, being the same as the config's column that it mostly repeats."""
+    """Whether the metric equals the config column that the catalogue says it usually repeats."""
     metric = catalogue.find(name)
     if metric is None or (source := metric.repeats) not in frame:
         return False

@@ -1,4 +1,4 @@
-"""The dtype of each column of a table, which depends on the schema, the catalogue or the values that are there."""
+"""The dtype of each column of a table, from the schema, the catalogue or the column's values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
@@ -13,7 +13,7 @@ from vae_sweeps.runs import catalogue
 
 
 def column(name: str, values: Sequence[Any]) -> pd.Series:
-    """A column that is no config's: by the catalogue; one that is no metric has texts."""
+    """Make a column that is not from the config; its dtype is the catalogue's, and text if it is not a metric."""
     metric = catalogue.find(name)
     if metric is None or metric.dtype == "object":
         return pd.Series(values)
@@ -23,7 +23,7 @@ def column(name: str, values: Sequence[Any]) -> pd.Series:
 
 
 def config_column(key: str, values: Sequence[Any]) -> pd.Series:
-    """A column of the config: by its schema; of a key that has none, or may be a number or a word, by its values."""
+    """Make a config column; its values decide the dtype if the schema does not, or allows both numbers and words."""
     dtype, present = _of_schema().get(key), [v for v in values if v is not None]
     if dtype in ("int64", "Int64") and all(isinstance(v, int) and abs(v) < 2**63 for v in present):
         return pd.Series(values, dtype=dtype if len(present) == len(values) else "Int64")
@@ -35,7 +35,7 @@ def config_column(key: str, values: Sequence[Any]) -> pd.Series:
 
 
 def in_words(value: Any) -> str:
-    """As one would write it in a command; 1 and 1.0 are the same."""
+    """The value as it is written on a command line; 1 and 1.0 give the same text."""
 
     def in_floats(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -49,7 +49,7 @@ def in_words(value: Any) -> str:
 
 @cache
 def _of_schema() -> dict[str, str]:
-    """The config's keys that the schema has as numbers, and their columns' dtypes."""
+    """The keys that are numbers in the config's schema, with the dtypes of their columns."""
     schemas = [("", Point), *((f"{k}.", hint) for k, hint in get_type_hints(Point).items() if is_dataclass(hint))]
     schemas += [(f"{group}.", schema) for (group, _), schema in GROUP_SCHEMAS.items()]
     dtypes = {int: "int64", int | None: "Int64", float: "float64", float | None: "float64"}

@@ -1,4 +1,4 @@
-"""How the values of a results table are written for people."""
+"""Format the values of a results table for people."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ def is_missing(value: Any) -> bool:
 
 
 def cell(name: str, value: Any, decimals: int | None = None) -> str:
-    """`value` of column `name`: configs as one would type them, metrics with the digits that mean something."""
+    """Format `value` of column `name`: config values as on a command line, metrics with their significant digits."""
     if is_missing(value):
         return NOTHING
     if isinstance(value, bool | np.bool_):
@@ -35,7 +35,7 @@ def cell(name: str, value: Any, decimals: int | None = None) -> str:
 
 
 def decimals_of(name: str, values: Iterable[float]) -> int:
-    """Decimals for a column of metrics: two, more where all its numbers are small (four digits of the largest)."""
+    """Decimals for a column of metrics: two, or if all values are below 1, four significant digits of the largest."""
     finite = [abs(v) for v in values if math.isfinite(v)]
     known, largest = _known_decimals(name, finite), max(finite, default=0.0)
     if known is not None or not 0 < largest < 1:
@@ -57,25 +57,27 @@ def _is_setting(name: str) -> bool:
 
 
 def cells(name: str, values: Iterable[Any]) -> list[str]:
-    """A column's cells; its metrics have the same number of decimals."""
+    """Format a column's cells; metrics get the same number of decimals in all rows."""
     values = list(values)
     decimals = decimals_of(name, [v for v in values if isinstance(v, float)])
     return [cell(name, value, decimals) for value in values]
 
 
 def means(name: str, values: Iterable[float], errors: Iterable[float]) -> list[str]:
-    """A column of means and their standard errors, `-101.3 ± 1.2`: two digits of the errors' median decide how many
-    decimals mean something."""
+    """Format a column of means and their standard errors, as `-101.3 ± 1.2`.
+
+    The number of decimals is such that the median error has two significant digits.
+    """
     values, errors = list(values), list(errors)
     known = sorted(se for se in errors if se > 0)
     if not known and "/" not in name:
-        return cells(name, values)  # what the config decides, as the number of parameters
+        return cells(name, values)  # determined by the config, such as the number of parameters
     middle = known[len(known) // 2] if known else 0.0
     decimals = min(_MOST_DECIMALS, max(0, 1 - math.floor(math.log10(middle)))) if middle else decimals_of(name, values)
     texts = [NOTHING if is_missing(v) else f"{v:,.{decimals}f}" for v in values]
-    behind = ["" if is_missing(se) else f"{se:,.{decimals}f}" for se in errors]
-    if not any(behind):
+    suffixes = ["" if is_missing(se) else f"{se:,.{decimals}f}" for se in errors]
+    if not any(suffixes):
         return texts
-    width = max(map(len, behind))
-    behind = [f" ± {se:>{width}}" if se else " " * (width + 3) for se in behind]
-    return [text + more for text, more in zip(texts, behind, strict=True)]
+    width = max(map(len, suffixes))
+    suffixes = [f" ± {se:>{width}}" if se else " " * (width + 3) for se in suffixes]
+    return [text + suffix for text, suffix in zip(texts, suffixes, strict=True)]

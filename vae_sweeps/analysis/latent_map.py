@@ -1,4 +1,4 @@
-"""A run's latent space as a map of its posterior means."""
+"""A plot of a run's posterior means: its latent space as a map."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,16 +12,16 @@ from sklearn.decomposition import PCA
 from vae_sweeps.analysis.style import COLOURS, EDGE, INK, SCALE, new_figure, say, style
 
 _MANY_TICKS = 20  # more labels would touch
-_FEW_MEANS = 20  # too few to call any an outlier
-_LEAST_SPAN = 0.02  # means that vary less are as good as constant: mu of 0.01 is a KL of 5e-5 nats
+_FEW_MEANS = 20  # with fewer means, none is treated as an outlier
+_LEAST_SPAN = 0.02  # means that vary less count as constant: mu of 0.01 is a KL of 5e-5 nats
 _NUM_BINS = 60
 
 
 def latent_map(mu: np.ndarray, labels: np.ndarray | None, title: str) -> Figure:
-    """Posterior means mu [N,L] as dots, coloured by class where there are integer labels [N]; 780 px wide.
+    """Plot posterior means mu [N,L] as dots, coloured by class if integer labels [N] are given; 780 px wide.
 
-    For L > 2 they are projected on their first two principal components; for L = 1 each class has a histogram.
-    Rows that are not finite are left out, and a few far from all others lie outside: the title counts both.
+    For L > 2 the means are projected on their first two principal components; for L = 1 each class has a histogram.
+    Rows that are not finite are left out, and a few extreme outliers lie outside the axes; the title counts both.
     """
     finite = np.isfinite(mu).all(axis=1)
     mu, labels = np.asarray(mu[finite], float), None if labels is None else labels[finite]
@@ -51,7 +51,7 @@ def latent_map(mu: np.ndarray, labels: np.ndarray | None, title: str) -> Figure:
 
 
 def _plane(mu: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """mu [N,L] -> points [N,P] with P of at most 2, and the names of the P axes."""
+    """Project mu [N,L] to points [N,P], P at most 2; return them and the names of the P axes."""
     if mu.shape[1] <= 2:
         return mu, [f"μ of latent {i}" for i in range(mu.shape[1])]
     points, shares = np.zeros((len(mu), 2)), np.zeros(2)
@@ -63,7 +63,7 @@ def _plane(mu: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def _view(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Limits low [P] and high [P], of one span, that hold all points [N,P] but a few far from all others."""
+    """Axis limits low [P] and high [P], equally wide on each axis, that contain all points [N,P] except outliers."""
     low, high = points.min(axis=0), points.max(axis=0)
     if len(points) >= _FEW_MEANS:
         inner_low = np.percentile(points, 0.5, axis=0, method="higher")
@@ -76,7 +76,7 @@ def _view(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _classes(labels: np.ndarray | None, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The classes [K] in order, their colours [K] and, of each of `num` points, its class's place in them."""
+    """The sorted classes [K], their colours [K], and the index into these for each of the `num` points."""
     if labels is None:
         return np.zeros(1, int), np.array([COLOURS[0]]), np.zeros(num, int)
     classes, which = np.unique(labels, return_inverse=True)
@@ -87,9 +87,9 @@ def _classes(labels: np.ndarray | None, num: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _dots(figure: Figure, axes: Axes, points: np.ndarray, labels: np.ndarray | None) -> None:
-    """Points [N,2] and, beside them, what their colours mean."""
+    """Draw points [N,2], with a legend or a colour bar for the classes."""
     classes, colours, which = _classes(labels, len(points))
-    order = np.random.default_rng(0).permutation(len(points))  # so that no class always lies on top
+    order = np.random.default_rng(0).permutation(len(points))  # random, so that no class covers the others
     size = np.clip(3e4 / len(points), 6, 25)
     x, y = points[order].T
     axes.scatter(x, y, s=size, c=colours[which[order]].tolist(), alpha=0.6, linewidths=0, rasterized=True)
@@ -108,7 +108,7 @@ def _dots(figure: Figure, axes: Axes, points: np.ndarray, labels: np.ndarray | N
 
 
 def _histograms(axes: Axes, values: np.ndarray, labels: np.ndarray | None) -> None:
-    """A row for each class of the values [N], the lowest class at the bottom, each as high as its fullest bin."""
+    """Draw a histogram of the values [N] per class, the lowest class at the bottom, each scaled to its fullest bin."""
     classes, colours, which = _classes(labels, len(values))
     low, high = axes.get_xlim()
     edges = np.linspace(low, high, _NUM_BINS + 1)

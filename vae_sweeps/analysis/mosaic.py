@@ -1,4 +1,4 @@
-"""A sweep's picture: one cell for each point, as PNG."""
+"""A mosaic of a sweep: one image with a cell for each point."""
 
 import math
 import textwrap
@@ -23,16 +23,16 @@ def mosaic(
     row_name: str,
     column_name: str,
 ) -> Image.Image:
-    """A sweep's picture: `cells[i, j]` at row_labels[i] (down) and column_labels[j] (across).
+    """Place `cells[i, j]` at row_labels[i] (down) and column_labels[j] (across) in one image.
 
-    A cell is a picture, or some words for an empty box; one that is None or not there is "not done".
+    A cell is an image, or a text for an empty box; a cell that is None or absent is labelled "not done".
     """
     num_rows, num_columns = len(row_labels), len(column_labels)
     assert all(0 <= r < num_rows and 0 <= c < num_columns for r, c in cells), "a cell without a label"
     images = [cell for cell in cells.values() if isinstance(cell, Image.Image)]
     cell_w = max((image.width for image in images), default=4 * MIN_TILE_PX)
     cell_h = max((image.height for image in images), default=4 * MIN_TILE_PX)
-    # A report shows the whole at about 900 px: there this is 15 px or more, whatever the number of columns.
+    # A report shows the mosaic about 900 px wide; the text is then at least 15 px, for any number of columns.
     size = max(_MIN_FONT_PX, num_columns * cell_w // 60)
     pad = size // 2
 
@@ -44,7 +44,7 @@ def mosaic(
     cell_w = max([cell_w, *(w + 2 * pad for w, _ in text_sizes)])
     cell_h = max([cell_h, size, *(h + 2 * pad for _, h in text_sizes)])
 
-    upright = any(_text_size(label, size)[0] > cell_w for label in column_labels)  # too wide to stand side by side
+    upright = any(_text_size(label, size)[0] > cell_w for label in column_labels)  # too wide to fit side by side
     column_tiles = [_text(label, size, _INK, upright) for label in column_labels]
     row_tiles = [_text(label, size, _INK) for label in row_labels]
     row_title, column_title = _text(row_name, size, _FAINT_INK), _text(column_name, size, _FAINT_INK)
@@ -73,14 +73,14 @@ def mosaic(
 
 
 def _text_size(text: str, size: int) -> tuple[int, int]:
-    """Width and height in px of `text` in lines of `size` px, with room for strokes below the line."""
+    """Width and height in px of `text` at a font size of `size` px, with room for descenders."""
     font = ImageFont.load_default(size)
     lines = text.split("\n")
     return math.ceil(max(font.getlength(line) for line in lines)), math.ceil(1.3 * size) * len(lines)
 
 
 def _text(text: str, size: int, ink: tuple[int, int, int], upright: bool = False) -> Image.Image:
-    """`text` on a sheet of its own; `upright` reads from the bottom to the top."""
+    """Draw `text` on a new image; with `upright` it reads from bottom to top."""
     width, height = _text_size(text, size)
     sheet = Image.new("RGB", (max(width, 1), height), _PAPER)
     lines = text.split("\n")

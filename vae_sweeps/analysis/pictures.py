@@ -1,4 +1,4 @@
-"""Pictures of one run as PNG: reconstructions, samples, interpolations, a traversal, nearest neighbours."""
+"""Pictures of one run: reconstructions, samples, interpolations, a traversal, nearest neighbours."""
 
 import io
 import math
@@ -15,13 +15,13 @@ from vae_sweeps.config.schema import Pictures
 from vae_sweeps.system.files import write_whole
 from vae_sweeps.system.rng import generator
 
-_BACKGROUND = 232  # between tiles: seen beside black digits and beside white ones
+_BACKGROUND = 232  # between tiles; visible next to both black and white images
 _GAP_PX, _BAND_GAP_PX = 2, 8
 MIN_TILE_PX = 56
 
 
 class Drawable(Protocol):
-    """A trained model as pictures need it: CPU floats in and out, C of 1 or 3."""
+    """The part of a trained model that pictures use: CPU floats in and out, C is 1 or 3."""
 
     @property
     def latent(self) -> int: ...
@@ -39,12 +39,12 @@ class Drawable(Protocol):
 
 
 def grid(images: Tensor, num_columns: int, pixel_range: tuple[float, float]) -> Image.Image:
-    """`images` [N,C,H,W] row by row, clipped to `pixel_range`; small ones are enlarged by a whole factor."""
+    """Arrange `images` [N,C,H,W] row by row, clipped to `pixel_range`; small ones are enlarged by a whole factor."""
     return _grid_of_rows(images.split(num_columns), pixel_range)
 
 
 def _grid_of_rows(rows: Sequence[Tensor], pixel_range: tuple[float, float], rows_per_band: int = 1) -> Image.Image:
-    """Rows of at most as many images as the first; a wider gap parts bands of `rows_per_band` rows, if over 1."""
+    """Arrange rows of images, the first the longest; if `rows_per_band` > 1, a wider gap separates bands of rows."""
     tiles = _pixels(torch.cat(list(rows)), pixel_range)
     num_columns, (height, width, num_channels) = len(rows[0]), tiles.shape[1:]
     if num_columns == 0:
@@ -61,7 +61,7 @@ def _grid_of_rows(rows: Sequence[Tensor], pixel_range: tuple[float, float], rows
 
 
 def _pixels(images: Tensor, pixel_range: tuple[float, float]) -> np.ndarray:
-    """[N,C,H,W] floats -> [N,h,w,C] bytes, h and w enlarged by one whole factor. NaN is shown as the low end."""
+    """Convert [N,C,H,W] floats to [N,h,w,C] bytes, enlarged by one whole factor. NaN becomes the lowest value."""
     low, high = pixel_range
     unit = ((images.detach() - low) / (high - low)).nan_to_num(nan=0.0).clamp(0, 1)
     pixels = (255 * unit).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
@@ -70,14 +70,14 @@ def _pixels(images: Tensor, pixel_range: tuple[float, float]) -> np.ndarray:
 
 
 def _grid_of_pairs(above: Tensor, below: Tensor, num_columns: int, pixel_range: tuple[float, float]) -> Image.Image:
-    """Each image of `above` [N,C,H,W] directly above the one of `below` [N,C,H,W], in bands."""
+    """Place each image of `above` [N,C,H,W] directly above its partner in `below` [N,C,H,W], in bands."""
     bands = zip(above.split(num_columns), below.split(num_columns), strict=True)
     return _grid_of_rows([row for band in bands for row in band], pixel_range, rows_per_band=2)
 
 
 @torch.no_grad()
 def reconstructions(model: Drawable, x: Tensor, num: int = 40) -> Image.Image:
-    """The first `num` of the images x [N,C,H,W], ten across, each above its reconstruction, decoded at z = mu."""
+    """Show the first `num` images of x [N,C,H,W], ten per row, each above its reconstruction, decoded at z = mu."""
     x = x[:num]
     mu, _ = model.encode(x)
     return _grid_of_pairs(x, model.decode(mu), 10, model.pixel_range)
@@ -85,14 +85,15 @@ def reconstructions(model: Drawable, x: Tensor, num: int = 40) -> Image.Image:
 
 @torch.no_grad()
 def interpolations(model: Drawable, x: Tensor, num_rows: int = 8, num_columns: int = 10) -> Image.Image:
-    """From image 2i to image 2i+1 of x [N,C,H,W] along row i, at most `num_rows`; a lone image goes to itself.
+    """Interpolate in row i from image 2i to image 2i+1 of x [N,C,H,W], in at most `num_rows` rows.
 
-    The first and last columns are the images, those between the means decoded at z from one mu straight to the other.
+    The first and last columns are the images; between them are the decoder's means on a straight line from one mu to
+    the other. A single image is paired with itself.
     """
     x = x.repeat(2, 1, 1, 1) if len(x) == 1 else x[: 2 * min(num_rows, len(x) // 2)]
     mu, _ = model.encode(x)
-    way = torch.linspace(0, 1, num_columns - 2, dtype=mu.dtype)
-    z = torch.lerp(mu[::2, None], mu[1::2, None], way[:, None])
+    weights = torch.linspace(0, 1, num_columns - 2, dtype=mu.dtype)
+    z = torch.lerp(mu[::2, None], mu[1::2, None], weights[:, None])
     means = model.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
     rows = torch.cat([x[::2, None], means, x[1::2, None]], dim=1)
     return grid(rows.flatten(0, 1), num_columns, model.pixel_range)
@@ -100,15 +101,15 @@ def interpolations(model: Drawable, x: Tensor, num_rows: int = 8, num_columns: i
 
 @torch.no_grad()
 def samples(model: Drawable, eps: Tensor, num_columns: int = 8) -> Image.Image:
-    """Samples of the prior: the decoder's means at standard normal noise `eps` [N,L]."""
+    """Draw samples from the prior: the decoder's means at standard normal noise `eps` [N,L]."""
     return grid(model.decode(eps), num_columns, model.pixel_range)
 
 
 @torch.no_grad()
 def traversed(model: Drawable, dims: Sequence[int], num: int = 10, extent: float = 2.0) -> Tensor:
-    """Means [N,C,H,W] where z[dims[0]] (down) and z[dims[1]] (across) go from -extent to extent, others 0.
+    """Decode means [N,C,H,W] as z[dims[0]] (down) and z[dims[1]] (across) go from -extent to extent, all others 0.
 
-    With one dim, or the same one twice, N = `num`, else num * num, row by row.
+    N is `num` with one dim, or the same one twice; otherwise it is num * num, row by row.
     """
     down, across = dims[0], dims[-1]
     steps = torch.linspace(-extent, extent, num)
@@ -120,43 +121,43 @@ def traversed(model: Drawable, dims: Sequence[int], num: int = 10, extent: float
 
 
 def traversal(model: Drawable, dims: Sequence[int], num: int = 10, extent: float = 2.0) -> Image.Image:
-    """The images of `traversed`, `num` across."""
+    """Arrange the images of `traversed` with `num` per row."""
     return grid(traversed(model, dims, num, extent), num, model.pixel_range)
 
 
 @torch.no_grad()
 def most_active(model: Drawable, x: Tensor, num: int = 2) -> list[int]:
-    """At most `num` dims of the largest variance of mu over the images x [N,C,H,W], largest first, ties in order."""
+    """At most `num` dims with the largest variance of mu over the images x [N,C,H,W], largest first, ties in order."""
     mu, _ = model.encode(x)
     return mu.var(dim=0, correction=0).argsort(descending=True, stable=True)[:num].tolist()
 
 
 def neighbours(samples: Tensor, nearest: Tensor) -> Image.Image:
-    """Samples [N,C,H,W], eight across, each above its nearest training image in `nearest` [N,C,H,W]; all in [0,1]."""
+    """Show samples [N,C,H,W], eight per row, above their nearest training images `nearest` [N,C,H,W]; all in [0,1]."""
     return _grid_of_pairs(samples, nearest, 8, (0.0, 1.0))
 
 
-def save_run_pictures(model: Drawable, x: Tensor, folder: Path, seed: int, how: Pictures) -> None:
-    """Write {reconstructions,interpolations,samples,traversal}.png into `folder`; `seed` decides the samples.
+def save_run_pictures(model: Drawable, x: Tensor, folder: Path, seed: int, settings: Pictures) -> None:
+    """Write {reconstructions,interpolations,samples,traversal}.png to `folder`; `seed` determines the samples.
 
-    They show the first of the images x [N,C,H,W]; the traversal's dims are the first two, or those most active over
-    all of them.
+    Reconstructions and interpolations show the first images of x [N,C,H,W]. The traversal's dims are the first two, or
+    the two that are most active over all images.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    eps = torch.randn(how.num_samples, model.latent, generator=generator("samples", seed))
-    dims = most_active(model, x) if how.traversal_dims == "active" else [0, min(1, model.latent - 1)]
-    save(reconstructions(model, x, how.num_reconstructions), folder / "reconstructions.png")
+    eps = torch.randn(settings.num_samples, model.latent, generator=generator("samples", seed))
+    dims = most_active(model, x) if settings.traversal_dims == "active" else [0, min(1, model.latent - 1)]
+    save(reconstructions(model, x, settings.num_reconstructions), folder / "reconstructions.png")
     save(interpolations(model, x), folder / "interpolations.png")
-    save(samples(model, eps, how.columns), folder / "samples.png")
-    save(traversal(model, dims, extent=how.traversal_extent), folder / "traversal.png")
+    save(samples(model, eps, settings.columns), folder / "samples.png")
+    save(traversal(model, dims, extent=settings.traversal_extent), folder / "traversal.png")
 
 
 def save(image: Image.Image, path: Path) -> None:
-    """Write `image` as PNG, whole or not at all; a grey one has one channel."""
+    """Write `image` as PNG, completely or not at all; a grey image is saved with one channel."""
     channels = [channel.tobytes() for channel in image.split()]
     if image.mode == "RGB" and channels[0] == channels[1] == channels[2]:
         image = image.convert("L")
     content = io.BytesIO()
-    # Measured on a run's four pictures: grey ones take 9 ms and 175 kB, at RGB and the default level 31 ms and 219 kB.
+    # Measured on a run's four pictures: grey takes 9 ms and 175 kB; RGB at the default level takes 31 ms and 219 kB.
     image.save(content, format="PNG", compress_level=1)
     write_whole(path, content.getvalue())

@@ -1,4 +1,4 @@
-"""Figures of one run's numbers: how training went, and what each latent carries."""
+"""Figures of one run: its learning curves, and the KL of each latent."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from vae_sweeps.analysis.style import (
     style,
 )
 
-_SPLITS = {"train": BLUE, "val": VERMILION}  # told apart by line and marker too
+_SPLITS = {"train": BLUE, "val": VERMILION}  # line style and marker differ too
 _UNUSED = COLOURS[-1]
 _FEW_POINTS = 30
 _LOG_RATIO = 100.0  # a KL that spans more than this is drawn on a log scale
@@ -31,11 +31,11 @@ _MANY_BARS = 20  # more labels would touch
 
 
 def learning_curves(rows: pd.DataFrame | Sequence[Mapping[str, Any]], title: str, *, is_log: bool = False) -> Figure:
-    """ELBO, and its terms -log p(x|z) and KL, by step, in nats per image; 900 px wide.
+    """Plot the ELBO and its terms -log p(x|z) and KL by step, in nats per image; 900 px wide.
 
-    `rows` are those of metrics.jsonl: `step` and some of {train,val}/{elbo,log_px,kl}. What is missing or not
-    finite is left out. The y-limits are those of the curves after the first tenth of the steps. With `is_log`, for
-    rows at powers of two, it is -ELBO, axes are logarithmic where values are above 0, and limits are those of all rows.
+    `rows` are those of metrics.jsonl: `step` and some of {train,val}/{elbo,log_px,kl}. Values that are missing or not
+    finite are left out. The y-limits fit the curves after the first tenth of the steps. `is_log` is for rows at powers
+    of two: it plots -ELBO, with logarithmic axes if all values are above 0, and with limits that fit all rows.
     """
     frame = pd.DataFrame(rows)
     figure = new_figure(9.0, 4.2, title)
@@ -66,7 +66,7 @@ def learning_curves(rows: pd.DataFrame | Sequence[Mapping[str, Any]], title: str
 
 
 def _set_log(all_axes: Sequence[Axes]) -> None:
-    """Two logarithmic axes with all values inside, wherever these are above 0."""
+    """Make both axes logarithmic, with limits that fit all values, if these are above 0."""
     for axes in all_axes:
         values = np.concatenate([np.asarray(line.get_data()) for line in axes.lines] or [np.zeros((2, 0))], axis=1)
         if values.size and values.min() > 0:
@@ -80,7 +80,7 @@ def _set_log(all_axes: Sequence[Axes]) -> None:
 
 
 def _curves(frame: pd.DataFrame, name: str, sign: float = 1.0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """split -> (steps, sign * values) of the finite values of `name`, in order of step."""
+    """Map each split to (steps, sign * values) for the finite values of `name`, in order of step."""
     curves = {}
     for split in _SPLITS:
         if f"{split}/{name}" in frame:
@@ -100,7 +100,7 @@ def _draw(axes: Axes, curves: dict[str, tuple[np.ndarray, np.ndarray]], label: s
         return
     for split, (steps, values) in curves.items():
         line = {"train": "-", "val": "--"}[split]
-        # A lone point has no line, and a validation point is worth seeing as one.
+        # A single point has no line, and a few validation points are easier to see with markers.
         marker = "o" if len(steps) == 1 or (split == "val" and len(steps) <= _FEW_POINTS) else ""
         width, size = {"train": (1.0, 3.5), "val": (1.6, 4.5)}[split]
         axes.plot(
@@ -110,7 +110,7 @@ def _draw(axes: Axes, curves: dict[str, tuple[np.ndarray, np.ndarray]], label: s
 
 
 def _settled(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The values after the start of training; the last one is always among them."""
+    """The values after the start of training; the last value is always included."""
     return values[steps >= min(START * steps[-1], steps[-1])]
 
 
@@ -125,7 +125,7 @@ def _limit(axes: Axes, values: np.ndarray, may_be_log: bool) -> None:
 
 
 def kl_bars(kl: np.ndarray, title: str) -> Figure:
-    """KL [L] of each latent in nats per image, largest first; 780 px wide. What is not finite is left out."""
+    """Plot the KL [L] of each latent in nats per image, largest first; 780 px wide. NaN and infinity are left out."""
     figure = new_figure(7.8, 3.8, title)
     axes = figure.add_subplot()
     order = np.argsort(-kl, kind="stable")
@@ -151,7 +151,7 @@ def kl_bars(kl: np.ndarray, title: str) -> Figure:
         _limit(axes, positive, may_be_log=True)
     if axes.get_yscale() == "linear":
         axes.set_ylim(0, 1.06 * heights[0] if len(positive) else 1)
-    margin = max(0, _FEW_BARS - len(heights)) / 2  # one or two bars need not be as wide as the figure
+    margin = max(0, _FEW_BARS - len(heights)) / 2  # keeps one or two bars from filling the figure
     axes.set_xlim(0.5 - margin, len(heights) + 0.5 + margin)
     if few:
         axes.set_xticks(ranks, [str(i) for i in order])

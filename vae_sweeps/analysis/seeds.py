@@ -1,4 +1,4 @@
-"""Points that differ in their seed alone as one row: mean, standard error, and how many there are."""
+"""Average points that differ only in their seed: one row with mean, standard error and number of points."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,20 @@ from vae_sweeps.analysis.table import config_columns
 from vae_sweeps.config.keys import did_you_mean
 from vae_sweeps.runs import catalogue
 
-# Behind a metric's name: the standard error of its mean, and of how many points the mean is.
+# Suffixes: standard error, and number of points averaged.
 SE, N = "/se", "/n"
 
 
 def over(table: pd.DataFrame, keys: Sequence[str] = ("seed",)) -> pd.DataFrame:
-    """One row for all points of a results table that differ in the config columns `keys` alone, where its first stands.
+    """Average the points of a results table that differ only in the config columns `keys`, one row per group.
 
-    Columns: the other config columns; `n`, the finished points, and `num_missing`, those without numbers (diverged,
-    failed, not finished); then of each number X that a finished point has (of `test/collapsed` the share) its mean X
-    and `X/se`, the mean's standard error s / sqrt(n) with s of n - 1 degrees of freedom, NaN where n = 1. Where some
-    finished points lack X, it is of those that have it, and `X/n` says how many these are.
+    Rows keep the order in which the groups first appear. Columns: the other config columns; `n`, the number of finished
+    points; `num_missing`, the number of points without results (diverged, failed, not finished); then for each metric X
+    its mean X (for `test/collapsed`, the share) and `X/se`, the standard error s / sqrt(n) of the mean, where s has
+    n - 1 degrees of freedom; NaN for n = 1. If some finished points lack X, the mean is over those that have it, and
+    `X/n` is their number.
 
-    Raises ValueError if a key is no config column, or if points are told apart by nothing that the table shows.
+    Raises ValueError if a key is not a config column, or if the table shows no difference between two points.
     """
     keys = [keys] if isinstance(keys, str) else list(keys)
     if "run" not in table:
@@ -28,8 +29,8 @@ def over(table: pd.DataFrame, keys: Sequence[str] = ("seed",)) -> pd.DataFrame:
     known = config_columns(table)
     for key in keys:
         if key not in known:
-            raise ValueError(f"{key}: is no column of the config to average over; {did_you_mean(key, known)}")
-    table = table.drop_duplicates("run", ignore_index=True)  # sweeps share runs
+            raise ValueError(f"{key}: must be a column of the config to average over; {did_you_mean(key, known)}")
+    table = table.drop_duplicates("run", ignore_index=True)  # several sweeps may share a run
     _check_told_apart(table, known)
 
     config = [name for name in known if name not in keys]
@@ -53,7 +54,7 @@ def over(table: pd.DataFrame, keys: Sequence[str] = ("seed",)) -> pd.DataFrame:
 
 
 def _is_averaged(table: pd.DataFrame, name: str) -> bool:
-    """As the catalogue says; of a column that a user has added, whether it holds numbers."""
+    """Look the column up in the catalogue; a column that a user added is averaged if it holds numbers."""
     metric = catalogue.find(name)
     return pd.api.types.is_numeric_dtype(table[name]) if metric is None else metric.is_averaged
 
@@ -62,6 +63,6 @@ def _check_told_apart(table: pd.DataFrame, config: Sequence[str]) -> None:
     same = table.loc[table.duplicated(config, keep=False), "run"]
     if len(same):
         raise ValueError(
-            f"{same.iloc[0]} and {len(same) - 1} more: differ in nothing that the table shows, such as their data's "
-            "content; take the table of one sweep"
+            f"{same.iloc[0]} and {len(same) - 1} more: must differ in a column of the table, not only in what it "
+            "does not show, such as their data's content; use the table of one sweep"
         )

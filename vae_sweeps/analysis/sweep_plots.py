@@ -1,8 +1,8 @@
-"""Plots of a sweep's table on matplotlib's axes.
+"""Plots of a sweep's table on matplotlib axes.
 
-A mark is a finished point or, where points differ in their seed alone, the seeds' mean with a bar of one standard
-error. Each function takes the axes first and returns them. Columns of the config that vary must be shown, chosen or
-averaged over: what no axis says must not decide where a mark stands (ValueError).
+A mark is a finished point or, if points differ only in their seed, the mean over seeds with a bar of one standard
+error. Each function takes the axes first and returns them. Every config column that varies must be shown on the plot,
+fixed to one value or averaged over; otherwise the function raises ValueError.
 """
 
 import math
@@ -31,16 +31,20 @@ from vae_sweeps.analysis.marks import (
 from vae_sweeps.analysis.seeds import SE
 from vae_sweeps.analysis.style import EDGE, FAINT_INK, INK, NUM_ISO_LINES
 
-_MANY_DIGITS = 100  # from here on a cell of a heat map has no decimals
-_WIDE_RATE = 100.0  # rates that span more than this factor are on a log axis
+_MANY_DIGITS = 100  # from this value on, a cell of a heat map has no decimals
+_WIDE_RATE = 100.0  # rates that span more than this factor are drawn on a log axis
 
 
 def against(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str | None = None) -> Axes:
-    """Column `y` over column `x`, a line for each value of `by`; betas, sigmas and latent sizes on a log axis."""
+    """Plot column `y` over column `x`, one line per value of `by`; beta, sigma and latent size have a log axis."""
     frame = marks(table, _with(x, by), [y])
     values = [value for value, _ in groups(frame, by)]
     looks = [
-        {"color": colour, "marker": marker(k), "markersize": max(8 - k, 5)}  # smaller ones lie on top: all are seen
+        {
+            "color": colour,
+            "marker": marker(k),
+            "markersize": max(8 - k, 5),
+        }  # smaller ones lie on top: all are visible
         for k, colour in enumerate(colours(values))
     ]
     for (_, rows), look in zip(groups(frame, by), looks, strict=True):
@@ -53,19 +57,19 @@ def against(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str | None = No
 
 
 def active_units(axes: Axes, table: pd.DataFrame, by: str | None = "beta") -> Axes:
-    """Active units over latent size, with the diagonal that they cannot exceed."""
+    """Plot active units over latent size, with the diagonal that they cannot exceed."""
     against(axes, table, "latent", "test/active_units", by)
     sizes = ordered(table["latent"])
     ends = [sizes[0], sizes[-1]]
     axes.plot(ends, ends, "--", color=FAINT_INK, linewidth=1, zorder=1, label="_diagonal")
-    axes.set_yscale("symlog", linthresh=1, linscale=0.5)  # 0 is collapse, and is to be seen
+    axes.set_yscale("symlog", linthresh=1, linscale=0.5)  # 0 means collapse and must be visible
     ticks(axes, "y", sorted({0, 1, *sizes}))
     axes.set_ylim(-0.3, 1.3 * sizes[-1])
     return axes
 
 
 def heat_map(axes: Axes, table: pd.DataFrame, metric: str, down: str = "beta", across: str = "latent") -> Axes:
-    """`metric` as the colour and the number of a cell for each pair of values; a pair without one has a dash."""
+    """Draw a cell for each pair of values, with `metric` as its colour and its text; a pair without one has a dash."""
     frame = marks(table, [down, across], [metric])
     rows, columns = ordered(table[down].dropna()), ordered(table[across].dropna())
     values = frame.pivot(index=down, columns=across, values=metric).reindex(index=rows, columns=columns)
@@ -92,9 +96,9 @@ def heat_map(axes: Axes, table: pd.DataFrame, metric: str, down: str = "beta", a
 def rate_distortion(
     axes: Axes, table: pd.DataFrame, by: str | None = None, split: Literal["train", "val", "test"] = "test"
 ) -> Axes:
-    """Distortion -log p(x|z) over rate KL, coloured by beta; along a dotted line the ELBO at beta = 1 is the same.
+    """Plot distortion -log p(x|z) over rate KL, coloured by beta; each dotted line has constant ELBO at beta = 1.
 
-    Points of one value of `by` share a marker, and a line joins them in the order of beta (Alemi et al. 2018, fig. 1).
+    Points with the same value of `by` share a marker and are joined in the order of beta (Alemi et al. 2018, fig. 1).
     """
     rate = f"{split}/kl"
     frame = _with_distortion(marks(table, _with("beta", by), [rate, f"{split}/log_px"]), split)
@@ -111,9 +115,9 @@ def rate_distortion(
 def score_against_distortion(
     axes: Axes, table: pd.DataFrame, by: str | None = None, score: str = "fid", samples: str = "prior"
 ) -> Axes:
-    """FID (or KID) of `samples` (prior, mixture or reconstruction) over the test reconstruction error -log p(x|z).
+    """Plot FID (or KID) of `samples` (prior, mixture or reconstruction) over the test reconstruction error -log p(x|z).
 
-    Coloured by beta, markers by `by`; at the dashed line samples score as training images do, and better means nothing.
+    Colours show beta, and markers `by`. The dashed line is the score of training images; a lower score means nothing.
     """
     column, floor = score_column(table, score, samples), score_column(table, score, "floor")
     frame = _with_distortion(marks(table, _with("beta", by), ["test/log_px", column]), "test")
@@ -133,15 +137,15 @@ def _with_distortion(frame: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def _plane(axes: Axes, frame: pd.DataFrame, x: str, y: str, by: str | None) -> None:
-    """Marks coloured by beta, of one shape for each value of `by`, which a line joins in the order of beta."""
+    """Draw marks coloured by beta, with one shape per value of `by`, joined by a line in the order of beta."""
     betas = ordered(frame["beta"])
     colour_of = dict(zip(betas, colours(betas), strict=True))
     shown = [Line2D([], [], linestyle="", marker="o", color=colour_of[beta], label=f"β = {beta:g}") for beta in betas]
     for k, (value, rows) in enumerate(groups(frame, by)):
         rows = rows.sort_values("beta", kind="stable")
         axes.plot(rows[x], rows[y], color=EDGE, linewidth=1, zorder=2, label="_joined")
-        for beta, one in rows.groupby("beta"):
-            draw(axes, one, x, y, color=colour_of[beta], marker=marker(k), markersize=6, linestyle="", zorder=3)
+        for beta, points in rows.groupby("beta"):
+            draw(axes, points, x, y, color=colour_of[beta], marker=marker(k), markersize=6, linestyle="", zorder=3)
         if by is not None:
             name = f"{label(by)} = {text(value)}"
             shown.append(Line2D([], [], linestyle="", marker=marker(k), color=FAINT_INK, label=name))
@@ -150,12 +154,12 @@ def _plane(axes: Axes, frame: pd.DataFrame, x: str, y: str, by: str | None) -> N
 
 
 def _iso_elbo_lines(axes: Axes) -> None:
-    """Lines of equal -(rate + distortion) within the limits, which stay as they are."""
+    """Draw lines of constant -(rate + distortion) within the axis limits, without changing the limits."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     diagonal = axes.transData.inverted().transform(axes.transAxes.transform(np.linspace((0, 0), (1, 1), 400)))
     rates = diagonal[:, 0]
-    crossed = diagonal[:: len(rates) // (NUM_ISO_LINES + 1)][1:-1].sum(1)  # as far from each other on any scale
-    num_decimals = -math.floor(math.log10(np.diff(crossed).min()))  # so few that neighbours stay apart
+    crossed = diagonal[:: len(rates) // (NUM_ISO_LINES + 1)][1:-1].sum(1)  # evenly spaced on the screen, on any scale
+    num_decimals = -math.floor(math.log10(np.diff(crossed).min()))  # as few as keep neighbouring labels distinct
     for elbo in (-round(total, num_decimals) for total in crossed.tolist()):
         distortions = -elbo - rates
         inside = np.flatnonzero((distortions > low) & (distortions < high))

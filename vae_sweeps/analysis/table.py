@@ -1,4 +1,4 @@
-"""The table of a sweep: one row a point, from the run folders alone or from what W&B has of them."""
+"""The table of a sweep: one row per point, read from the run folders or from W&B."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,33 +20,33 @@ from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps
 from vae_sweeps.system import files
 
 _LEADING = ["run", "run_id", "status", "seed", "data", "arch", "likelihood"]
-# No config columns: these, the metrics, those with a / in their names, and the counts of seeds.over.
+# Columns that are not config columns; metrics and names that contain / are not, either.
 _OF_THE_RUN = {"run", "run_id", "status", "n", "num_missing"}
 
 
 class Results:
-    """The table of a sweep: one row a point, metrics in nats per image; NaN where there is no number yet.
+    """The table of a sweep: one row per point, metrics in nats per image; NaN where there is no number yet.
 
-    `results("outputs")` reads the run folders, `results.from_wandb("entity/project", group="sweep")` what W&B has of
-    them; of the same runs they are equal to the last digit.
+    `results("outputs")` reads the run folders, and `results.from_wandb("entity/project", group="sweep")` reads W&B.
+    For the same runs, the two tables are equal to the last digit.
     """
 
     def __call__(self, where: str | Path = "outputs", output_dir: str | Path = "outputs") -> pd.DataFrame:
-        """One row a point: config columns, status, metrics in nats per image, time; NaN where there is no number yet.
+        """One row per point: config columns, status, metrics in nats per image, time; NaN where there is no number yet.
 
         `where` is the name of a sweep in `output_dir`, a sweep's folder, a run's folder, or an output folder with all
-        its runs. Raises ValueError, naming the sweeps that there are, if it is none of these.
+        its runs. Raises ValueError, which names the existing sweeps, if it is none of these.
         """
         folders, swept = find_runs(where, output_dir)
         return make_table(folders, swept)
 
     def from_wandb(self, path: str, group: str | None = None) -> pd.DataFrame:
-        """The same table from W&B's project `path` ("entity/project"), where no files are at hand.
+        """The same table from the W&B project `path` ("entity/project"); no run folders are needed.
 
-        `group` is a sweep's name; None means all runs of the project that vae-sweeps sent there.
-        Raises ValueError, naming the groups that there are, if there are no such runs or W&B does not say.
+        `group` is a sweep's name; None means all runs that vae-sweeps sent to the project. Raises ValueError, which
+        names the existing groups, if there are no such runs or W&B cannot be reached.
         """
-        from vae_sweeps.tracker.download import download  # here, since wandb is slow to import
+        from vae_sweeps.tracker.download import download  # imported late: wandb is slow to import
 
         runs, swept = download(path, group)
         return table_of([Record(run.run, _flat(run.config), run.status, run.result) for run in runs], swept)
@@ -57,7 +57,7 @@ results = Results()
 
 @dataclass(frozen=True)
 class Record:
-    """What a row is made of, wherever it was read."""
+    """The content of one row, from a run folder or from W&B."""
 
     run: str
     config: dict[str, Any]  # with dotted keys
@@ -66,7 +66,7 @@ class Record:
 
 
 def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[list[RunFolder], list[str]]:
-    """The run folders that `where` means, and the swept keys if it is a sweep; see `results`."""
+    """Find the run folders that `where` names, and the swept keys if it is a sweep; see `results`."""
     path = Path(where)
     if (folder := find_sweep(where, output_dir)) is not None:
         return folder.runs(), folder.swept()
@@ -78,12 +78,12 @@ def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[li
 
 
 def make_table(folders: Sequence[RunFolder], swept: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of the runs in `folders`; `swept` keys get a column even if they do not vary."""
+    """Make the table of the runs in `folders`; `swept` keys get a column even if they do not vary."""
     return table_of([read_record(folder) for folder in folders if folder.exists()], swept)
 
 
 def read_record(folder: RunFolder) -> Record:
-    """What the run's folder says of it."""
+    """Read a run's config, status and result from its folder."""
     content = OmegaConf.to_container(OmegaConf.load(folder.config))
     assert isinstance(content, dict)
     result = folder.read_result()
@@ -91,9 +91,12 @@ def read_record(folder: RunFolder) -> Record:
 
 
 def table_of(records: Sequence[Record], swept: Sequence[str] = ()) -> pd.DataFrame:
-    """The table of `records`, in their order; each column's dtype depends on the schema or its values, not on what is
-    missing, nor on whether a whole number was written as 1 or as 1.0."""
-    known = {key for record in records for key in record.config}  # an architecture's own keys are not in all of them
+    """Make the table of `records`, in their order.
+
+    A column's dtype depends on the schema or on its values, but not on missing values, nor on whether a whole number
+    was written as 1 or as 1.0.
+    """
+    known = {key for record in records for key in record.config}  # the keys of an architecture are missing in others
     values = {key: {in_words(record.config[key]) for record in records if key in record.config} for key in known}
     varying = sorted(key for key in known if len(values[key]) > 1)
     varying = [key for key in varying if not _is_named(key, values[key])]
@@ -110,19 +113,19 @@ def table_of(records: Sequence[Record], swept: Sequence[str] = ()) -> pd.DataFra
 
 
 def _is_named(key: str, targets: set[str]) -> bool:
-    """Whether the columns data, arch and likelihood tell these targets apart."""
+    """Whether the columns data, arch and likelihood already distinguish these targets."""
     names = {short_name(target) for target in targets}
     return key in ("data._target_", "arch._target_", "likelihood._target_") and len(names) == len(targets)
 
 
 def config_columns(table: pd.DataFrame) -> list[str]:
-    """The columns that say what the points are; the others say which run it is, how it ended and what came out."""
+    """The columns that describe the points; the others hold the run's name, its status and its results."""
     names = [name for name in map(str, table.columns) if name not in _OF_THE_RUN and "/" not in name]
     return [name for name in names if catalogue.find(name) is None]
 
 
 def _ambiguous_features(results: Iterable[Mapping[str, Any] | None]) -> set[str]:
-    """Names under which these results have features of different weights."""
+    """Names that these results use for features with different weights."""
     weights: dict[str, set[str]] = {}
     for result in results:
         for name, about in (result or {}).get("features", {}).items():
@@ -147,7 +150,7 @@ def _row(record: Record, columns: Sequence[str], ambiguous: set[str]) -> dict[st
 
 
 def _metric_column(metric: str, result: Mapping[str, Any], ambiguous: set[str]) -> str:
-    """The metric's column: scores of different features never share one, even where their names are the same."""
+    """The metric's column; scores of different features never share a column, even if the features have one name."""
     features = catalogue.features_of(metric)
     if features not in ambiguous:
         return metric
@@ -155,16 +158,16 @@ def _metric_column(metric: str, result: Mapping[str, Any], ambiguous: set[str]) 
 
 
 def reasons(folders: Iterable[RunFolder]) -> dict[str, list[str]]:
-    """Why columns are empty where they are: a line -> the runs that it holds for."""
-    found: dict[str, list[str]] = {}
+    """Map each reason for an empty column, as one line, to the runs that it applies to."""
+    runs: dict[str, list[str]] = {}
     for folder in folders:
         for column, reason in (folder.read_result() or {}).get("missing", {}).items():
-            found.setdefault(f"{column}: {reason}", []).append(folder.name)
-    return found
+            runs.setdefault(f"{column}: {reason}", []).append(folder.name)
+    return runs
 
 
 def _flat(config: Mapping[Any, Any]) -> dict[str, Any]:
-    """A config with dotted keys, without what does not describe the point."""
+    """Flatten a config to dotted keys, without the keys that do not change the point's numbers."""
     kept = {f.name for f in fields(Point)} - not_numbers()
     flat = _dotted({name: value for name, value in config.items() if name in kept})
     flat.pop("data.root", None)
@@ -182,11 +185,11 @@ def _dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def to_file(table: pd.DataFrame, path: Path) -> None:
-    """Write the table as Parquet or, by its ending, CSV; whole or not at all."""
+    """Write the table as CSV if the path ends in .csv, otherwise as Parquet; completely or not at all."""
     if path.suffix == ".csv":
         files.write_whole(path, table.to_csv(index=False))
         return
-    # Parquet has one type a column: sigma may be a number in one row and a word in another.
+    # Parquet has one type per column, but sigma may be a number in one row and a word in another.
     objects = [name for name in table if table[name].dtype == object]
     mixed = {name: "string" for name in objects if len({type(v) for v in table[name] if v is not None}) > 1}
     files.write_whole(path, table.astype(mixed).to_parquet(index=False))

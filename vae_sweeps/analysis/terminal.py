@@ -1,4 +1,4 @@
-"""A results table as text: for people what tells most and fits their terminal, for programs everything."""
+"""Print a results table: the most useful columns that fit a terminal, or all columns for programs."""
 
 import json
 import re
@@ -31,9 +31,9 @@ def show(
     over: Sequence[str] = (),
     is_chosen: bool = False,
 ) -> None:
-    """Print the table for people: as many columns as fit, those that tell most first, or in their order if `is_chosen`.
+    """Print as many columns as fit, the most useful ones first; if `is_chosen`, keep the table's order.
 
-    `over` are the config columns that the rows are means over, if they are.
+    `over` names the config columns that the rows are averaged over, if any.
     """
     width = out.width if out.is_terminal else _WIDTH_OF_A_FILE
     order = columns.shown(frame) if is_chosen else columns.by_interest(frame, swept)
@@ -41,7 +41,7 @@ def show(
     kept = _that_fit(texts, width)
     if not is_chosen:
         config = config_columns(frame)
-        kept.sort(key=lambda name: name not in config)  # what a point is, left of what came out
+        kept.sort(key=lambda name: name not in config)  # config columns to the left of the metrics
     rows = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold")
     for name in kept:
         is_text = any(isinstance(value, str) for value in frame[name])
@@ -50,13 +50,13 @@ def show(
         rows.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))
     out.print(_cut(_about(frame, over, kept), width), markup=False)
     out.print(rows)
-    said = {*kept, *columns.the_same(frame), "status", "num_missing"}
-    for note in _notes(kept, [name for name in dict.fromkeys([*order, *columns.shown(frame)]) if name not in said]):
+    named = {*kept, *columns.the_same(frame), "status", "num_missing"}
+    for note in _notes(kept, [name for name in dict.fromkeys([*order, *columns.shown(frame)]) if name not in named]):
         out.print(_cut(note, width), style="dim", markup=False)
 
 
 def plain(frame: pd.DataFrame) -> str:
-    """The table for programs: all columns, one line a row, six digits, separated by blanks, NaN where nothing is."""
+    """Format all columns for programs: one line per row, blanks between values, six digits, NaN if missing."""
 
     def word(value: Any) -> str:
         if is_missing(value):
@@ -84,7 +84,7 @@ def _that_fit(texts: Mapping[str, Sequence[str]], room: int) -> list[str]:
     kept = []
     for name, column in texts.items():
         width = max(map(len, [*_heading(name).split("\n"), *column])) + _GAP
-        if width <= room + _GAP:  # there is no gap behind the last
+        if width <= room + _GAP:  # no gap after the last column
             kept.append(name)
             room -= width
     return kept
@@ -95,7 +95,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _about(frame: pd.DataFrame, over: Sequence[str], kept: Sequence[str]) -> str:
-    """How many points, how they ended, and what they have in common."""
+    """The number of points, how they ended, and the config values that they share."""
     number = f"{len(frame)} {'row' if over else 'point'}{'' if len(frame) == 1 else 's'}"
     if over:
         number += f", mean ± standard error over {','.join(over)}"
@@ -116,8 +116,8 @@ def _notes(kept: Sequence[str], left_out: Sequence[str]) -> list[str]:
         heads = {name.split("/")[0] for name in kept}
         names = [name if (head := name.split("/")[0]) in heads else f"{head}/*" for name in left_out if "/" in name]
         names += [name for name in left_out if "/" not in name]
-        more = f"{len(left_out)} more column{'' if len(left_out) == 1 else 's'}"
-        notes.append(f"{more} (vae-sweeps results --columns A,B or --csv FILE): {', '.join(dict.fromkeys(names))}")
+        count = f"{len(left_out)} more column{'' if len(left_out) == 1 else 's'}"
+        notes.append(f"{count} (vae-sweeps results --columns A,B or --csv FILE): {', '.join(dict.fromkeys(names))}")
     return notes
 
 

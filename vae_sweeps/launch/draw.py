@@ -30,7 +30,7 @@ class PictureDrawer:
     def end_of_epoch(self, run: Run, state: dict[str, Tensor], dataset: Dataset, epoch: int) -> None:
         """Draw the model with the tensors `state` of the run, after `epoch` epochs.
 
-        The model is built anew outside its pack, as after training, so drawing does not affect training.
+        A separate model is built for the pictures, as after training, so drawing does not affect training.
         """
         # Building a user's network may draw global random numbers; restore them.
         with torch.random.fork_rng(devices=[]), self._may_fail(run.folder):
@@ -71,4 +71,4 @@ def _draw_model(model: Model, dataset: Dataset, target: Path) -> None:
     """Draw the model. The noise of its samples depends only on the point's seed and latent size."""
     model.vae.cpu()
     x = to_model(dataset, for_evaluation(dataset, "test")[:_NUM_SHOWN].cpu(), model.dtype)
-    pictures.save_run_pictures(model, x, target, seed=model.point.seed, how=model.point.pictures)
+    pictures.save_run_pictures(model, x, target, seed=model.point.seed, settings=model.point.pictures)

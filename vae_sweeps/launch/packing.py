@@ -25,8 +25,8 @@ class Cost:
 
 def cost(point: Point, image_shape: tuple[int, int, int]) -> Cost:
     """The arithmetic of a training step of this point, for any latent size."""
-    one, two = (num_params(replace(point, latent=latent), image_shape) for latent in (1, 2))
-    return Cost(one, two)
+    with_one, with_two = (num_params(replace(point, latent=latent), image_shape) for latent in (1, 2))
+    return Cost(with_one, with_two)
 
 
 # Measured on two cores with `python -m benchmarks.training`: beyond a few tens of models, larger packs are no faster.

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from vae_sweeps.config.schema import Point
 from vae_sweeps.data.batches import steps_per_epoch
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.evaluation.evaluate import first_result
@@ -49,16 +50,23 @@ def _circumstances(pack: Pack, k: int, dataset: Dataset, outcome: Outcome) -> di
     return {
         "status": outcome.status,
         "step": outcome.step,
-        "beta_nats": objective.beta_nats(point, dataset.image_shape),
         "sigma": None if sigma is None else sigma[k].item(),
-        "num_params": num_params(point, dataset.image_shape),
         "time_s": outcome.time_s,
         "images_per_s": num_images / outcome.time_s,
         "pack_size": len(pack.runs),
         "data_fingerprint": dataset.fingerprint,
-        "git_commit": git.commit(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "host": socket.gethostname(),
         "finished_at": files.now(),
+        **facts(point, dataset.image_shape),
+    }
+
+
+def facts(point: Point, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """What a result and the tracker show in addition to the point's config."""
+    return {
+        "beta_nats": objective.beta_nats(point, image_shape),
+        "num_params": num_params(point, image_shape),
+        "git_commit": git.commit(),
     }

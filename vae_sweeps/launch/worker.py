@@ -19,17 +19,16 @@ from vae_sweeps.evaluation.reference import Reference, new_reference
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.launch.observe import JobObserver
-from vae_sweeps.launch.record import record
-from vae_sweeps.models.size import num_params
+from vae_sweeps.launch.record import facts, record
 from vae_sweeps.runs import checkpoint, claims
 from vae_sweeps.runs.checkpoint import Checkpoint
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
-from vae_sweeps.system import distributed, git, machine
+from vae_sweeps.system import distributed, machine
 from vae_sweeps.system.logs import logged_to
 from vae_sweeps.tracker import view
 from vae_sweeps.tracker.link import Link
-from vae_sweeps.training import objective, progress
+from vae_sweeps.training import progress
 from vae_sweeps.training.loop import NoObserver, TrainOptions, train
 from vae_sweeps.training.pack import Pack, new_start
 
@@ -160,7 +159,7 @@ def _resume_and_train(folders: Sequence[RunFolder], context: JobContext, label: 
         folder.drop_rows_after(step)
     distributed.broadcast((folders, step))
     pack = Pack(runs, dataset.image_shape, context.device)
-    context.link.begin({run.folder: _facts(run.point, dataset) for run in runs})
+    context.link.begin({run.folder: facts(run.point, dataset.image_shape) for run in runs})
     with progress.shown(label) as show, machine.memory_kept(context.device):
         observer = JobObserver(
             pack, dataset, context.options.evaluation, drawer=context.drawer, link=context.link, show=show
@@ -168,15 +167,6 @@ def _resume_and_train(folders: Sequence[RunFolder], context: JobContext, label: 
         options = TrainOptions(context.options.checkpoint_every_s, context.should_stop)
         outcomes = train(pack, dataset, options, observer)
     record(pack, outcomes, reference, context.drawer)
-
-
-def _facts(point: Point, dataset: Dataset) -> dict[str, object]:
-    """What the tracker shows in addition to the point's config."""
-    return {
-        "beta_nats": objective.beta_nats(point, dataset.image_shape),
-        "num_params": num_params(point, dataset.image_shape),
-        "git_commit": git.commit(),
-    }
 
 
 def _runs_at(

@@ -33,6 +33,3 @@ class Bernoulli(nn.Module):
 
     def mean(self, params: Tensor) -> Tensor:
         return torch.sigmoid(params)
-
-    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return torch.bernoulli(torch.sigmoid(params), generator=generator)

@@ -62,7 +62,3 @@ class Gaussian(nn.Module):
 
     def mean(self, params: Tensor) -> Tensor:
         return params
-
-    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
-        return params + self.sigma.to(params.dtype)[:, None, None] * noise

@@ -1,4 +1,4 @@
-"""What the folders of some sweeps say, read once for a report; whatever is missing there is named."""
+"""Read the folders of sweeps for a report, and note what is missing in them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _LAST = ("beta", "latent", "seed")  # the end of a label, in this order
 
 @dataclass(frozen=True)
 class Run:
-    """A point: where it stands and what its folder says; `rows` are those of metrics.jsonl, `result` may be empty."""
+    """A point, its state and the content of its folder; `rows` are those of metrics.jsonl, `result` may be empty."""
 
     folder: RunFolder
     label: str
@@ -36,11 +36,11 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that a report tells.
+    """The content of a report.
 
-    `table` has a row for each run, in the order of `runs`; `means` one for each of `groups`, the runs that differ in
-    their seed alone, by the first of them. `keys` are the config columns that vary, beta, latent and the seed last.
-    `gone` are runs without a folder, `notes` what else could not be had.
+    `table` has one row per run, in the order of `runs`. `groups` maps the first run of each group to the runs that
+    differ only in their seed, and `means` has one row per group. `keys` are the config columns that vary, with beta,
+    latent and seed last. `gone` lists the runs without a folder, and `notes` describes other missing content.
     """
 
     sweeps: list[Sweep]
@@ -59,19 +59,19 @@ class Contents:
 
     @property
     def group_keys(self) -> list[str]:
-        """The varying keys but the seed: what tells the rows of `means` apart."""
+        """The varying keys except the seed; they distinguish the rows of `means`."""
         return [key for key in self.keys if key != "seed"]
 
 
 def read(sweep_folders: Sequence[SweepFolder]) -> Contents:
-    """Read the sweeps and their runs; those that sweeps share count once."""
+    """Read the sweeps and their runs; a run that several sweeps share counts once."""
     notes: list[str] = []
-    found = {
+    state_of = {
         folder: state
         for sweep, points in zip(sweep_folders, _states(sweep_folders, notes), strict=True)
         for folder, state in zip(sweep.runs(), points, strict=True)
     }
-    by_name = {folder.name: folder for folder in found}
+    by_name = {folder.name: folder for folder in state_of}
     folders = [folder for folder in by_name.values() if folder.exists()]
     swept = dict.fromkeys(key for sweep in sweep_folders for key in sweep.swept())
     frame = table.make_table(folders, list(swept))
@@ -81,7 +81,7 @@ def read(sweep_folders: Sequence[SweepFolder]) -> Contents:
         folder.name: Run(
             folder=folder,
             label=label(row, named),
-            state=found[folder],
+            state=state_of[folder],
             result=folder.read_result() or {},
             rows=folder.read_rows(),
         )
@@ -101,15 +101,15 @@ def read(sweep_folders: Sequence[SweepFolder]) -> Contents:
 
 
 def label(row: Mapping[Any, Any], keys: Sequence[str]) -> str:
-    """`beta=0.01 latent=10` of a row of the table."""
+    """Format a row's values of `keys`, as `beta=0.01 latent=10`."""
     return " ".join(f"{key}={cell(key, row[key])}" for key in keys)
 
 
 def _states(sweep_folders: Sequence[SweepFolder], notes: list[str]) -> list[list[states.PointState]]:
     try:
         return states.of_sweeps(sweep_folders)
-    except ValueError as error:  # a report is also made where the cluster cannot be asked
-        notes.append(f"States are what the folders alone say, since SLURM did not answer ({error}).")
+    except ValueError as error:  # a report must not depend on SLURM
+        notes.append(f"States come from the run folders only, because SLURM did not answer ({error}).")
         return states.of_sweeps(sweep_folders, may_ask_slurm=False)
 
 
@@ -123,7 +123,7 @@ def _varying(frame: pd.DataFrame) -> list[str]:
 
 
 def _means(frame: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """The table of means, with the first run of each group, and the groups."""
+    """Make the table of means, with the first run of each group, and the groups."""
     alone = {run: [run] for run in frame["run"]}
     if frame.empty:
         return frame, alone

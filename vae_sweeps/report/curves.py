@@ -1,4 +1,4 @@
-"""Curves: of points that differ in their seed alone as mean and band, and of one point."""
+"""Learning curves: of groups of seeds as mean and band, and of single points."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from vae_sweeps.report.figures import Figure, View, literal
 from vae_sweeps.runs import catalogue
 
 _METRICS = [f"{split}/{name}" for name in catalogue.TERMS for split in ("val", "train")]
-_NUM_PLACES, _FEWEST, _MOST = 12_000, 20, 200  # of all curves of one metric; of one curve
-_FEW = 2  # places that a line alone would hide
-# Of one point: two splits in three panels, the ELBO beside its two terms.
+_NUM_PLACES, _FEWEST, _MOST = 12_000, 20, 200  # for all curves of one metric; for one curve
+_FEW = 2  # with so few points, markers are needed
+# The curves of one point: two splits in three panels, for the ELBO and its two terms.
 _SPLITS = {"train": figures.COLOUR_OF_ONE, "val": "#e8743b"}
 _PANELS = dict(zip(catalogue.TERMS, ("", "2", "3"), strict=True))
 
 
 def learning_curves(contents: Contents) -> Figure | None:
-    """A view for each metric of each split; None before there is any row."""
+    """Make a view for each metric of each split; None if no run has rows yet."""
     groups = {
         first: frames
         for first, members in contents.groups.items()
@@ -51,14 +51,14 @@ def learning_curves(contents: Contents) -> Figure | None:
             views.append(View(metric, data, _layout(metric, pd.concat(limits))))
     if not views:
         return None
-    caption = "The y-axis is that of the curves after the first tenth of the steps; double-click for all."
+    caption = "The y-axis fits the curves after the first tenth of the steps; double-click to show all."
     if "seed" in contents.keys:
-        caption += " Of several seeds: their mean, and a band of one standard error on each side."
+        caption += " For several seeds: the mean, with a band of one standard error on each side."
     return Figure("curves", "Learning curves", caption, views, 480)
 
 
 def _mean_and_se(frames: Sequence[pd.DataFrame], metric: str) -> pd.DataFrame:
-    """Columns mean and se by step, of the runs that have a value there."""
+    """Columns mean and se by step, over the runs that have a value at this step."""
     values = [frame.set_index("step")[metric].astype("float64").dropna() for frame in frames if metric in frame]
     if not values:
         return pd.DataFrame({"mean": [], "se": []})
@@ -77,17 +77,17 @@ def _thinned(curve: pd.DataFrame, num: int) -> pd.DataFrame:
 
 
 def _kept(num: int, num_kept: int) -> list[int]:
-    """At most `num_kept` of the places 0 ... num - 1, evenly, both ends among them."""
+    """At most `num_kept` evenly spaced indices in 0 ... num - 1, including both ends."""
     return np.unique(np.linspace(0, num - 1, min(num, num_kept)).round().astype(int)).tolist()
 
 
 def _room(num_curves: int) -> int:
-    """How many places each of so many curves may have."""
+    """The number of points that each of `num_curves` curves may have."""
     return max(_FEWEST, min(_MOST, _NUM_PLACES // max(num_curves, 1)))
 
 
 def _name_colours(traces: Sequence[dict[str, Any]], key: str) -> None:
-    """Give the first line of each colour a place in the legend, which shows and hides them all."""
+    """Add the first line of each colour to the legend; its entry shows and hides all lines of this colour."""
     named: set[str] = set()
     for trace in traces:
         group = trace["legendgroup"]
@@ -97,7 +97,7 @@ def _name_colours(traces: Sequence[dict[str, Any]], key: str) -> None:
 
 
 def _line_and_band(curve: pd.DataFrame, name: str, choice: str, colour: str, run: str) -> list[dict[str, Any]]:
-    """Traces in the legend's group `choice`."""
+    """The traces of a curve and its band, in the legend group `choice`."""
     steps = curve.index.tolist()
     line = {
         "type": "scatter",
@@ -139,7 +139,7 @@ def _layout(metric: str, settled: pd.DataFrame) -> dict[str, Any]:
 
 
 def of_point(run: Run, num_points: int) -> list[dict[str, Any]]:
-    """The traces of one of `num_points` points in the panels of `POINT_LAYOUT`; none before its first row."""
+    """The traces of one of `num_points` points for the panels of `POINT_LAYOUT`; empty if it has no rows yet."""
     traces = []
     for name, panel in _PANELS.items():
         for split, colour in _SPLITS.items():
@@ -174,7 +174,7 @@ POINT_LAYOUT = {
 
 
 def kl_bars(run: Run) -> list[dict[str, Any]]:
-    """The trace of the KL of each latent, largest first; none before the point is done."""
+    """The trace of the KL of each latent, largest first; empty until the point is done."""
     kl = run.result.get("kl_per_latent") or []
     order = sorted((i for i, nats in enumerate(kl) if nats is not None), key=lambda i: -kl[i])
     if not order:

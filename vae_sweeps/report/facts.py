@@ -1,4 +1,4 @@
-"""What was run: command, code, data, time and cost; and what is missing, with the reasons."""
+"""The sections of facts and of missing content: command, code, data, time and cost; what is missing, and why."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ _ENDED_BADLY = ("failed", "diverged", "preempted", "lost")
 
 @dataclass(frozen=True)
 class Fact:
-    """A line of what was run; `is_code` values are shown as typed."""
+    """A line of the section of facts; if `is_code`, its values are shown in a code font."""
 
     name: str
     values: list[str]
@@ -25,7 +25,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A point that did not end well, and why."""
+    """A point that did not finish, and the reason."""
 
     run: str
     label: str
@@ -34,11 +34,11 @@ class Trouble:
 
 
 def facts(contents: Contents) -> list[Fact]:
-    """What was run, by what, on what, when, and at what cost; what is not known is left out."""
+    """List command, points, data, commit, machine, time and cost; unknown facts are left out."""
     results = [run.result for run in contents.runs.values() if run.result]
     launches = [launch for sweep in contents.sweeps for launch in sweep.launches]
     commands = dict.fromkeys(f"python {shlex.join(map(str, launch['command']))}" for launch in launches)
-    found = [
+    all_facts = [
         Fact("command", list(commands), is_code=True),
         Fact("points", [states.counts(contents.points)]),
         Fact("swept", [", ".join(contents.keys)] if contents.keys else []),
@@ -48,7 +48,7 @@ def facts(contents: Contents) -> list[Fact]:
         Fact("time", _time(launches, results)),
         Fact("cost", _cost(results)),
     ]
-    return [fact for fact in found if fact.values]
+    return [fact for fact in all_facts if fact.values]
 
 
 def _distinct(results: Iterable[Mapping[str, Any]], key: str) -> list[str]:
@@ -60,7 +60,7 @@ def _machine(result: Mapping[str, Any]) -> str:
 
 
 def _data(contents: Contents) -> list[str]:
-    """`mnist5k, fingerprint 4cb9b1d7a6ecc88a` of each data set; before anything has ended the name alone."""
+    """Each data set as `mnist5k, fingerprint 4cb9b1d7a6ecc88a`; only its name until a run has ended."""
     names = contents.table["data"] if len(contents.table) else []
     fingerprints = [run.result.get("data_fingerprint") for run in contents.runs.values()]
     pairs = list(dict.fromkeys(zip(names, fingerprints, strict=True)))
@@ -86,17 +86,17 @@ def _time(launches: list[dict[str, Any]], results: list[Mapping[str, Any]]) -> l
 
 
 def moment_of(text: str) -> datetime:
-    """The time that `store.now` wrote."""
+    """Parse a time that `files.now` wrote."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
 
 
 def shown(moment: datetime) -> str:
-    """As people read it."""
+    """Format a time for people."""
     return moment.strftime("%Y-%m-%d %H:%M UTC%z").replace("UTC+0000", "UTC")
 
 
 def _cost(results: list[Mapping[str, Any]]) -> list[str]:
-    """A point's `time_s` is its share of its pack's time, so their sum is what the sweep cost."""
+    """Sum the cost of all points; a point's `time_s` is its share of its pack's time."""
     if not results:
         return []
     training_s = sum(result.get("time_s") or 0.0 for result in results)
@@ -114,26 +114,28 @@ def _duration(seconds: float) -> str:
 
 
 def troubles(contents: Contents) -> list[Trouble]:
-    """The points that failed, diverged or stand still, and why."""
+    """The points that failed, diverged or stopped, with the reasons."""
     return [_trouble(name, run) for name, run in contents.runs.items() if run.state.state in _ENDED_BADLY]
 
 
 def _trouble(name: str, run: Run) -> Trouble:
     progress = run.state.progress
-    reason = run.state.reason or (f"stopped at {progress:.0%}" if progress is not None else "no reason was left")
+    reason = run.state.reason or (f"stopped at {progress:.0%}" if progress is not None else "no reason was recorded")
     return Trouble(name, run.label, run.state.state, reason)
 
 
 def missing(contents: Contents) -> list[str]:
-    """What the report lacks, a sentence each."""
-    said = list(contents.notes)
+    """One sentence for each thing that the report lacks."""
+    sentences = list(contents.notes)
     moving = [point for point in contents.points if point.state in ("running", "queued", "pending")]
     if not any(point.state == "done" for point in contents.points):
-        said.append("No point is finished yet, so there are no numbers of the test images.")
+        sentences.append("No point is finished yet, so there are no test metrics.")
     if moving:
-        said.append(f"Not finished: {states.counts(moving)}.")
+        sentences.append(f"Not finished: {states.counts(moving)}.")
     if contents.gone:
-        said.append(f"No folder, or no config.yaml in it: {', '.join(contents.gone)}.")
+        sentences.append(
+            f"Runs without a folder, or with a folder that has no config.yaml: {', '.join(contents.gone)}."
+        )
     for reason, runs in table.reasons(run.folder for run in contents.runs.values()).items():
-        said.append(f"{reason} ({contents.runs[runs[0]].label if len(runs) == 1 else f'{len(runs)} points'})")
-    return said
+        sentences.append(f"{reason} ({contents.runs[runs[0]].label if len(runs) == 1 else f'{len(runs)} points'})")
+    return sentences

@@ -1,4 +1,4 @@
-"""Figures as plotly's JSON, which the page's script draws; colours that can be read on light and on dark paper."""
+"""Figures as plotly JSON, which the page's script draws, in colours for light and dark backgrounds."""
 
 import html
 import math
@@ -13,16 +13,16 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from vae_sweeps.analysis import table
 from vae_sweeps.analysis.format import NOTHING, cell, cells, is_missing, means
 
-# From blue to orange, equally light, so that none vanishes on white or on black, or to colour-blind readers.
+# From blue to orange at equal lightness: visible on white and on black, and to colour-blind readers.
 _RAMP = LinearSegmentedColormap.from_list("ramp", ["#2f6fd6", "#8a63d2", "#d0529a", "#e8743b"])
 COLOUR_OF_ONE = to_hex(_RAMP(0.0))
-INK = "#888888"  # of lines that only guide the eye, on both papers
-MAX_NAMED = 12  # colours, or ticks of an axis of words
+INK = "#888888"  # of guide lines, on both backgrounds
+MAX_NAMED = 12  # colours in a legend, or ticks of a categorical axis
 
 
 @dataclass(frozen=True)
 class View:
-    """One state of a figure: plotly's `data` and `layout`; views of one `group` stand together in the list."""
+    """One state of a figure: plotly's `data` and `layout`; views of one `group` are listed together."""
 
     name: str
     data: list[dict[str, Any]]
@@ -32,18 +32,18 @@ class View:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure under `title`, with a list to choose from where it has several views."""
+    """A figure with a title; if it has several views, the reader chooses one from a list."""
 
     key: str
     title: str
     caption: str
     views: list[View]
     height_px: int = 420
-    min_width_px: int = 0  # narrower screens scroll
+    min_width_px: int = 0  # on narrower screens the figure scrolls
 
 
 def choices(key: str, values: Iterable[Any]) -> list[str]:
-    """The distinct values of a config's key as they are written: numbers by size, then words, then nothing."""
+    """Format the distinct values of a config key: numbers by size, then words, then the missing value."""
     present = {v for v in values if not is_missing(v)}
     numbers = sorted(v for v in present if not isinstance(v, str))
     texts = [cell(key, v) for v in [*numbers, *sorted(v for v in present if isinstance(v, str))]]
@@ -51,7 +51,7 @@ def choices(key: str, values: Iterable[Any]) -> list[str]:
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each of `names`, by its rank."""
+    """Assign a colour to each of `names`, by its position."""
     return {name: to_hex(_RAMP(i / max(len(names) - 1, 1))) for i, name in enumerate(names)}
 
 
@@ -61,12 +61,12 @@ def colour_scale() -> list[list[Any]]:
 
 
 def colour_key(keys: Sequence[str]) -> str | None:
-    """What colours stand for: beta, or the first of the varying keys."""
+    """The key that colours represent: beta if it varies, otherwise the first of the varying keys."""
     return "beta" if "beta" in keys else next(iter(keys), None)
 
 
 def literal(text: str) -> str:
-    """`text` for plotly, which would take <b> for markup."""
+    """Escape `text` for plotly, which would interpret <b> as markup."""
     return html.escape(text, quote=False)
 
 
@@ -75,17 +75,17 @@ def floats(frame: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def rounded(values: Iterable[float], digits: int = 6) -> list[float | None]:
-    """Plain numbers of so many significant digits; None for what is not finite."""
+    """Round to `digits` significant digits; None for values that are not finite."""
     return [float(f"{v:.{digits}g}") if math.isfinite(v) else None for v in values]
 
 
 def has(frame: pd.DataFrame, column: str) -> bool:
-    """Whether there is any number in that column."""
+    """Whether the column exists and has a finite number."""
     return column in frame and bool(np.isfinite(floats(frame, column)).any())
 
 
 def metrics(frame: pd.DataFrame) -> list[str]:
-    """The columns of numbers that came out, those of the test images first, led by the ELBO."""
+    """The metric columns that have numbers: first test/elbo, then the other test metrics, then the rest."""
     config = {*table.config_columns(frame), "n", "num_missing"}
     names = [name for name in map(str, frame.columns) if name not in config and not name.endswith(("/se", "/n"))]
     names = [name for name in names if pd.api.types.is_numeric_dtype(frame[name]) and has(frame, name)]
@@ -93,12 +93,12 @@ def metrics(frame: pd.DataFrame) -> list[str]:
 
 
 def texts(frame: pd.DataFrame, column: str) -> list[str]:
-    """The column as people read it; `-93.10 ± 0.21` where it has standard errors."""
+    """Format a column, as `-93.10 ± 0.21` if it has standard errors."""
     if f"{column}/se" in frame:
         return means(column, frame[column], frame[f"{column}/se"])
     return cells(column, frame[column])
 
 
 def averaged(caption: str, keys: Sequence[str]) -> str:
-    """`caption`, and what is done with seeds where there are several."""
-    return f"{caption} Seeds are averaged, ± the standard error of the mean." if "seed" in keys else caption
+    """Add to `caption` how seeds are averaged, if there are several."""
+    return f"{caption} Values are means over seeds, ± the standard error of the mean." if "seed" in keys else caption

@@ -1,4 +1,4 @@
-"""Where each point stands in a grid of two swept keys, one grid for each combination of the others."""
+"""Arrange the points in a grid of two swept keys, with one grid for each combination of the other keys."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from vae_sweeps.report.figures import choices
 
 @dataclass(frozen=True)
 class Places:
-    """`rows` and `columns` are the values of the keys `down` and `across` as they are written.
+    """The grids; `rows` and `columns` are the formatted values of the keys `down` and `across`.
 
-    `slices` has, for each combination of the other keys, (row, column) -> a row's number in the table of means.
+    For each combination of the other keys, `slices` maps (row, column) to a row number in the table of means.
     """
 
     down: str
@@ -22,7 +22,7 @@ class Places:
 
 
 def of(contents: Contents) -> Places:
-    """beta down and latent across, or in the place of one that does not vary another key that does."""
+    """Place beta down and latent across; if one of them does not vary, use another key that does."""
     means, others = contents.means, [key for key in contents.group_keys if key not in ("beta", "latent")]
     across = "latent" if "latent" in contents.keys or not others else others.pop()
     down = "beta" if "beta" in contents.keys or not others else others.pop()

@@ -1,4 +1,4 @@
-"""Any metric over two swept keys."""
+"""Heat maps of any metric over two swept keys."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from vae_sweeps.report.figures import Figure, View, literal
 from vae_sweeps.report.grid import Places
 from vae_sweeps.runs import catalogue
 
-_MAX_WRITTEN = 120  # cells that have room for their values
+_MAX_WRITTEN = 120  # with more cells, there is no room for their values
 _ROW_PX, _COLUMN_PX, _AROUND_PX, _LEAST_PX = 44, 95, 130, 320
 
 
 def heat_map(contents: Contents, places: Places) -> Figure | None:
-    """A view for each metric, in a group for each combination of the other keys. None unless both keys vary."""
+    """Make a view for each metric, grouped by the combination of the other keys; None unless both keys vary."""
     means = contents.means
     shape = len(places.rows), len(places.columns)
     names = figures.metrics(means)
@@ -42,7 +42,7 @@ def heat_map(contents: Contents, places: Places) -> Figure | None:
                 "ygap": 2,
             }
             views.append(View(name, [trace], _layout(places, name), group))
-    caption = f"{places.down} down, {places.across} across. A click on a cell opens its point."
+    caption = f"{places.down} down, {places.across} across. Click a cell to open its point."
     height, width = (
         max(_LEAST_PX, _AROUND_PX + _ROW_PX * shape[0]),
         _AROUND_PX + _COLUMN_PX * shape[1] if is_written else 0,
@@ -55,7 +55,7 @@ def _each(grid: list[list[int | None]], values: list[Any], otherwise: Any = None
 
 
 def _title(column: str) -> str:
-    """The column with its unit and, where there is one, its better direction, which the colours do not show."""
+    """The column, its unit and whether higher or lower is better, which the colours do not show."""
     metric = catalogue.find(column)
     better = f", {metric.better} is better" if metric is not None and metric.better is not None else ""
     return f"{catalogue.with_unit(column)}{better}"
@@ -69,6 +69,6 @@ def _layout(places: Places, metric: str) -> dict[str, Any]:
             "title": {"text": literal(places.down)},
             "type": "category",
             "showgrid": False,
-            "autorange": "reversed",  # as the samples stand
+            "autorange": "reversed",  # the order of the mosaic of samples
         },
     }

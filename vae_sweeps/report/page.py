@@ -19,24 +19,24 @@ from vae_sweeps.runs import catalogue
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files
 
-# What can be sent by mail; pictures take what the rest leaves of it.
+# Small enough to send by mail; pictures use the space that the rest of the page leaves.
 _MAX_BYTES = 14_000_000
 _LEAST_PICTURES_BYTES = 1_000_000
 _NEVER = ("run", "num_missing")
-_MAX_FAILURE_CHARACTERS = 4000  # the end of a traceback says most
+_MAX_FAILURE_CHARACTERS = 4000  # keeps the end of a traceback, its most useful part
 
 
 def write(sweeps: Sequence[SweepFolder], path: Path) -> Path:
-    """Write the report of these sweeps, as they now are, to `path`; returns it.
+    """Write the report of these sweeps, in their current state, to `path`, and return `path`.
 
-    It takes at most 14 MB, pictures being as small as that needs, up to some hundreds of points.
+    Up to some hundreds of points, pictures are reduced until the file takes at most 14 MB.
     """
     files.write_whole(path, render(contents.read(sweeps)))
     return path
 
 
-def render(told: Contents) -> str:
-    """The whole page as text."""
+def render(content: Contents) -> str:
+    """Render the whole page as text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vae_sweeps.report"),
         autoescape=True,
@@ -44,19 +44,19 @@ def render(told: Contents) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Standard JSON: NaN becomes null. The filter also escapes what would end a script.
+    # Standard JSON, with NaN as null. The filter also escapes text that would close a script element.
     environment.policies["json.dumps_function"] = files.to_json
     environment.policies["json.dumps_kwargs"] = {}
     template = environment.get_template("page.html.j2")
-    words = _words(told) | {
+    variables = _variables(content) | {
         "plotly": Markup(get_plotlyjs()),
         "sources": {name: _source(environment, name) for name in ("style.css", "figures.js", "table.js", "points.js")},
     }
-    points = _points(told)
-    without = template.render(**words, points=_with_pictures(points, [Pictures()] * len(points)))
+    points = _points(content)
+    without = template.render(**variables, points=_with_pictures(points, [Pictures()] * len(points)))
     room = max(_MAX_BYTES - len(without.encode()), _LEAST_PICTURES_BYTES)
-    pictures = thumbnails.embed([run.folder for run in told.runs.values()], room)
-    return template.render(**words, points=_with_pictures(points, pictures))
+    pictures = thumbnails.embed([run.folder for run in content.runs.values()], room)
+    return template.render(**variables, points=_with_pictures(points, pictures))
 
 
 def _source(environment: jinja2.Environment, name: str) -> Markup:
@@ -64,29 +64,29 @@ def _source(environment: jinja2.Environment, name: str) -> Markup:
     return Markup(environment.loader.get_source(environment, name)[0])
 
 
-def _words(told: Contents) -> dict[str, Any]:
-    """All that the template needs but the points."""
-    grid = of(told) if len(told.means) else None
+def _variables(content: Contents) -> dict[str, Any]:
+    """The template's variables, except the points."""
+    grid = of(content) if len(content.means) else None
     figures = [
-        heat_map.heat_map(told, grid) if grid else None,
-        curves.learning_curves(told),
-        scatter.rate_distortion(told),
-        scatter.fid(told),
-        parallel_coordinates.parallel(told),
+        heat_map.heat_map(content, grid) if grid else None,
+        curves.learning_curves(content),
+        scatter.rate_distortion(content),
+        scatter.fid(content),
+        parallel_coordinates.parallel(content),
     ]
     drawn = [figure for figure in figures if figure is not None]
-    tables = {"points": _table(told.table, told.keys)}
-    if "seed" in told.keys:
-        tables["means over seeds"] = _table(told.means, told.group_keys)
+    tables = {"points": _table(content.table, content.keys)}
+    if "seed" in content.keys:
+        tables["means over seeds"] = _table(content.means, content.group_keys)
     return {
-        "title": ", ".join(sweep.name for sweep in told.sweeps),
+        "title": ", ".join(sweep.name for sweep in content.sweeps),
         "made_at": facts.shown(facts.moment_of(files.now())),
-        "facts": facts.facts(told),
-        "missing": facts.missing(told),
-        "troubles": facts.troubles(told),
+        "facts": facts.facts(content),
+        "missing": facts.missing(content),
+        "troubles": facts.troubles(content),
         "grid": grid,
-        "first_runs": list(told.groups),
-        "runs": told.runs,
+        "first_runs": list(content.groups),
+        "runs": content.runs,
         "figures": drawn,
         "data": {
             "tables": tables,
@@ -97,7 +97,7 @@ def _words(told: Contents) -> dict[str, Any]:
 
 
 def _table(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
-    """Columns with their texts, and numbers to sort by; those that are shown at first lead."""
+    """The columns with their texts and with numbers to sort by; columns that are visible at first come first."""
     names = [name for name in map(str, frame.columns) if name not in _NEVER and not name.endswith("/se")]
     names = [name for name in names if not all(map(is_missing, frame[name]))]
     ends = [name for name in ("status", "n") if name in names]
@@ -115,16 +115,16 @@ def _table(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _with_pictures(points: Sequence[dict[str, Any]], pictures: Sequence[Pictures]) -> list[dict[str, Any]]:
-    return [point | asdict(own) for point, own in zip(points, pictures, strict=True)]
+    return [point | asdict(images) for point, images in zip(points, pictures, strict=True)]
 
 
-def _points(told: Contents) -> list[dict[str, Any]]:
-    """What the page shows of each run when it is opened, but its pictures."""
-    seeds = dict(zip(told.table["run"], told.table["seed"], strict=True))
-    others = {run: [other for other in group if other != run] for group in told.groups.values() for run in group}
+def _points(content: Contents) -> list[dict[str, Any]]:
+    """The content of each run's dialog, except its pictures."""
+    seeds = dict(zip(content.table["run"], content.table["seed"], strict=True))
+    others = {run: [other for other in group if other != run] for group in content.groups.values() for run in group}
     return [
-        _point(name, run, {other: int(seeds[other]) for other in others[name]}, len(told.runs))
-        for name, run in told.runs.items()
+        _point(name, run, {other: int(seeds[other]) for other in others[name]}, len(content.runs))
+        for name, run in content.runs.items()
     ]
 
 

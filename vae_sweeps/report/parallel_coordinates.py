@@ -1,4 +1,4 @@
-"""From choices to numbers: parallel coordinates."""
+"""Parallel coordinates: one line per point through its config values and its metrics."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _AXIS_PX = 110
 
 
 def parallel(contents: Contents) -> Figure | None:
-    """A line for each point that has all numbers; None with fewer than two, or where no key varies."""
+    """Draw a line for each point that has all numbers; None for fewer than two points, or if no key varies."""
     means, keys = contents.means, contents.group_keys
     numbers = [name for name in figures.metrics(means) if _is_drawn(name)]
     shown = means.loc[np.isfinite(means[numbers].astype("float64").to_numpy()).all(axis=1)]
@@ -29,8 +29,8 @@ def parallel(contents: Contents) -> Figure | None:
         "labelangle": -20,
     }
     num_left_out = len(means) - len(shown)
-    left_out = f" Left out for want of a number: {num_left_out}." if num_left_out else ""
-    caption = f"Drag along an axis to keep some lines. Coloured by {coloured}.{left_out}"
+    left_out = f" Lines omitted because a number is missing: {num_left_out}." if num_left_out else ""
+    caption = f"Drag along an axis to select lines. Coloured by {coloured}.{left_out}"
     layout = {"margin": {"l": 60, "r": 90, "t": 90, "b": 30}}
     return Figure(
         "parallel",
@@ -42,7 +42,7 @@ def parallel(contents: Contents) -> Figure | None:
 
 
 def _is_drawn(column: str) -> bool:
-    """Whether it has an axis: what the table shows at first, and KID, but for want of room not all kinds of images."""
+    """Whether the column has an axis: the table's default columns and KID, but not all kinds of images."""
     metric = catalogue.find(column)
     is_wanted = metric is not None and metric.group != "cost" and (metric.is_headline or metric.group == "kid")
     return is_wanted and not column.endswith(("/mixture", f"/{catalogue.FLOOR}"))

@@ -1,4 +1,4 @@
-"""Finished points in a plane of two metrics: rate and distortion, FID and reconstruction error."""
+"""Scatter plots of finished points: rate and distortion, FID and reconstruction error."""
 
 import math
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from vae_sweeps.report.figures import Figure, View, literal
 from vae_sweeps.runs import catalogue
 from vae_sweeps.runs.catalogue import with_unit
 
-_MAX_WRITTEN = 60  # points that have room for words beside them
-_NUM_STEPS = 120  # places of an iso-ELBO line
-_WIDE = 30.0  # a rate that spans more than this is first shown on a log axis
+_MAX_WRITTEN = 60  # with more points, there is no room for labels
+_NUM_STEPS = 120  # points per iso-ELBO line
+_WIDE = 30.0  # if the rate spans more than this factor, its log axis is the default
 
 
 class Axis(NamedTuple):
-    """A column of the table as an axis; `sign` turns log p(x|z) into an error."""
+    """A column of the table as an axis; `sign` is -1 to turn log p(x|z) into an error."""
 
     column: str
     title: str
@@ -38,7 +38,7 @@ _ERRORS = (Axis("test/log_px", f"−{with_unit('test/log_px')}", -1.0), Axis("te
 
 
 def rate_distortion(contents: Contents) -> Figure | None:
-    """The KL against -log p(x|z), with lines of equal ELBO = -(rate + distortion); None without numbers."""
+    """Plot the KL against -log p(x|z), with lines of constant ELBO = -(rate + distortion); None without numbers."""
     shown = _with_both(contents.means, _RATE, _DISTORTION)
     if shown.empty:
         return None
@@ -64,14 +64,14 @@ def rate_distortion(contents: Contents) -> Figure | None:
         for name, (elbos, x, axis) in scales.items()
     ]
     caption = (
-        "Along a dotted line the ELBO (at beta = 1) is what stands at its upper end; further down and left is better. "
-        "Thin lines join points that differ in beta alone."
+        "Each dotted line has constant ELBO (at beta = 1), labelled at its top; lower left is better. "
+        "Thin lines join points that differ only in beta."
     )
     return Figure("rate-distortion", "Rate and distortion", figures.averaged(caption, contents.keys), views, 480)
 
 
 def fid(contents: Contents) -> Figure | None:
-    """FID of each kind of images against the reconstruction error; None where nothing has a FID."""
+    """Plot the FID of each kind of images against the reconstruction error; None if no point has an FID."""
     means = contents.means
     scores = [
         name for name in figures.metrics(means) if name.startswith("fid/") and not name.endswith(f"/{catalogue.FLOOR}")
@@ -85,14 +85,14 @@ def fid(contents: Contents) -> Figure | None:
     if not views:
         return None
     caption = (
-        "Lower FID is better. Where samples of the prior are far worse than reconstructions of the same point, "
+        "Lower FID is better. If prior samples of a point are far worse than its reconstructions, "
         "the prior fits its latents badly."
     )
     return Figure("fid", "FID and reconstruction error", figures.averaged(caption, contents.keys), views)
 
 
 def _levels(elbo: np.ndarray) -> tuple[list[float], list[float]]:
-    """Round values over all of them; and the same with more where the better half is, which a log axis spreads."""
+    """Round values over the range of `elbo`; and more in its better half, which a log axis spreads out."""
     coarse = [float(v) for v in MaxNLocator(NUM_ISO_LINES).tick_values(elbo.min(), elbo.max())]
     better = [float(v) for v in MaxNLocator(NUM_ISO_LINES // 2).tick_values(float(np.median(elbo)), elbo.max())]
     return coarse, sorted({*coarse, *better})
@@ -105,7 +105,7 @@ def _with_both(means: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
 
 
 def _iso_elbo(elbo: float, rate: np.ndarray, bottom: float, top: float) -> list[dict[str, Any]]:
-    """The line distortion = -elbo - rate inside the view, its ELBO at its upper end; nothing where it is outside."""
+    """The line distortion = -elbo - rate, labelled at its top; an empty list if it lies outside the view."""
     distortion = -elbo - rate
     inside = (distortion >= bottom) & (distortion <= top)
     if inside.sum() < 2:
@@ -126,21 +126,21 @@ def _iso_elbo(elbo: float, rate: np.ndarray, bottom: float, top: float) -> list[
 
 
 def _scatter(shown: pd.DataFrame, keys: Sequence[str], x: Axis, y: Axis) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Traces and layout of points, a colour for each beta, with the values of the other keys beside them."""
+    """Make traces and layout: a colour for each beta, and labels with the values of the other keys."""
     coloured = figures.colour_key(keys)
     beside = [key for key in keys if key != coloured]
     names = [cell(coloured, v) for v in shown[coloured]] if coloured else [""] * len(shown)
     order = figures.choices(coloured, shown[coloured]) if coloured else [""]
     colours, named = figures.colours(order), set(order[:: -(-len(order) // figures.MAX_NAMED)])
-    has_words = beside and len(shown) <= _MAX_WRITTEN
+    has_labels = beside and len(shown) <= _MAX_WRITTEN
     traces = _joined(shown, beside, x, y) if coloured == "beta" else []
     for name in order:
-        rows = shown.loc[[own == name for own in names]]
+        rows = shown.loc[[value == name for value in names]]
         records = rows.to_dict("records")
         traces.append(
             {
                 "type": "scatter",
-                "mode": "markers+text" if has_words else "markers",
+                "mode": "markers+text" if has_labels else "markers",
                 "name": literal(f"{coloured}={name}"),
                 "x": figures.rounded(x.values(rows)),
                 "y": figures.rounded(y.values(rows)),
@@ -172,7 +172,7 @@ def _error(rows: pd.DataFrame, axis: Axis) -> dict[str, Any]:
 
 
 def _joined(shown: pd.DataFrame, keys: Sequence[str], x: Axis, y: Axis) -> list[dict[str, Any]]:
-    """A thin line through the points that differ in beta alone, in its order."""
+    """Draw a thin line through the points that differ only in beta, in the order of beta."""
     by_beta = shown.sort_values("beta", kind="stable")
     groups = [rows for _, rows in by_beta.groupby(list(keys), sort=False, dropna=False)] if keys else [by_beta]
     return [

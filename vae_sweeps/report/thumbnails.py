@@ -1,4 +1,4 @@
-"""Pictures of runs as compact images inside the page, as large and as good as its size allows."""
+"""Embed the runs' pictures in the page, as large as the size limit of the page allows."""
 
 import base64
 import io
@@ -14,13 +14,13 @@ from vae_sweeps.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-# Greatest width in px and WebP quality. Five pictures of MNIST take 166, 119, 65, 42 and 21 kB as text.
+# Maximum width in px, and WebP quality. Five pictures of MNIST take 166, 119, 65, 42 and 21 kB in base64.
 _LADDER = ((800, 70), (480, 55), (320, 45), (240, 35), (160, 20))
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a run as data URLs by name; `epoch` if they are from the way, `left_out` for want of room."""
+    """A run's pictures as data URLs; `epoch` is set if it is unfinished, `left_out` names pictures that did not fit."""
 
     images: dict[str, str] = field(default_factory=dict)
     epoch: int | None = None
@@ -28,15 +28,15 @@ class Pictures:
 
 
 def embed(folders: Sequence[RunFolder], max_bytes: int) -> list[Pictures]:
-    """The pictures of each run folder, together no more than `max_bytes` as text, each no better than those before it.
+    """Encode the pictures of all runs in at most `max_bytes`; the quality only decreases from run to run.
 
-    An unfinished run shows its newest ones. Where not all fit at the least quality, the most wanted ones are kept.
+    An unfinished run shows its newest pictures. If not all fit at the lowest quality, the most important ones are kept.
     """
-    found = [_files(folder) for folder in folders]
-    num_drawn = sum(bool(files) for files, _ in found)
+    pictures = [_files(folder) for folder in folders]
+    num_drawn = sum(bool(files) for files, _ in pictures)
     allowance = max_bytes // max(num_drawn, 1)
     embedded, rung = [], 0
-    for files, epoch in found:
+    for files, epoch in pictures:
         images = _encode(files, rung)
         while _size(images) > allowance and rung + 1 < len(_LADDER):
             rung += 1
@@ -47,7 +47,7 @@ def embed(folders: Sequence[RunFolder], max_bytes: int) -> list[Pictures]:
 
 
 def _files(folder: RunFolder) -> tuple[dict[str, Path], int | None]:
-    """The run's pictures by name, and the epoch of those that training left on its way."""
+    """The run's pictures by name, and their epoch if they were drawn during training."""
     for place in folder.all_pictures():
         files = {name: path for name in PICTURES if (path := place / f"{name}.png").exists()}
         if "samples" in files:
@@ -66,7 +66,7 @@ def _encode(files: Mapping[str, Path], rung: int) -> dict[str, str]:
                 small = image if image.width <= max_width else image.resize((max_width, height), Image.Resampling.BOX)
                 small.save(content, format="WEBP", quality=quality, method=2)
         except OSError as error:
-            log.warning("%s: not shown (%s)", path, error)
+            log.warning("%s: cannot be read, so the report leaves it out (%s)", path, error)
             continue
         images[name] = f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
     return images

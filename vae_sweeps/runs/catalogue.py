@@ -1,7 +1,7 @@
-"""What each metric means and how it is shown: its label, unit, better direction, format and place among the others.
+"""The catalogue of metrics: each one's label, unit, better direction, format and order.
 
-The table, the terminal, the plots, the report and the dashboards on W&B all ask here. So do the parts of an evaluation,
-for the kinds of images that FID and KID judge.
+The table, the terminal, the plots, the report and the dashboards on W&B read it, and so does the evaluation, for the
+kinds of images that FID and KID compare.
 """
 
 from collections.abc import Iterable
@@ -11,16 +11,16 @@ from typing import Literal
 NATS = "nats per image"
 SPLITS = ("train", "val", "test")
 TERMS = ("elbo", "log_px", "kl")  # elbo = log_px - kl
-# The model's images that FID and KID compare with test images. The floor compares training images with them instead.
+# Images of the model that FID and KID compare with test images. The floor compares training images with test images.
 SAMPLES = {"prior": "prior samples", "reconstruction": "reconstructions", "mixture": "mixture samples"}
 FLOOR = "floor"
-# Images that a run has in its folder, most wanted first. Curves and the KL of each latent are figures of numbers.
+# Pictures in a run's folder, the most important first. Learning curves and the KL per latent are plots, not pictures.
 PICTURES = ("samples", "reconstructions", "traversal", "interpolations", "latent_map", "neighbours")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of the results table, or of the rows of metrics.jsonl, or one that the plots compute from these.
+    """A column of the results table or of metrics.jsonl, or a quantity that plots compute from them.
 
     In the name of a FID or KID, `*` stands for the name of the features.
     """
@@ -28,22 +28,22 @@ class Metric:
     name: str
     label: str
     unit: str  # "" for a count, a share or any other pure number
-    better: Literal["higher", "lower"] | None  # None where neither direction is better
-    # The part of the evaluation that computes it; or "run" and "cost" of the result itself, "rows" of metrics.jsonl
-    # alone, "plots" of what is computed for a plot.
+    better: Literal["higher", "lower"] | None  # None if neither direction is better
+    # The part of the evaluation that computes it; or "run" or "cost" (from the result itself), "rows" (only in
+    # metrics.jsonl) or "plots" (computed for a plot).
     group: str
     dtype: str = "float64"  # of a column of the table
-    # "count": without decimals if all values are whole; "setting": as one types it in a config.
+    # "count": without decimals if all values are whole; "setting": as typed in a config.
     format: Literal["number", "count", "setting"] = "number"
     decimals: int | None = None  # None: two, or more if all values are small
-    interest: int | None = None  # what is asked first of a sweep has the least number, what is seldom asked has none
-    is_headline: bool = False  # whether the report's table shows it at first
+    interest: int | None = None  # rank of importance, the lowest first; None if rarely of interest
+    is_headline: bool = False  # whether the report's table shows it initially
     is_log: bool = False  # whether it is drawn on a log axis
-    repeats: str | None = None  # the config key whose value it has in most sweeps
+    repeats: str | None = None  # the config key whose value it equals in most sweeps
 
     @property
     def is_averaged(self) -> bool:
-        """Whether it can be averaged over seeds: every number can, and truth values as shares."""
+        """Whether it can be averaged over seeds: numbers can, and booleans, whose average is a share."""
         return self.dtype != "object"
 
 
@@ -58,9 +58,9 @@ def _terms(split: str, interest: tuple[int, int, int], is_headline: bool = False
 
 def _scores(score: str, interest: int, is_headline: bool = False) -> list[Metric]:
     name = score.upper()
-    own = [Metric(f"{score}/*/{kind}", f"{name} of {words}", "", "lower", score) for kind, words in SAMPLES.items()]
-    floor = Metric(f"{score}/*/{FLOOR}", f"{name} of training images", "", None, score)  # says nothing of the model
-    return [replace(metric, interest=interest, is_headline=is_headline) for metric in (*own, floor)]
+    scores = [Metric(f"{score}/*/{kind}", f"{name} of {words}", "", "lower", score) for kind, words in SAMPLES.items()]
+    floor = Metric(f"{score}/*/{FLOOR}", f"{name} of training images", "", None, score)  # does not depend on the model
+    return [replace(metric, interest=interest, is_headline=is_headline) for metric in (*scores, floor)]
 
 
 def _of_rows(split: str) -> list[Metric]:
@@ -131,13 +131,13 @@ _BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 def find(column: str) -> Metric | None:
-    """The metric in this column, such as `test/elbo` or `fid/classifier/prior`, or None if it is no metric."""
+    """The metric in this column, such as `test/elbo` or `fid/classifier/prior`, or None if it is not a metric."""
     features = features_of(column)
     return _BY_NAME.get(column if features is None else column.replace(f"/{features}/", "/*/", 1))
 
 
 def features_of(column: str) -> str | None:
-    """The name of the features that the column's score compares, or None if it is no FID or KID."""
+    """The name of the features that the column's FID or KID compares, or None for other columns."""
     score, *rest = column.split("/")
     return rest[0] if score in ("fid", "kid") and len(rest) == 2 else None
 
@@ -148,38 +148,40 @@ def names(*groups: str) -> list[str]:
 
 
 def in_table(present: Iterable[str]) -> list[str]:
-    """The metrics' columns of a table, in their order; of FIDs and KIDs those that are `present`, by their features."""
+    """The columns of metrics in a table, in order; FIDs and KIDs only if `present`, grouped by their features."""
     order = [metric.name for metric in METRICS if metric.group not in ("rows", "plots")]
     scores = [column for column in present if features_of(column) is not None and find(column) is not None]
 
     def place(column: str) -> tuple[int, str, int]:
         metric, features = find(column), features_of(column)
         assert metric is not None
-        own = order.index(metric.name)
-        return (own, "", own) if features is None else (order.index(names(metric.group)[0]), features, own)
+        position = order.index(metric.name)
+        if features is None:
+            return position, "", position
+        return order.index(names(metric.group)[0]), features, position
 
     return sorted({name for name in order if "*" not in name} | set(scores), key=place)
 
 
 def label(column: str) -> str:
-    """What an axis says of a metric, with its unit; the column's own name if it is no metric."""
+    """The axis label of a metric, with its unit; the column's name if it is not a metric."""
     metric = find(column)
     if metric is None:
         return column
     if (features := features_of(column)) is not None:
         return f"{metric.label} ({features} features)"
-    says_unit = not metric.unit or metric.label.endswith(f" {metric.unit}")
-    return metric.label if says_unit else f"{metric.label} ({metric.unit})"
+    is_complete = not metric.unit or metric.label.endswith(f" {metric.unit}")
+    return metric.label if is_complete else f"{metric.label} ({metric.unit})"
 
 
 def with_unit(column: str) -> str:
-    """The column's own name with its unit: `test/elbo (nats per image)`."""
+    """The column's name with its unit: `test/elbo (nats per image)`."""
     metric = find(column)
     return f"{column} ({metric.unit})" if metric is not None and metric.unit else column
 
 
 def by_interest(columns: Iterable[str]) -> list[str]:
-    """Those of `columns` that are often asked for, the most asked first."""
-    found = ((column, find(column)) for column in columns)
-    ranked = [(m.interest, column) for column, m in found if m is not None and m.interest is not None]
+    """Those of `columns` that have an `interest`, the most important first."""
+    metrics = ((column, find(column)) for column in columns)
+    ranked = [(m.interest, column) for column, m in metrics if m is not None and m.interest is not None]
     return [column for _, column in sorted(ranked, key=lambda pair: pair[0])]

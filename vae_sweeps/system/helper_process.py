@@ -10,8 +10,8 @@ from vae_sweeps.system.files import ROOT
 def start(module: str, *, stderr: int | None = None) -> subprocess.Popen[str]:
     """Start `python -m module`, with pipes to its stdin and from its stdout; `stderr` is as for `subprocess.Popen`.
 
-    The process finds this package wherever it starts, and has a session of its own: Ctrl-C in the terminal does not
-    reach it.
+    The process can import this package from any working directory. It runs in its own session, so Ctrl-C in the
+    terminal does not reach it.
     """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(

@@ -1,6 +1,6 @@
 """The noise of the posterior samples, as a pure function of a point's seed and the step.
 
-A point's noise depends only on its seed and the step, not on its pack or on how often it was killed.
+A point's weights and noise depend only on its seed and the step, not on its pack or on how often it was killed.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,10 @@
 "use strict";
-// Figures: drawn when they come into view, in the colours of the page, and again for paper.
+// Draw each figure when it comes into view, in the colours of the page, and redraw it for printing.
 
 const figures = (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-  const PAPER_PX = 660; // inside the margins of A4 and of Letter
+  const PAPER_PX = 660; // fits between the margins of A4 and Letter
   const drawn = new Map(); // place -> what is drawn there
   let isPrinted = false;
 
@@ -25,15 +25,15 @@ const figures = (() => {
     };
   }
 
-  // Plotly writes into what it is given.
+  // Plotly modifies its arguments, so it gets copies.
   function draw(place, data, layout) {
     const isNew = !drawn.has(place);
     drawn.set(place, { data, layout });
-    const own = { ...structuredClone(layout), template: template(), width: isPrinted ? PAPER_PX : undefined };
-    Plotly.react(place, structuredClone(data), own, CONFIG);
+    const finalLayout = { ...structuredClone(layout), template: template(), width: isPrinted ? PAPER_PX : undefined };
+    Plotly.react(place, structuredClone(data), finalLayout, CONFIG);
     if (isNew) {
       place.on("plotly_click", ({ points: [point] }) => {
-        const run = point.customdata ?? point.data.meta; // of this place, or of the whole line
+        const run = point.customdata ?? point.data.meta; // of this marker, or of the whole line
         if (run) location.hash = toRun(run);
       });
     }

@@ -1,11 +1,11 @@
 "use strict";
-// Points: their samples in the mosaic, and all there is of one under #run/<its folder's name>.
+// Show the samples of each point in the mosaic, and all content of one point at #run/<its folder's name>.
 
 const points = (() => {
   const byId = (id) => document.getElementById(`point-${id}`);
   const dialog = document.getElementById("point");
   const blocks = new Map([...document.querySelectorAll("script.point")].map((block) => [block.dataset.run, block]));
-  const read = (run) => JSON.parse(blocks.get(run).textContent); // some of them have many pictures: only when needed
+  const read = (run) => JSON.parse(blocks.get(run).textContent); // parsed on demand, since pictures are large
   let cameFromHere = false;
 
   function showSamples(link) {
@@ -49,7 +49,7 @@ const points = (() => {
       }),
     );
     const noPictures = Object.keys(point.images).length ? "" : "No pictures yet. ";
-    const leftOut = point.left_out.length ? `Left out for the size of this file: ${point.left_out.join(", ").replaceAll("_", " ")}. ` : "";
+    const leftOut = point.left_out.length ? `Omitted to limit the size of this file: ${point.left_out.join(", ").replaceAll("_", " ")}. ` : "";
     byId("left-out").textContent = `${noPictures}${leftOut}Folder: ${point.run}`;
     const row = DATA.tables.points.runs.indexOf(point.run);
     byId("values").replaceChildren(
@@ -67,7 +67,7 @@ const points = (() => {
     else if (dialog.open) dialog.close();
   }
 
-  // Back, where that leads to this page: it then stands where it was.
+  // Go back if that stays on this page: the browser then restores the scroll position.
   function leave() {
     if (cameFromHere) history.back();
     else location.hash = "";

@@ -1,5 +1,5 @@
 "use strict";
-// The table of points: sorted, filtered, and a page of rows at a time, since thousands of cells take long to lay out.
+// The table of points, sorted and filtered. It shows a page of rows at a time: thousands of cells are slow to lay out.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const PAGE_ROWS = 100;
@@ -23,7 +23,7 @@ const table = (() => {
 
   const columns = () => DATA.tables[now.name].columns.filter((c) => c.is_shown || (byId("all").checked && !isPrinted));
 
-  // "> -120" compares, "=2" means the whole text, anything else a part of it.
+  // "> -120" compares numbers, "=2" matches the whole text, and anything else matches part of the text.
   function test(column, wanted) {
     const [, sign, rest] = wanted.trim().match(/^(<=|>=|<|>|=)?\s*(.*)$/);
     const bound = Number(rest);
@@ -33,7 +33,7 @@ const table = (() => {
     return (row) => column.numbers[row] !== null && holds(column.numbers[row]);
   }
 
-  function found() {
+  function visibleRows() {
     const { runs, columns: all } = DATA.tables[now.name];
     const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
     const tests = all.filter((c) => now.filters.get(c.name)).map((c) => test(c, now.filters.get(c.name)));
@@ -45,7 +45,7 @@ const table = (() => {
     const sign = now.falls ? -1 : 1;
     const numbers = (a, b) => {
       const [x, y] = [by.numbers[a], by.numbers[b]];
-      return x === null || y === null ? (x === null) - (y === null) : sign * (x - y); // what is missing stays last
+      return x === null || y === null ? (x === null) - (y === null) : sign * (x - y); // missing values stay last
     };
     const texts = (a, b) => sign * by.texts[a].localeCompare(by.texts[b], "en", { numeric: true });
     return rows.sort(by.is_number ? numbers : texts);
@@ -53,7 +53,7 @@ const table = (() => {
 
   function drawBody() {
     const { runs } = DATA.tables[now.name];
-    const rows = found();
+    const rows = visibleRows();
     const numPages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
     now.page = Math.min(now.page, numPages - 1);
     const first = now.page * PAGE_ROWS;

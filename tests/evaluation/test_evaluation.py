@@ -160,7 +160,9 @@ def test_pack_and_time_of_evaluation_change_no_digit(trained_without, tmp_path, 
 
 def test_batch_size_changes_nothing_above_1e_6(digits, tmp_path) -> None:
     model = untrained(digits)
-    found = [evaluate(model, reference(digits, RANDOM, f"evaluation.batch_size={size}"))["metrics"] for size in (512, 37)]
+    found = [
+        evaluate(model, reference(digits, RANDOM, f"evaluation.batch_size={size}"))["metrics"] for size in (512, 37)
+    ]
     assert found[0].keys() == found[1].keys() >= set(NEW)
     for name, value in found[0].items():
         assert found[1][name] == pytest.approx(value, rel=1e-6, abs=1e-7), name
@@ -168,7 +170,9 @@ def test_batch_size_changes_nothing_above_1e_6(digits, tmp_path) -> None:
 
 def test_the_seed_of_the_evaluation_decides_what_is_drawn(digits, tmp_path) -> None:
     model = untrained(digits)
-    one, same, other = (evaluate(model, reference(digits, RANDOM, f"evaluation.seed={seed}"))["metrics"] for seed in (0, 0, 1))
+    one, same, other = (
+        evaluate(model, reference(digits, RANDOM, f"evaluation.seed={seed}"))["metrics"] for seed in (0, 0, 1)
+    )
     assert one == same
     drawn = ["test/elbo", "test/iwae", "test/mi", "fid/random/prior", "fid/random/mixture", "neighbour/ratio"]
     assert all(one[name] != other[name] for name in drawn)

@@ -13,6 +13,8 @@ from vae_sweeps.runs.run_folder import RunFolder, all_runs
 GRID = ["-m", "beta=0.01,1", "latent=2,5", "seed=3", "log_every_steps=30", "checkpoint_every_s=0.1"]
 GRID += ["evaluation=none"]
 MLP = [*GRID, "arch.hidden=[40]", "steps=1000"]
+# For what is not to be killed: a checkpoint takes longer than twenty of these steps.
+TO_THE_END = "checkpoint_every_s=1e9"
 CONV = [*GRID, "arch=conv", "arch.channels=[4,8]", "arch.batch_norm=true", "steps=300"]
 
 
@@ -50,7 +52,7 @@ def assert_same_runs(one: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     output_dir = tmp_path_factory.mktemp("undisturbed")
-    assert launch_here(*MLP, f"output_dir={output_dir}") == 0
+    assert launch_here(*MLP, TO_THE_END, f"output_dir={output_dir}") == 0
     return output_dir
 
 
@@ -73,7 +75,7 @@ def test_resumed_equals_uninterrupted_after_kill_9_and_ctrl_c(undisturbed, tmp_p
     assert "the same command resumes" in told
     assert {states.status(run, run.read_result()) for run in all_runs(out)} == {"preempted"}
 
-    finished = door(*arguments)
+    finished = door(*arguments, TO_THE_END)
     assert finished.code == 0, finished.err
     assert "resumes after step" in finished.out
     assert_same_runs(out, undisturbed)

@@ -173,7 +173,7 @@ def test_rows_that_are_there_twice_are_named(server: WandbServer, untracked: Pat
     run.lines["wandb-history.jsonl"][len(run.history)] = run.lines["wandb-history.jsonl"][0]
     done = sync(untracked, server)
     assert done.returncode == 1
-    assert "delete it there, and send it anew: vae-sweeps sync --rebuild --salt NEW" in done.stdout
+    assert "delete the run there and send it again: vae-sweeps sync --rebuild --salt NEW" in done.stdout
     assert "on W&B: 3 of 4 runs" in done.stdout
 
 
@@ -183,7 +183,7 @@ def test_a_server_that_dies_and_comes_back(server: WandbServer, tmp_path: Path) 
     server.stop()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert out.count("W&B has not all of 4 of 4 runs") == 1
+    assert out.count("W&B is missing data of 4 of 4 runs") == 1
     assert f"to send the rest: vae-sweeps sync grid --output-dir {tmp_path}" in out
     refused = sync(tmp_path, server)
     assert refused.returncode == 2
@@ -235,7 +235,7 @@ def test_what_fails_costs_no_number_and_is_sent_later(
     done = launch(*SHORT, f"output_dir={tmp_path}", environment=environment)
     assert done.returncode == 0, done.stderr
     assert values(tmp_path) == values(untracked)
-    (line,) = [line for line in done.stdout.splitlines() if "W&B has not all of 4 of 4 runs" in line]
+    (line,) = [line for line in done.stdout.splitlines() if "W&B is missing data of 4 of 4 runs" in line]
     assert FAILURES[fault] in line
     assert line.endswith(f"to send the rest: vae-sweeps sync grid --output-dir {tmp_path}")
     assert_no_secret(tmp_path)
@@ -282,7 +282,7 @@ def test_a_full_disk_for_wandbs_own_files(mode: str, server: WandbServer, tmp_pa
         done = launch(*arguments, environment=server.environment())
         assert done.returncode == 0, done.stderr
         assert values(tmp_path / "out") == values(untracked)
-        (line,) = [line for line in done.stdout.splitlines() if "W&B has not all of 4 of 4 runs" in line]
+        (line,) = [line for line in done.stdout.splitlines() if "W&B is missing data of 4 of 4 runs" in line]
         assert "W&B's own files cannot be written: No space left on device" in line
         assert sync(tmp_path / "out", server).returncode == 0
     finally:
@@ -320,6 +320,6 @@ def test_without_a_key_one_line_says_how_to_get_one(tmp_path: Path) -> None:
     done = launch(*SHORT, f"output_dir={tmp_path}")
     (line,) = [line for line in done.stdout.splitlines() if "W&B" in line]
     assert (
-        line == "W&B: off, there is no key (`wandb login`, or set WANDB_API_KEY; or tracker=none to hear no more of it)"
+        line == "W&B: off, there is no key (`wandb login`, or set WANDB_API_KEY; set tracker=none to hide this message)"
     )
     assert not list(tmp_path.rglob("wandb*"))

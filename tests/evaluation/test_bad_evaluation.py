@@ -59,7 +59,7 @@ def test_a_classifier_needs_labels(refused, tmp_path, monkeypatch) -> None:
     (tmp_path / "unlabelled.py").write_text(UNLABELLED)
     monkeypatch.syspath_prepend(tmp_path)
     line = refused("data._target_=unlabelled.images", "evaluation/features=classifier", *SMALL)
-    assert line.startswith("evaluation/features=classifier: must not be chosen where images have no labels")
+    assert line.startswith("evaluation/features=classifier: must not be chosen for images without labels")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch_fidelity") is not None, reason="the extra inception is installed")

@@ -142,7 +142,7 @@ def test_where_nothing_can_be_cached_the_same_classifier_is_trained(
 
 
 def test_without_labels_there_is_no_classifier() -> None:
-    with pytest.raises(ValueError, match=r"features=classifier.*no labels") as raised:
+    with pytest.raises(ValueError, match=r"features=classifier.*without labels") as raised:
         classifier(make_dataset())
     assert "\n" not in str(raised.value)
 

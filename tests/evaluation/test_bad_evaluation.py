@@ -1,4 +1,4 @@
-"""A mistake in what evaluations are asked for is one line, before anything is trained or evaluated."""
+"""Errors in evaluation settings are one line, before anything is trained or evaluated."""
 
 import importlib.util
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_a_classifier_needs_labels(refused, tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch_fidelity") is not None, reason="the extra inception is installed")
-def test_inception_without_its_extra_names_the_command_that_gets_it(refused) -> None:
+def test_inception_without_its_extra_names_the_command_that_installs_it(refused) -> None:
     line = refused("evaluation/features=inception", *SMALL)
     assert line == (
         "evaluation/features=inception: needs the extra `inception`, which is not installed; "

@@ -1,4 +1,4 @@
-"""What FID and KID look at: the trained classifier and its cache, random features, a user's module, Inception."""
+"""Features for FID and KID: the trained classifier and its cache, random features, a custom module, Inception."""
 
 import importlib.util
 import logging
@@ -94,7 +94,7 @@ def in_trained_cache(trained, monkeypatch: pytest.MonkeyPatch) -> Path:
     return trained[0] / "vae-sweeps"
 
 
-def test_of_two_processes_that_want_the_classifier_at_once_one_trains_it(trained) -> None:
+def test_of_two_processes_that_need_the_classifier_at_once_one_trains_it(trained) -> None:
     _, printed, logged = trained
     assert sorted(log.count("training the classifier") for log in logged) == [0, 1]
     assert printed[0] == printed[1] != ""
@@ -132,7 +132,7 @@ def test_the_classifiers_features_have_mean_0_and_variance_1_on_the_training_ima
 
 
 @pytest.mark.slow
-def test_where_nothing_can_be_cached_the_same_classifier_is_trained(
+def test_without_a_writable_cache_the_same_classifier_is_trained(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -256,7 +256,7 @@ def test_the_hash_covers_names_shapes_types_and_values() -> None:
     hashes = [of("a", values), of("b", values), of("a", values.view(2, 3)), of("a", last), of("a", same_bytes)]
     assert len(set(hashes)) == 5
     assert of("a", values.clone()) == hashes[0]
-    assert of("a", torch.arange(12.0)[::2] / 2) == hashes[0]  # however they lie in memory
+    assert of("a", torch.arange(12.0)[::2] / 2) == hashes[0]  # whatever the memory layout
     assert all(len(h) == 12 and int(h, 16) >= 0 for h in hashes)
     assert of("a", torch.tensor(3)) != of("a", torch.tensor(4))
 

@@ -1,4 +1,4 @@
-"""The catalogue knows every metric, once, and nobody else keeps a list of them."""
+"""The catalogue lists every metric once, and no other module has such a list."""
 
 import ast
 import subprocess

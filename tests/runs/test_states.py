@@ -1,4 +1,4 @@
-"""Where a sweep stands, from its folders alone."""
+"""The status of a sweep, from its folders alone."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def sweep(tmp_path: Path) -> SweepFolder:
     return sweep
 
 
-def test_status_tells_every_state_with_its_reason(sweep, capsys) -> None:
+def test_status_shows_every_state_with_its_reason(sweep, capsys) -> None:
     ended = ended_command(capsys, "status", "grid", "--output-dir", sweep.output_dir)
     assert (ended.code, ended.err) == (0, "")
     first, *lines = ended.out.splitlines()
@@ -55,7 +55,7 @@ def test_status_of_all_sweeps_is_a_line_each_and_changes_nothing(sweep, capsys) 
     assert nothing.out == f"{output_dir / 'empty'} has no sweeps\n"
 
 
-def test_status_does_without_torch(sweep) -> None:
+def test_status_does_not_import_torch(sweep) -> None:
     code = f"""
 import sys
 from vae_sweeps.cli.app import app
@@ -104,7 +104,7 @@ class Fragile(Gaussian):
 
 
 @pytest.mark.slow
-def test_retry_takes_up_what_failed_here_and_nothing_else(tmp_path, monkeypatch, capsys) -> None:
+def test_retry_resumes_only_the_points_that_failed_here(tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "fragile.py").write_text(FRAGILE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""What a run looks like on W&B, and whether W&B can be reached: without wandb itself."""
+"""A run's form on W&B, and checks of key and server, without wandb."""
 
 import socket
 from dataclasses import fields
@@ -82,7 +82,7 @@ def test_a_server_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_a_title_says_what_was_swept(overrides: tuple[str, ...], swept: tuple[str, ...], title: str) -> None:
+def test_a_title_has_the_swept_values(overrides: tuple[str, ...], swept: tuple[str, ...], title: str) -> None:
     assert view.title(to_container(make_point(*overrides)), swept).startswith(title)
 
 
@@ -101,13 +101,13 @@ def test_a_run_is_described_by_its_folders(run: RunFolder) -> None:
     assert address.run_id(run, "v2") == "0123456789ab-v2"
 
 
-def test_a_row_is_shown_without_what_is_no_number(run: RunFolder) -> None:
+def test_null_values_are_left_out_of_a_row(run: RunFolder) -> None:
     shown = view.history_row(ROW)
     assert shown == {"global_step": 55, "epoch": 1.0, "val/elbo": -100.5, "val/kl_per_latent": [1]}
     assert "val/kl_per_latent" not in view.history_row(ROW | {"val/kl_per_latent": [None, None]})
 
 
-def test_a_row_has_the_pictures_of_its_epoch_and_the_last_those_of_the_end(run: RunFolder) -> None:
+def test_a_row_has_the_pictures_of_its_epoch_and_the_last_row_the_final_ones(run: RunFolder) -> None:
     for name in ("epoch-0001/samples", "samples", "latent_map", "curves"):
         (run.pictures / name).parent.mkdir(parents=True, exist_ok=True)
         (run.pictures / f"{name}.png").touch()
@@ -130,7 +130,7 @@ def test_the_summary_is_the_results_columns_and_back(run: RunFolder) -> None:
     assert view.result_of({"train/elbo": 1.0}) is None  # it has not ended
 
 
-def test_what_is_known_of_another_run_on_wandb_is_forgotten(run: RunFolder) -> None:
+def test_facts_about_another_run_on_wandb_are_dropped(run: RunFolder) -> None:
     assert address.read_link(run) == {}
     here = Place("me", "vae", "0123456789ab")
     address.write_link(run, here, sent_step=5)
@@ -141,7 +141,7 @@ def test_what_is_known_of_another_run_on_wandb_is_forgotten(run: RunFolder) -> N
     assert "sent_step" not in address.read_link(run)
 
 
-def test_online_without_a_key_is_refused_before_anything(refused) -> None:
+def test_online_without_a_key_is_refused_before_training(refused) -> None:
     line = "tracker.mode=online: there is no key for https://api.wandb.ai; "
     line += "`wandb login`, or set WANDB_API_KEY, or take auto"
     assert refused("tracker.mode=online") == line

@@ -32,7 +32,7 @@ def fully_composed(loader: ConfigLoader, config: DictConfig, overrides: list[str
 
 GRIDS = {
     "values": ["beta=0,1e-2", "latent=2,10", "optim.lr=0.001,1e-4", "data.pixel_range=[0,1]"],
-    "groups": ["arch=mlp,conv", "likelihood=bernoulli,gaussian", "data=mnist5k,fashion_mnist", "seed=1"],
+    "groups": ["arch=mlp,conv", "likelihood=bernoulli,gaussian", "data=fashion_mnist", "seed=1"],
     "groups and their values": [
         "likelihood=gaussian",
         "likelihood.sigma=0.1,learned",

@@ -1,4 +1,4 @@
-"""The command line: what `results` prints and writes, what help says, and that a mistake is one line."""
+"""The command line: output of `results`, help texts, and one-line errors."""
 
 import fcntl
 import os

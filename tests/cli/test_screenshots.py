@@ -1,4 +1,4 @@
-"""The README's pictures can be made again."""
+"""The README's pictures can be regenerated."""
 
 import re
 import subprocess

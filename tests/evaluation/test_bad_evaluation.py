@@ -1,4 +1,4 @@
-"""A mistake in what evaluations are asked for is one line, before anything is trained or evaluated."""
+"""Errors in evaluation settings are one line, before anything is trained or evaluated."""
 
 import importlib.util
 from pathlib import Path
@@ -59,11 +59,11 @@ def test_a_classifier_needs_labels(refused, tmp_path, monkeypatch) -> None:
     (tmp_path / "unlabelled.py").write_text(UNLABELLED)
     monkeypatch.syspath_prepend(tmp_path)
     line = refused("data._target_=unlabelled.images", "evaluation/features=classifier", *SMALL)
-    assert line.startswith("evaluation/features=classifier: must not be chosen where images have no labels")
+    assert line.startswith("evaluation/features=classifier: must not be chosen for images without labels")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch_fidelity") is not None, reason="the extra inception is installed")
-def test_inception_without_its_extra_names_the_command_that_gets_it(refused) -> None:
+def test_inception_without_its_extra_names_the_command_that_installs_it(refused) -> None:
     line = refused("evaluation/features=inception", *SMALL)
     assert line == (
         "evaluation/features=inception: needs the extra `inception`, which is not installed; "

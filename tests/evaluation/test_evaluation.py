@@ -1,4 +1,4 @@
-"""Evaluating finished points: what is added, what stays, and that it depends on the checkpoint alone."""
+"""Evaluating finished points: new columns, kept columns, and results that depend on the checkpoint alone."""
 
 import math
 from dataclasses import replace
@@ -199,7 +199,7 @@ def test_images_that_are_not_finite_leave_their_scores_out_with_the_reason(digit
     assert "fid" in found["evaluated"]
 
 
-def test_a_part_that_raises_costs_nothing_else_and_is_tried_again(digits, tmp_path) -> None:
+def test_a_part_that_raises_affects_no_other_and_is_tried_again(digits, tmp_path) -> None:
     few = replace(digits, images=digits.images | {"train": digits.images["train"][:200]})  # labels: 500
     shared = reference(replace(few, fingerprint="too few images for the labels"))
     found = evaluate(untrained(few), shared)
@@ -275,7 +275,7 @@ class Corners(nn.Module):
 """
 
 
-def test_features_of_the_users_own(trained_without, tmp_path, monkeypatch, capsys) -> None:
+def test_custom_features(trained_without, tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "my_features.py").write_text(USERS_FEATURES)
     monkeypatch.syspath_prepend(tmp_path)
     custom = ["evaluation/features=custom", "evaluation.features._target_=my_features.Corners"]

@@ -1,4 +1,4 @@
-"""What FID and KID look at: the trained classifier and its cache, random features, a user's module, Inception."""
+"""Features for FID and KID: the trained classifier and its cache, random features, a custom module, Inception."""
 
 import importlib.util
 import logging
@@ -145,7 +145,7 @@ def test_the_classifiers_features_have_mean_0_and_variance_1_on_the_training_ima
 
 
 @pytest.mark.slow
-def test_where_nothing_can_be_cached_the_same_classifier_is_trained(
+def test_without_a_writable_cache_the_same_classifier_is_trained(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
@@ -155,7 +155,7 @@ def test_where_nothing_can_be_cached_the_same_classifier_is_trained(
 
 
 def test_without_labels_there_is_no_classifier() -> None:
-    with pytest.raises(ValueError, match=r"features=classifier.*no labels") as raised:
+    with pytest.raises(ValueError, match=r"features=classifier.*without labels") as raised:
         classifier(make_dataset())
     assert "\n" not in str(raised.value)
 
@@ -269,7 +269,7 @@ def test_the_hash_covers_names_shapes_types_and_values() -> None:
     hashes = [of("a", values), of("b", values), of("a", values.view(2, 3)), of("a", last), of("a", same_bytes)]
     assert len(set(hashes)) == 5
     assert of("a", values.clone()) == hashes[0]
-    assert of("a", torch.arange(12.0)[::2] / 2) == hashes[0]  # however they lie in memory
+    assert of("a", torch.arange(12.0)[::2] / 2) == hashes[0]  # whatever the memory layout
     assert all(len(h) == 12 and int(h, 16) >= 0 for h in hashes)
     assert of("a", torch.tensor(3)) != of("a", torch.tensor(4))
 

@@ -77,7 +77,7 @@ def test_disjoint_posteriors_say_which_image_it_is(sigma: float, size: float) ->
 
 
 @pytest.mark.parametrize(("sigma", "size"), [(0.01, 1), (0.01, 10), (1e-3, 10)])
-def test_copies_of_an_image_are_not_told_apart(sigma: float, size: float) -> None:
+def test_copies_of_an_image_count_as_one(sigma: float, size: float) -> None:
     mu = size * normals(40, 3)
     found = information(torch.cat([mu] * 3), torch.full((120, 3), sigma).double(), normals(120, 3, seed=1))
     assert found.mutual == pytest.approx(math.log(40), abs=1e-6)
@@ -100,7 +100,7 @@ def test_the_parts_add_up_to_the_kl_for_any_noise(seed: int) -> None:
 
 
 @pytest.mark.parametrize("width", [1e-3, 0.1, 1.0, 10.0])
-def test_no_more_than_ln_n_is_known_about_one_of_n_images(width: float) -> None:
+def test_mutual_information_is_at_most_ln_n(width: float) -> None:
     """It holds for every draw, not only on average: q(z) is at least q(z|x) / N."""
     for seed in range(20):
         mu, sigma = normals(30, 2, seed=seed), width * normals(30, 2, seed=seed + 100).exp()

@@ -75,7 +75,7 @@ def test_the_spectrum_is_that_of_the_covariance() -> None:
     torch.testing.assert_close(found.log().sum(), torch.logdet(covariance))
 
 
-def test_squared_error_and_log_likelihood_say_the_same() -> None:
+def test_squared_error_and_log_likelihood_agree() -> None:
     """Against the product of normal densities."""
     x, mean, sigma = torch.arange(6).double(), torch.ones(6).double(), 0.7
     log_px = torch.distributions.Normal(mean, sigma).log_prob(x).sum().item()

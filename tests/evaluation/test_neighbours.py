@@ -38,7 +38,7 @@ def counting(sizes: list[int]) -> Callable[[Tensor], Tensor]:
 
 
 @pytest.mark.parametrize(("shape", "num_blocks"), [((1, 4, 4), 1), ((3, 256, 512), 4)])
-def test_nearest_is_brute_forces(shape, num_blocks: int) -> None:
+def test_nearest_agrees_with_brute_force(shape, num_blocks: int) -> None:
     others = random_bytes(40, shape, 0)
     images = to_pixels(random_bytes(5, shape, 1))
     images[3] = 0.9 * to_pixels(others)[39] + 0.1 * images[3]
@@ -84,7 +84,7 @@ def test_of_equal_images_in_several_blocks_the_first_is_found() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 64, 64)])
-def test_near_duplicates_are_told_apart(shape) -> None:
+def test_near_duplicates_are_distinguished(shape) -> None:
     """Distances of 1.2, 1 and 2 millionths, where the squares of the images themselves have size 10 to 4,000."""
     draw = torch.Generator().manual_seed(0)
     images = to_pixels(random_bytes(20, shape, 0))

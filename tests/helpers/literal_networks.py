@@ -103,7 +103,7 @@ def put_weights(vae: VAE, literal: Literal) -> None:
 
 
 def num_params(literal: Literal) -> int:
-    """Without the biases that batch normalisation takes away again."""
+    """Without the biases that batch normalisation cancels."""
     total = sum(p.numel() for part in literal for p in part.parameters())
     for half in (literal.encoder, literal.decoder):
         for before, after in pairwise(half):

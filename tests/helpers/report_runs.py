@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, in any state, without training: what reports are made of in tests."""
+"""Writes run folders in any state, without training, for tests of reports."""
 
 import itertools
 import shutil
@@ -106,5 +106,5 @@ def sweep_of(output_dir: Path, name: str, runs: Sequence[RunFolder], swept: Sequ
 
 
 def delete(folder: Path) -> None:
-    """As by hand."""
+    """As edited by hand."""
     shutil.rmtree(folder)

@@ -32,7 +32,7 @@ def _free_ports(num: int) -> int:
 
 
 def why_not() -> str | None:
-    """Why there can be no cluster here, or None if there can."""
+    """The reason why no cluster can run here, or None."""
     absent = [program for program in (*PROGRAMS, *ACCOUNTING) if shutil.which(program, path=_PATH) is None]
     if absent:
         return f"no {', '.join(absent)}: `.ci/install-slurm` installs SLURM from Debian's packages"
@@ -70,7 +70,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What every client needs."""
+        """The environment of every client."""
         return {"SLURM_CONF": str(self.conf)}
 
     def run(self, *command: str) -> str:
@@ -91,12 +91,12 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         for command in ("scancel --signal=KILL --full --user=root", "scancel --user=root"):
             subprocess.run(command.split(), env=os.environ | self.environment, capture_output=True, timeout=30)
-        time.sleep(0.5)  # slurmds end the jobs' steps before they are ended themselves
+        time.sleep(0.5)  # slurmds end the jobs' steps before they are stopped
         for name in reversed(list(self._processes)):
             self.stop(name)
 
     def stop(self, name: str, how: int = signal.SIGTERM) -> None:
-        """End one daemon."""
+        """Stop one daemon."""
         process = self._processes.pop(name)
         process.send_signal(how)
         try:
@@ -129,7 +129,7 @@ class Cluster:
         self._wait("slurmctld", lambda: self.num_ready() == self.num_nodes)
 
     def num_ready(self) -> int:
-        """How many nodes take jobs."""
+        """How many nodes accept jobs."""
         found = self.run("sinfo", "-h", "-N", "-p", "main", "-t", "idle,mix,alloc", "-o", "%N")
         return len(set(found.split()))
 
@@ -173,7 +173,7 @@ class Cluster:
 
     def _write_config(self, signals_preemption: bool, max_array_size: int, grace_s: int) -> None:
         f, host = self.folder, socket.gethostname().split(".")[0]
-        for gpu in range(2):  # a GPU needs a device file; a twin of /dev/null will do
+        for gpu in range(2):  # a GPU needs a device file; a copy of /dev/null suffices
             if not (f / "dev" / f"gpu{gpu}").exists():
                 os.mknod(f / "dev" / f"gpu{gpu}", 0o666 | 0o020000, os.makedev(1, 3))
         nodes = f"n[1-{self.num_nodes}]"

@@ -24,7 +24,7 @@ def runs_of(
     dataset: Dataset,
     starts: Sequence[Checkpoint] = (),
 ) -> list[Run]:
-    """The points as runs that start from `starts`, else from their newest checkpoints, else anew."""
+    """The points as runs that start from `starts`, else from their newest checkpoints, else from scratch."""
     starts = starts or [
         next(iter(checkpoint.available(folder)), None) or new_start(point, dataset.image_shape)
         for point, folder in zip(points, folders, strict=True)

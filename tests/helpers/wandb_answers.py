@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.helpers.wandb_server import WandbServer
 
-ENTITY = "somebody"  # whose key it is
+ENTITY = "somebody"  # the owner of the API key
 _HISTORY, _SUMMARY, _EVENTS, _OUTPUT = "wandb-history.jsonl", "wandb-summary.json", "wandb-events.jsonl", "output.log"
 _LONG_AGO = "2026-01-01T00:00:00Z"
 _USER: dict[str, Any] = {
@@ -26,13 +26,13 @@ Json = dict[str, Any]
 
 
 def _parse(line: str) -> Json:
-    """The client writes NaN and infinities bare, which is no JSON; the server makes texts of them."""
+    """The client writes NaN and infinities bare, which is not JSON; the server turns them into strings."""
     return json.loads(line, parse_constant=str)
 
 
 @dataclass
 class RunOnServer:
-    """What the server knows of one run."""
+    """The server's record of one run."""
 
     entity: str
     project: str
@@ -76,7 +76,7 @@ class RunOnServer:
         return [line for _, line in sorted(self.lines.get(name, {}).items())]
 
     def add(self, sent: Json) -> None:
-        """Take in one message of the file stream; lines that were sent before replace themselves."""
+        """Take in one message of the file stream; lines sent again replace the old ones."""
         for name, chunk in (sent.get("files") or {}).items():
             self.lines.setdefault(name, {}).update(enumerate(chunk["content"], start=chunk["offset"]))
         if sent.get("preempting"):
@@ -128,7 +128,7 @@ class RunOnServer:
 
 
 def place_of(variables: Json) -> tuple[str, str]:
-    """Entity and project, which go by several names."""
+    """Entity and project, which have several names."""
     entity = variables.get("entity") or variables.get("entityName") or ENTITY
     return entity, variables.get("project") or variables.get("projectName") or "uncategorized"
 

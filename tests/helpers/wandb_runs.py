@@ -1,4 +1,4 @@
-"""What W&B has of a sweep's runs, against what their folders hold."""
+"""Compares a sweep's runs on W&B with their folders."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +11,12 @@ PICTURES = ("reconstructions", "samples", "interpolations", "traversal")
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """What of a row on W&B is a number that was logged."""
+    """The logged numbers of a row on W&B."""
     return {name: v for name, v in row.items() if isinstance(v, int | float) and not name.startswith("_")}
 
 
 def local_row(row: Mapping[str, Any]) -> dict[str, float]:
-    """A row of metrics.jsonl, by the names that it has on W&B."""
+    """A row of metrics.jsonl, with the names used on W&B."""
     kept = {name: v for name, v in row.items() if isinstance(v, int | float) and name not in ("step", "num_steps")}
     return {"global_step": row["step"], **kept}
 

@@ -30,11 +30,11 @@ class _Fault:
 
 
 class WandbServer:
-    """The server and all that it was told. Restarted, it has the same address and still knows everything."""
+    """The server and everything it received. A restart keeps its address and its data."""
 
     def __init__(self, port: int = 0) -> None:
         self.views: list[Json] = []  # reports and workspaces: id, type, name, displayName, ..., spec as parsed JSON
-        self.unknown: list[str] = []  # what clients asked and this server has no answer to
+        self.unknown: list[str] = []  # requests that this server cannot answer
         self.asked: list[str] = []  # the names of all GraphQL operations, in order
         self.lock = threading.RLock()
         self._runs: dict[tuple[str, str, str], RunOnServer] = {}
@@ -55,7 +55,7 @@ class WandbServer:
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """From now on connections are refused, and those that are open are cut."""
+        """Refuse new connections, and cut the open ones."""
         if self._http is not None:
             self._http.stop()
             self._http = None
@@ -65,7 +65,7 @@ class WandbServer:
         return f"http://127.0.0.1:{self._port}"
 
     def environment(self) -> dict[str, str]:
-        """What makes a process a client of this server."""
+        """The environment that makes a process a client of this server."""
         return {
             "WANDB_BASE_URL": self.url,
             "WANDB_API_KEY": KEY,

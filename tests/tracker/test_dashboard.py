@@ -1,4 +1,4 @@
-"""Dashboards as code: what they say, without a server."""
+"""The content of the dashboards, without a server."""
 
 import json
 import sys
@@ -31,12 +31,12 @@ def make_golden() -> str:
 
 
 def test_the_dashboards_are_those_of_the_golden_file() -> None:
-    """After a wanted change, make the file again with `python -m tests.tracker.test_dashboard`, and read its diff."""
+    """After an intended change, remake the file with `python -m tests.tracker.test_dashboard`, and read its diff."""
     assert json.loads(make_golden()) == json.loads(GOLDEN.read_text())  # first, for pytest's diff
     assert make_golden() == GOLDEN.read_text()
 
 
-def test_two_calls_give_the_same_and_its_ids_are_distinct() -> None:
+def test_two_calls_give_equal_specifications_with_distinct_ids() -> None:
     first, second = specification(BOARD), specification(BOARD)
     assert first == second
     for dashboard in first.values():
@@ -73,7 +73,7 @@ def test_without_features_there_is_no_fid() -> None:
 
 
 @pytest.mark.parametrize("sweep", ["plain", "a=b", "lr<=1 \"or\" 'so'", "back\\slash", "größe+2", "in {x}"])
-def test_runs_are_those_of_the_group_that_the_sweep_names(sweep: str) -> None:
+def test_dashboards_show_the_runs_of_the_sweeps_group(sweep: str) -> None:
     spec = specification(Board("lab", "vae", sweep, SWEPT, None))
     for dashboard in spec.values():
         filters = [value for name, value in fields(dashboard) if name == "filters" and isinstance(value, dict)]
@@ -98,12 +98,12 @@ def test_both_have_the_same_sections_and_the_report_says_what_to_look_for() -> N
     assert [block["children"][0]["text"] for block in blocks if block["type"] == "heading"] == sections
 
 
-def test_names_and_places() -> None:
+def test_dashboards_have_the_entity_project_and_name_of_the_board() -> None:
     assert (workspace(BOARD).entity, workspace(BOARD).project, workspace(BOARD).name) == ("lab", "vae", BOARD.sweep)
     assert (report(BOARD).entity, report(BOARD).project, report(BOARD).title) == ("lab", "vae", f"Sweep {BOARD.sweep}")
 
 
-def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
     for make in (workspace, report, specification):
         with pytest.raises(ValueError, match=r"dashboard: needs the extra of that name; pip install 'vae-sweeps\[dash"):
@@ -111,7 +111,7 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def fields(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every name and value of every object in `value`, from the outside in."""
+    """Every name and value of every object in `value`, from the outermost to the innermost."""
     for name, inner in value.items() if isinstance(value, dict) else (("", v) for v in value):
         if name:
             yield name, inner

@@ -1,4 +1,4 @@
-"""Pictures that W&B's own client did not send are sent."""
+"""Uploading pictures that wandb's client did not send."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.helpers.wandb_server import WandbServer
 
-# In a process of its own, since wandb knows one server in each.
+# In a separate process, because wandb supports one server per process.
 SENDING = """
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ send_missing_files(Place(None, "vae", "abc"), Path(sys.argv[1]))
 """
 
 
-def test_missing_media_are_sent_and_others_are_left(tmp_path: Path) -> None:
+def test_missing_media_are_sent_and_present_ones_are_not_sent_again(tmp_path: Path) -> None:
     (tmp_path / "media" / "images").mkdir(parents=True)
     for name in ("here", "there", "empty"):
         (tmp_path / "media" / "images" / f"{name}.png").write_bytes(b"picture")

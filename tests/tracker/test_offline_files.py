@@ -109,7 +109,7 @@ def test_no_segments(tmp_path: Path) -> None:
     assert segments_in(tmp_path) == []
 
 
-def test_history_is_as_it_was_logged(work: Path) -> None:
+def test_history_has_the_logged_rows(work: Path) -> None:
     rows = history(segments_in(work)[0].folder)
     assert len(rows[20]["text"]) == 80_000
     row = {name: value for name, value in rows[3].items() if name not in ("_timestamp", "_runtime", "nan")}
@@ -117,7 +117,7 @@ def test_history_is_as_it_was_logged(work: Path) -> None:
     assert rows[3]["nan"] != rows[3]["nan"]
 
 
-def test_cut_anywhere(content: bytes, damaged: Damaged) -> None:
+def test_a_file_truncated_anywhere_is_read_up_to_the_cut(content: bytes, damaged: Damaged) -> None:
     whole = damaged(content)
     assert whole.is_whole
     assert len(content) > 4 * BLOCK
@@ -133,12 +133,12 @@ def test_cut_anywhere(content: bytes, damaged: Damaged) -> None:
     assert 1 <= sum(segment.is_whole for segment in found[-300:]) < 10
 
 
-def test_cut_before_the_end_of_a_record(content: bytes, damaged: Damaged) -> None:
+def test_a_file_truncated_within_a_record_is_not_whole(content: bytes, damaged: Damaged) -> None:
     assert not damaged(content[:-1]).is_whole
 
 
 @pytest.mark.parametrize("length", [0, 3, 7, 13, 14, 40])
-def test_hardly_begun(content: bytes, damaged: Damaged, length: int) -> None:
+def test_a_file_truncated_at_its_start_is_not_whole(content: bytes, damaged: Damaged, length: int) -> None:
     segment = damaged(content[:length])
     assert segment.steps == []
     assert not segment.is_whole
@@ -155,7 +155,7 @@ def test_garbage(content: bytes, damaged: Damaged) -> None:
 
 
 def test_a_lost_block_is_noticed(content: bytes, damaged: Damaged) -> None:
-    """Each piece is sound by itself, but the large row lacks its middle."""
+    """Each piece is intact, but the large row lacks its middle."""
     whole = damaged(content)
     segments = [damaged(content[: k * BLOCK] + content[(k + 1) * BLOCK :]) for k in range(1, 4)]
     assert any(not segment.is_whole and 0 < len(segment.steps) < len(whole.steps) for segment in segments)

@@ -1,4 +1,4 @@
-"""What a run looks like on W&B, and whether W&B can be reached: without wandb itself."""
+"""A run's form on W&B, and checks of key and server, without wandb."""
 
 import socket
 from dataclasses import fields
@@ -83,7 +83,7 @@ def test_a_server_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_a_title_says_what_was_swept(overrides: tuple[str, ...], swept: tuple[str, ...], title: str) -> None:
+def test_a_title_has_the_swept_values(overrides: tuple[str, ...], swept: tuple[str, ...], title: str) -> None:
     assert view.title(to_container(make_point(*overrides)), swept).startswith(title)
 
 
@@ -115,7 +115,7 @@ def test_a_row_is_shown_without_what_is_no_number(run: RunFolder) -> None:
     assert "val/kl_per_latent" not in view.history_row(ROW | {"val/kl_per_latent": [None, None]})
 
 
-def test_a_row_has_the_pictures_of_its_epoch_and_the_last_those_of_the_end(run: RunFolder) -> None:
+def test_a_row_has_the_pictures_of_its_epoch_and_the_last_row_the_final_ones(run: RunFolder) -> None:
     for name in ("epoch-0001/samples", "samples", "latent_map", "curves"):
         (run.pictures / name).parent.mkdir(parents=True, exist_ok=True)
         (run.pictures / f"{name}.png").touch()
@@ -138,7 +138,7 @@ def test_the_summary_is_the_results_columns_and_back(run: RunFolder) -> None:
     assert view.result_of({"train/elbo": 1.0}) is None  # it has not ended
 
 
-def test_what_is_known_of_another_run_on_wandb_is_forgotten(run: RunFolder) -> None:
+def test_facts_about_another_run_on_wandb_are_dropped(run: RunFolder) -> None:
     assert address.read_link(run) == {}
     here = Place("me", "vae", "0123456789ab")
     address.write_link(run, here, sent_step=5)
@@ -149,7 +149,7 @@ def test_what_is_known_of_another_run_on_wandb_is_forgotten(run: RunFolder) -> N
     assert "sent_step" not in address.read_link(run)
 
 
-def test_online_without_a_key_is_refused_before_anything(refused) -> None:
+def test_online_without_a_key_is_refused_before_training(refused) -> None:
     line = "tracker.mode=online: there is no key for https://api.wandb.ai; "
     line += "`wandb login`, or set WANDB_API_KEY, or take auto"
     assert refused("tracker.mode=online") == line

@@ -1,4 +1,4 @@
-"""W&B shows what the run folders hold, row by row, whatever was killed or could not be reached on the way."""
+"""W&B mirrors the run folders row by row, through kills and outages of the server."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def server() -> Iterator[WandbServer]:
 
 
 def command(output_dir: Path, server: WandbServer, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`vae-sweeps ...` with a key: in a process of its own, since wandb knows one server in each."""
+    """`vae-sweeps ...` with a key, in a separate process, because wandb supports one server per process."""
     program = [sys.executable, "-c", "from vae_sweeps.cli.app import app; app()"]
     environment = os.environ | server.environment()
     words = [*program, *arguments, "--output-dir", str(output_dir)]
@@ -84,7 +84,7 @@ def test_online(server: WandbServer, tmp_path: Path, untracked: Path) -> None:
         assert not (folder.path / "wandb").exists()  # W&B has it, and so has the folder
 
 
-def test_nothing_is_doubled_or_lost_when_killed(server: WandbServer, tmp_path: Path) -> None:
+def test_a_kill_neither_duplicates_nor_loses_rows(server: WandbServer, tmp_path: Path) -> None:
     arguments = [*LONG, f"output_dir={tmp_path}"]
     for at in (300, 1000):
         process = start_launch(*arguments, environment=server.environment())
@@ -97,7 +97,7 @@ def test_nothing_is_doubled_or_lost_when_killed(server: WandbServer, tmp_path: P
     assert_no_secret(tmp_path)
 
 
-def test_preempted_runs_say_so_and_go_on(server: WandbServer, tmp_path: Path) -> None:
+def test_preempted_runs_are_marked_and_resumed(server: WandbServer, tmp_path: Path) -> None:
     arguments = [*LONG, f"output_dir={tmp_path}"]
     process = start_launch(*arguments, environment=server.environment())
     wait_until(lambda: sum(folder.checkpoint.exists() for folder in all_runs(tmp_path)) == 4, process)
@@ -167,13 +167,13 @@ def test_rebuild_from_the_folders_alone(server: WandbServer, untracked: Path) ->
     assert_same(server, untracked, salt="-v2")
 
 
-def test_rows_that_are_there_twice_are_named(server: WandbServer, untracked: Path) -> None:
+def test_duplicate_rows_are_reported(server: WandbServer, untracked: Path) -> None:
     assert sync(untracked, server).returncode == 0
     run = next(iter(server.runs.values()))
     run.lines["wandb-history.jsonl"][len(run.history)] = run.lines["wandb-history.jsonl"][0]
     done = sync(untracked, server)
     assert done.returncode == 1
-    assert "delete it there, and send it anew: vae-sweeps sync --rebuild --salt NEW" in done.stdout
+    assert "delete the run there and send it again: vae-sweeps sync --rebuild --salt NEW" in done.stdout
     assert "on W&B: 3 of 4 runs" in done.stdout
 
 
@@ -183,7 +183,7 @@ def test_a_server_that_dies_and_comes_back(server: WandbServer, tmp_path: Path) 
     server.stop()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert out.count("W&B has not all of 4 of 4 runs") == 1
+    assert out.count("W&B is missing data of 4 of 4 runs") == 1
     assert f"to send the rest: vae-sweeps sync grid --output-dir {tmp_path}" in out
     refused = sync(tmp_path, server)
     assert refused.returncode == 2
@@ -228,14 +228,14 @@ FAILURES: dict[Fault, str] = {
 
 
 @pytest.mark.parametrize("fault", FAILURES, ids=lambda fault: fault.__name__)
-def test_what_fails_costs_no_number_and_is_sent_later(
+def test_failures_change_no_result_and_are_repaired_by_sync(
     fault: Fault, server: WandbServer, tmp_path: Path, untracked: Path
 ) -> None:
     environment = server.environment() | fault(server)
     done = launch(*SHORT, f"output_dir={tmp_path}", environment=environment)
     assert done.returncode == 0, done.stderr
     assert values(tmp_path) == values(untracked)
-    (line,) = [line for line in done.stdout.splitlines() if "W&B has not all of 4 of 4 runs" in line]
+    (line,) = [line for line in done.stdout.splitlines() if "W&B is missing data of 4 of 4 runs" in line]
     assert FAILURES[fault] in line
     assert line.endswith(f"to send the rest: vae-sweeps sync grid --output-dir {tmp_path}")
     assert_no_secret(tmp_path)
@@ -244,7 +244,7 @@ def test_what_fails_costs_no_number_and_is_sent_later(
     assert_same(server, tmp_path)
 
 
-def test_errors_for_a_while_cost_nothing(server: WandbServer, tmp_path: Path) -> None:
+def test_temporary_errors_lose_nothing(server: WandbServer, tmp_path: Path) -> None:
     server.fail("graphql", 500, times=2)
     server.fail("file_stream", 429, times=2)
     done = launch(*SHORT, f"output_dir={tmp_path}", environment=server.environment())
@@ -282,7 +282,7 @@ def test_a_full_disk_for_wandbs_own_files(mode: str, server: WandbServer, tmp_pa
         done = launch(*arguments, environment=server.environment())
         assert done.returncode == 0, done.stderr
         assert values(tmp_path / "out") == values(untracked)
-        (line,) = [line for line in done.stdout.splitlines() if "W&B has not all of 4 of 4 runs" in line]
+        (line,) = [line for line in done.stdout.splitlines() if "W&B is missing data of 4 of 4 runs" in line]
         assert "W&B's own files cannot be written: No space left on device" in line
         assert sync(tmp_path / "out", server).returncode == 0
     finally:
@@ -316,10 +316,10 @@ pd.testing.assert_frame_equal(shown, vae_sweeps.results("{untracked / "sweeps" /
     subprocess.run([sys.executable, "-c", compare], env=os.environ | server.environment(), check=True)
 
 
-def test_without_a_key_one_line_says_how_to_get_one(tmp_path: Path) -> None:
+def test_without_a_key_one_line_explains_how_to_log_in(tmp_path: Path) -> None:
     done = launch(*SHORT, f"output_dir={tmp_path}")
     (line,) = [line for line in done.stdout.splitlines() if "W&B" in line]
     assert (
-        line == "W&B: off, there is no key (`wandb login`, or set WANDB_API_KEY; or tracker=none to hear no more of it)"
+        line == "W&B: off, there is no key (`wandb login`, or set WANDB_API_KEY; set tracker=none to hide this message)"
     )
     assert not list(tmp_path.rglob("wandb*"))

@@ -46,7 +46,7 @@ def environment(server: WandbServer, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def client(environment: dict[str, str]) -> Client:
-    """Run a script in wandb's hands; returns what it prints, or what it ends in."""
+    """Run a script that uses wandb; returns its output, or its error."""
 
     def run(script: str, **variables: str) -> str:
         ended = subprocess.run(
@@ -146,7 +146,7 @@ def test_wrong_key_is_refused(server: WandbServer, client: Client) -> None:
     assert server.runs == {}
 
 
-def test_errors_for_a_while_change_nothing(server: WandbServer, client: Client) -> None:
+def test_temporary_errors_change_nothing(server: WandbServer, client: Client) -> None:
     server.fail("graphql")
     server.heal()
     server.fail("file_stream", status=500, times=1)

@@ -1,1 +1,1 @@
-"""What a trained model is worth, as numbers. Imports `data`, `models`, `runs` and lower packages; draws nothing."""
+"""Evaluates trained models. Imports `data`, `models`, `runs` and lower packages; draws nothing."""

@@ -1,7 +1,7 @@
-"""What a finished point is worth, in parts that can be added later: likelihood, latent space, fidelity, memorisation.
+"""Evaluates a finished point in parts that can be added later: likelihood, latent space, fidelity, memorisation.
 
-A point is evaluated alone, not in its pack: the numbers are then the same to the last digit whatever the pack was, and
-on two cores it is 1.2 to 1.3 times faster (784-100-100-10, 784-500-500-20, conv; K = 9).
+A point is evaluated alone, not in its pack: the numbers then do not depend on the pack in any digit, and on two cores
+it is 1.2 to 1.3 times faster (784-100-100-10, 784-500-500-20, conv; K = 9).
 """
 
 import logging
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 def evaluate_parts(
     model: Model, reference: Reference, name: str, parts: Iterable[str]
 ) -> tuple[dict[str, Any], list[Drawing]]:
-    """What `parts` find of the run `name`, which `with_findings` adds to its result, and what is to be drawn of it.
+    """The findings of `parts` for the run `name`, which `with_findings` adds to its result, and its figures' data.
 
-    A part that raises is named in the log and left out, to be tried again; the other parts are not affected.
+    A part that raises is logged and left out, to be tried again; the other parts are not affected.
     """
     outputs, asked = ModelOutputs(model, reference), settings(reference.how)
     total = Findings()
@@ -54,7 +54,7 @@ def evaluate_parts(
 
 
 def first_result(model: Model, reference: Reference) -> dict[str, Any]:
-    """The ELBO's terms, which every finished point has: without them (not finite) the point has diverged."""
+    """The ELBO's terms, which every finished point has; if they are not finite, the point has diverged."""
     found = elbo(ModelOutputs(model, reference))
     is_whole = all(map(math.isfinite, found.metrics.values()))
     return {
@@ -65,12 +65,12 @@ def first_result(model: Model, reference: Reference) -> dict[str, Any]:
 
 
 def with_findings(result: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """`result` with what `evaluate_parts` found: a column is either there or missing for a reason, never both."""
+    """`result` with the findings of `evaluate_parts`; a column has either a value or a reason why it is missing."""
     merged = {**result, **found}
     for name in ("metrics", "missing", "evaluated", "evaluation_s", "features"):
         merged[name] = {**result.get(name, {}), **found.get(name, {})}
-    for one, other in (("metrics", "missing"), ("missing", "metrics")):
-        merged[one] = {k: v for k, v in merged[one].items() if k in found[one] or k not in found[other]}
-    # A part that failed before and is there now.
+    for name, other in (("metrics", "missing"), ("missing", "metrics")):
+        merged[name] = {k: v for k, v in merged[name].items() if k in found[name] or k not in found[other]}
+    # A part that failed before has now succeeded.
     merged["missing"] = {k: v for k, v in merged["missing"].items() if k not in found["evaluated"]}
     return merged

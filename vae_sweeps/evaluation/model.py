@@ -1,4 +1,4 @@
-"""A finished run as a model for notebooks."""
+"""Loads a run as a model for notebooks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class Model:
     def sample_mixture(self, n: int, num_components: int = 10, seed: int = 0) -> Float[Tensor, "n C H W"]:
         """The likelihood's mean at `n` draws from a Gaussian mixture on the means of q(z|x) of the training images.
 
-        As evaluations fit it, to at most 10,000 images (Ghosh et al. 2020, sec. 4).
+        The mixture is fitted as in evaluations, to at most 10,000 images (Ghosh et al. 2020, sec. 4).
         """
         blocks = self.images("train")[:_NUM_FIT_IMAGES].split(images_at_once(self.image_shape))
         mu = torch.cat([self.encode(x)[0] for x in blocks])
@@ -83,12 +83,12 @@ class Model:
         return self.decode(torch.from_numpy(mixture.sample(n)[0]))
 
     def images(self, split: str) -> Float[Tensor, "N C H W"]:
-        """The images of train, val or test as evaluations see them. Raises ValueError if the data cannot be had."""
+        """The images of train, val or test as evaluations use them. Raises ValueError if the data cannot be loaded."""
         dataset = self._dataset(split)
         return to_model(dataset, for_evaluation(dataset, split), self.dtype)
 
     def labels(self, split: str) -> Int[Tensor, " N"] | None:
-        """The classes of `images(split)`, None where the data have none. Raises ValueError like `images`."""
+        """The classes of `images(split)`, None if the data have none. Raises ValueError like `images`."""
         labels = self._dataset(split).labels
         return None if labels is None else labels[split]
 
@@ -106,7 +106,7 @@ class Model:
 
 
 def from_state(point: Point, state: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Model:
-    """A model from the tensors of one point."""
+    """A model from the state dict of one point."""
     vae = build_vae([point], image_shape).to(DTYPES[point.precision])
     vae.load_state_dict(state)
     return Model(point, vae.eval().requires_grad_(False), image_shape)

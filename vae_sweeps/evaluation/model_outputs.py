@@ -1,4 +1,4 @@
-"""The model's side of an evaluation: its codes, its images and their features, each made once for all parts."""
+"""The model's side of an evaluation: codes, images and features, each computed once for all parts."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -16,7 +16,7 @@ from vae_sweeps.system.rng import generator
 
 
 class ModelOutputs:
-    """One model under evaluation; what several parts need is made when it is first asked for."""
+    """One model under evaluation; outputs that several parts need are computed on first use."""
 
     def __init__(self, model: Model, reference: Reference) -> None:
         self.model, self.reference, self.how, self.dataset = model, reference, reference.how, reference.dataset
@@ -34,12 +34,12 @@ class ModelOutputs:
         return torch.cat(mus), torch.cat(sigmas)
 
     def _batches(self, tensor: Tensor) -> list[Tensor]:
-        """Parts of `tensor` [N,...] that go through the network at once; none is of two draws of noise."""
+        """Split `tensor` [N,...] into batches; no batch spans two noise draws."""
         num_at_once = images_at_once(self.dataset.image_shape, self.how.batch_size)
         return [batch for block in tensor.split(IMAGES_PER_DRAW) for batch in block.split(num_at_once)]
 
     def normals(self, purpose: str, num: int) -> Float[Tensor, "N L"]:
-        """Standard normals by (evaluation seed, purpose, latent size), on the CPU."""
+        """Standard normals on the CPU, seeded by (evaluation seed, purpose, latent size)."""
         draw = generator("evaluation", self.how.seed, purpose, self.model.latent)
         return torch.randn(num, self.model.latent, generator=draw, dtype=torch.float64)
 
@@ -57,11 +57,11 @@ class ModelOutputs:
         """The likelihood's means in [0,1], batch by batch, on the device."""
         for batch in self._batches(z.to(self.device, self.model.dtype)):
             mean = self.model.decode(batch)
-            mean = mean.where(mean.isfinite(), torch.nan)  # clipping would make a white pixel of infinity
+            mean = mean.where(mean.isfinite(), torch.nan)  # clipping would turn infinity into a white pixel
             yield in_unit_range(mean, self.model.pixel_range)
 
     def images(self, z: Float[Tensor, "N L"], purpose: str) -> Iterator[Float[Tensor, "B C H W"]]:
-        """What is compared with real images: means, or bits drawn from them where the data's pixels are binarized.
+        """The images to compare with real ones: means, or bits drawn from them if the data are binarized.
 
         Raises ValueError if any is not finite.
         """
@@ -82,7 +82,7 @@ class ModelOutputs:
             raise ValueError(f"{num_bad} of {num_seen} images of {purpose} are not finite")
 
     def features(self, samples: str) -> Float[Tensor, "N d"]:
-        """Features of N images of one kind. Raises ValueError with the reason where there are none."""
+        """Features of N images of one kind. Raises ValueError with the reason if they cannot be computed."""
         if samples not in self._features:
             try:
                 blocks = self.images(self._codes(samples), samples)

@@ -39,7 +39,7 @@ Drawing = LatentCodes | NearestImages
 
 @dataclass
 class Findings:
-    """Columns of the table, or the reasons why they are empty; results that are no columns; and what to draw."""
+    """Columns of the table, or the reasons why they are empty; details that are no columns; and data for figures."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -77,7 +77,7 @@ def _likelihood(outputs: ModelOutputs) -> Findings:
     if how.iwae_samples > 1:
         return Findings(metrics)
     del metrics["test/iwae_se"]
-    return Findings(metrics, {"test/iwae_se": "one importance sample does not tell its spread"})
+    return Findings(metrics, {"test/iwae_se": "a standard error needs more than one importance sample"})
 
 
 def _latent_space(outputs: ModelOutputs) -> Findings:

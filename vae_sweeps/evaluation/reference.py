@@ -1,4 +1,4 @@
-"""The side of an evaluation that is the data's, not a model's: made once for all points, and kept in the cache."""
+"""The data's side of an evaluation: computed once for all points, and cached."""
 
 import logging
 import time
@@ -23,16 +23,16 @@ from vae_sweeps.system import cache
 
 log = logging.getLogger(__name__)
 
-# Images whose pixels are held as float64 at once.
+# Images held as float64 at once.
 _BLOCK = 250
-# Numbers that the probe on pixels is fitted to at most; it needs them three times.
+# The most pixel values that the probe on pixels is fitted to; it needs three copies of them.
 _PROBED_NUMBERS = 1 << 23
-# Raised when a change of the code changes what is cached.
+# Raise this when a change of the code changes the cached values.
 _VERSION = 1
 
 
 def check(how: Evaluation, dataset: Dataset, features: Features | None) -> None:
-    """Raise ValueError where `how` asks for more than the data can give."""
+    """Raise ValueError if `how` asks for more than the data allow."""
     num_test, num_train = dataset.num_images("test"), dataset.num_images("train")
     if how.num_images is not None and how.num_images > num_test:
         raise ValueError(f"evaluation.num_images={how.num_images}: must be at most {num_test}, all of the test split")
@@ -41,7 +41,7 @@ def check(how: Evaluation, dataset: Dataset, features: Features | None) -> None:
         raise ValueError(
             f"evaluation.num_images={num_images}: must be more than {features.width}, the width of the features "
             f"{features.name}, or FID's covariances are singular; raise it, choose narrower features, "
-            "or leave FID out by evaluation.fid=false"
+            "or set evaluation.fid=false"
         )
     if (how.fid or how.kid) and min(how.max_fit_images, num_train) < how.mixture_components:
         raise ValueError(
@@ -51,7 +51,7 @@ def check(how: Evaluation, dataset: Dataset, features: Features | None) -> None:
 
 
 class Reference:
-    """What the evaluations of all points of one dataset share; each property is made when it is first asked for."""
+    """Values that the evaluations of all points of one dataset share, each computed on first use."""
 
     def __init__(self, dataset: Dataset, how: Evaluation, features: Features | None, device: torch.device) -> None:
         check(how, dataset, features)
@@ -61,13 +61,14 @@ class Reference:
 
     @property
     def features(self) -> Features:
-        """What FID and KID look at."""
+        """The features that FID and KID compare."""
         assert self._features is not None, "neither FID nor KID was asked for"
         return self._features
 
     @cached_property
     def extractor(self) -> Extractor:
-        with torch.inference_mode(False), torch.enable_grad():  # whoever asks: a classifier may have to be trained
+        # Callers may be in inference mode, but a classifier may have to be trained.
+        with torch.inference_mode(False), torch.enable_grad():
             extractor = self.features.load()
         return extractor._replace(module=extractor.module.to(self.device))
 
@@ -84,7 +85,7 @@ class Reference:
 
     @cached_property
     def floor(self) -> dict[str, float]:
-        """FID and KID of as many training images: what a perfect model would score, for want of more images."""
+        """FID and KID between training and test images: the best attainable score at this sample size."""
 
         def make() -> dict[str, float]:
             train = self._features_of_split("train")
@@ -96,12 +97,12 @@ class Reference:
 
     @property
     def fit_images(self) -> Tensor:
-        """The training images that mixtures and probes are fitted to, as they are stored."""
+        """The training images that mixtures and probes are fitted to, as stored."""
         return for_evaluation(self.dataset, "train")[: self.how.max_fit_images]
 
     @cached_property
     def probe_on_pixels(self) -> float:
-        """Test accuracy of the linear probe on raw pixels, or on means of 2x2, 4x4, ... where those are too many."""
+        """Test accuracy of the linear probe on raw pixels, or on means of 2x2, 4x4, ... if there are too many."""
         fit_images, side = self.fit_images, 1
         while fit_images.numel() > _PROBED_NUMBERS * side**2 and 2 * side <= min(fit_images.shape[2:]):
             side *= 2
@@ -128,7 +129,7 @@ class Reference:
         return self._cached("probe", make, n=self.how.max_fit_images)["accuracy"]
 
     def probe(self, codes: Float[Tensor, "N d"], test_codes: Float[Tensor, "M d"]) -> float:
-        """Test accuracy of a linear probe on codes of `fit_images` and of the test split."""
+        """Test accuracy of a linear probe fitted to codes of `fit_images`."""
         labels = self.dataset.labels
         assert labels is not None
         numbers = labels["train"][: len(codes)].cpu().numpy()
@@ -152,7 +153,7 @@ class Reference:
         return self._cached("neighbours", make, n=self.how.neighbours)["distance"]
 
     def nearest(self, pixels: Float[Tensor, "N D"]) -> Nearest:
-        """The nearest training image of each, searched in all of them."""
+        """The nearest to each image among all training images."""
         return nearest(pixels, for_evaluation(self.dataset, "train"), self._pixels)
 
     def _pixels(self, images: Tensor) -> Float[Tensor, "N D"]:
@@ -168,7 +169,7 @@ class Reference:
             began = time.monotonic()
             found = make()
             took_s = time.monotonic() - began
-            log.info("%s: %s of the data itself, once for all points: %.1f s", self.dataset.name, kind, took_s)
+            log.info("%s: computed %s of the data, once for all points (%.1f s)", self.dataset.name, kind, took_s)
             return found
 
         return cache.once(kind, {"version": _VERSION, "data": identity(self.dataset), **recipe}, timed)
@@ -177,7 +178,7 @@ class Reference:
 def checked_features(dataset: Dataset, how: Evaluation) -> Features | None:
     """The features that FID and KID compare, None if neither is asked for; nothing is computed yet.
 
-    Raises ValueError where the evaluation asks for more than the data, or this machine, can give.
+    Raises ValueError if the evaluation asks for more than the data or this machine allow.
     """
     features = build_features(how.features, dataset) if how.fid or how.kid else None
     check(how, dataset, features)

@@ -1,4 +1,4 @@
-"""Which parts an evaluation asks for, and which of them a result lacks."""
+"""The parts that an evaluation asks for, and those that a result lacks."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from vae_sweeps.config.launch_options import Evaluation
 
 
 def settings(how: Evaluation) -> dict[str, dict[str, Any]]:
-    """The parts that `how` asks for, in order, each with everything that its numbers depend on beside the point."""
+    """The parts that `how` asks for, in order, each with all settings that its numbers depend on."""
     fit = {"max_fit_images": how.max_fit_images}
     features = {name: value for name, value in how.features.items() if name != "_partial_"}
     scores = {"features": features, "num_images": how.num_images, "mixture_components": how.mixture_components, **fit}
@@ -20,13 +20,13 @@ def settings(how: Evaluation) -> dict[str, dict[str, Any]]:
         "kid": how.kid and scores,
         "neighbours": how.neighbours > 0 and {"neighbours": how.neighbours},
     }
-    return {part: {"seed": how.seed, **more} for part, more in asked.items() if more is not False}
+    return {part: {"seed": how.seed, **keys} for part, keys in asked.items() if keys is not False}
 
 
 def parts_left(result: Mapping[str, Any], how: Evaluation, explicit: Collection[str] = ()) -> list[str]:
-    """Parts that `how` asks for and `result` has not, or has by other values of the `explicit` settings.
+    """Parts that `how` asks for and that `result` lacks or has with other values of the `explicit` settings.
 
-    What was made by settings that nobody now sets otherwise stays: 5,000 importance samples are not replaced by 100.
+    Other settings replace nothing: a bound of 5,000 importance samples is not replaced by one of the default 100.
     """
     done = result.get("evaluated", {})
 

@@ -1,1 +1,1 @@
-"""Weights & Biases as a view of the run folders, which stay the authority. Imports `runs` and lower packages."""
+"""Mirrors run folders to Weights & Biases; the folders stay the source of truth. Imports `runs` and lower packages."""

@@ -1,6 +1,7 @@
-"""The helper that talks to W&B for a job: one process beside the one that trains, which it can neither slow nor stop.
+"""The helper process that sends a job's runs to W&B, apart from training, which it can neither slow down nor stop.
 
-It is told of runs by lines of JSON (see `link.py`), reads the rest from their folders, and says what matters to people.
+It receives lines of JSON that name the runs (see `link.py`), reads the rest from their folders, and prints messages for
+the job's log.
 """
 
 import json
@@ -24,11 +25,11 @@ def _read(messages: "queue.Queue[dict[str, Any] | None]") -> None:
 
 
 def main() -> None:
-    """Serve one job until its end of the pipe closes."""
-    # SLURM tells all processes of a job to end; this one still has to send what the job saves last.
+    """Serve one job until the job closes its end of the pipe."""
+    # SLURM signals all processes of a job; this one ignores that, to send what the job saves before it exits.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    os.environ.pop("WANDB_SERVICE", None)  # of another process's helper
+    os.environ.pop("WANDB_SERVICE", None)  # it belongs to the wandb service of another process
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     helper = Helper(json.loads(sys.stdin.readline()))
     messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -45,7 +46,7 @@ def main() -> None:
         elif message["do"] == "close":
             seconds = message["seconds"]
     helper.close(seconds)
-    # Not by sys.exit: threads that wait for a dead server would keep the process.
+    # Not sys.exit: threads that wait for a dead server would keep the process alive.
     sys.stdout.flush()
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""Whether W&B can be reached: its address, a key, and a server that answers. Quick, and without importing wandb."""
+"""Checks whether W&B can be used: server address, API key, reachable server. Fast, and does not import wandb."""
 
 import configparser
 import contextlib
@@ -15,7 +15,7 @@ _PROBE_S = 1.8
 
 
 def base_url() -> str:
-    """The server's address: WANDB_BASE_URL, else what `wandb login --host` wrote, else W&B's own."""
+    """The server's URL: WANDB_BASE_URL, else the one that `wandb login --host` wrote, else W&B's public server."""
     if url := os.environ.get("WANDB_BASE_URL"):
         return url.rstrip("/")
     config = Path(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")).expanduser()
@@ -26,7 +26,7 @@ def base_url() -> str:
 
 
 def has_key() -> bool:
-    """Whether there is a key for the server, in the environment or in netrc; nothing is said of its worth."""
+    """Whether the environment or netrc holds a key for the server; the key itself is not checked."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     candidates = [Path(os.environ[name]) for name in ("NETRC",) if os.environ.get(name)]
@@ -38,32 +38,32 @@ def has_key() -> bool:
 
 
 def require_key(what: str, otherwise: str = "") -> None:
-    """Raise ValueError where there is no key for `what`; `otherwise` is what to do beside logging in."""
+    """Raise ValueError if there is no key; the message begins with `what` and ends with `otherwise`, an alternative."""
     if not has_key():
         raise ValueError(f"{what}: there is no key for {base_url()}; {HOW_TO_LOG_IN}{otherwise}")
 
 
 def check(mode: str) -> None:
-    """Raise ValueError where `mode`=online cannot be, since there is no key."""
+    """Raise ValueError if `mode` is online and there is no key."""
     if mode == "online":
         require_key("tracker.mode=online", ", or take auto")
 
 
 def answers() -> bool:
-    """Whether the server answers, whatever it says short of an error of its own; known in under two seconds."""
-    found: list[bool] = []
+    """Whether the server answers within two seconds; any response but a 5xx error counts."""
+    results: list[bool] = []
 
     def ask() -> None:
         try:
             with urllib.request.urlopen(base_url(), timeout=_PROBE_S):
-                found.append(True)
+                results.append(True)
         except urllib.error.HTTPError as error:
-            found.append(error.code < 500)
+            results.append(error.code < 500)
         except (OSError, ValueError):
-            found.append(False)
+            results.append(False)
 
-    # A thread, since the time that looking up a name takes cannot be limited.
+    # In a thread, because a DNS lookup has no timeout.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(_PROBE_S)
-    return bool(found and found[0])
+    return bool(results and results[0])

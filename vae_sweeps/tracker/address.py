@@ -1,4 +1,4 @@
-"""Where a run is on W&B, remembered in its folder."""
+"""The address of a run on W&B, stored in the run folder."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from vae_sweeps.system import files
 
 @dataclass(frozen=True)
 class Place:
-    """Where on W&B a run is, or is to be: `entity` None is the key's own."""
+    """The address of a run on W&B, sent or not; `entity` None means the default entity of the API key."""
 
     entity: str | None
     project: str
@@ -18,12 +18,12 @@ class Place:
 
 
 def run_id(folder: RunFolder, salt: str) -> str:
-    """W&B's id of the run: the end of its folder's name, and the salt that makes it new where W&B wants a new one."""
+    """The run's id on W&B: the end of its folder's name plus the salt, which gives a new id after a run was deleted."""
     return f"{folder.id}-{salt}" if salt else folder.id
 
 
 def read_link(folder: RunFolder) -> dict[str, Any]:
-    """What is known of the folder's run on W&B: entity, project, id, mode of the last attempt, last step sent."""
+    """The stored facts about the run on W&B: entity, project, id, mode of the last attempt, last step sent."""
     try:
         return json.loads(folder.wandb_address.read_text())
     except (OSError, ValueError):
@@ -31,13 +31,13 @@ def read_link(folder: RunFolder) -> dict[str, Any]:
 
 
 def place(folder: RunFolder) -> Place:
-    """Where the folder's run was last seen; to be asked only of one that has a link."""
+    """The address that the folder stores; the folder must have one."""
     link = read_link(folder)
     return Place(link["entity"], link["project"], link["id"])
 
 
 def write_link(folder: RunFolder, place: Place, **known: Any) -> None:
-    """Remember where the run is on W&B, and what is `known` beside that; of another run's nothing is kept."""
+    """Store the run's address and the facts in `known`; older facts are kept only if the address is the same."""
     link = read_link(folder)
     if (link.get("project"), link.get("id")) != (place.project, place.id):
         link = {}

@@ -1,4 +1,4 @@
-"""What a sweep's dashboards are about, from its folders."""
+"""The facts that a sweep's dashboards need, read from its folders."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from vae_sweeps.tracker import address
 
 @dataclass(frozen=True)
 class Board:
-    """Whose runs to show: those of group `sweep`; `swept` are config keys that vary, `features` those of the FID."""
+    """The runs to show are those of group `sweep`; `swept` are the keys that vary, `features` those of the FID."""
 
     entity: str
     project: str
@@ -20,7 +20,7 @@ class Board:
 
 
 def board_of(sweep: SweepFolder, entity: str | None = None, project: str | None = None) -> Board:
-    """The sweep's board; what is not given is as its runs were shown, or are to be. `entity` "" is the key's own.
+    """The sweep's board; entity and project default to those of its runs. `entity` "" is the API key's default entity.
 
     Raises ValueError if the sweep has no runs.
     """
@@ -29,7 +29,7 @@ def board_of(sweep: SweepFolder, entity: str | None = None, project: str | None 
         raise ValueError(f"{sweep.name}: has no runs; launch it first")
     link, settings = address.read_link(folders[0]), folders[0].read_launch_options().tracker
     content = to_container(folders[0].read_point())
-    # A swept group is told apart by what it instantiates.
+    # The choices of a swept group differ in the class that they instantiate.
     swept = tuple(f"{key}._target_" if isinstance(content.get(key), dict) else key for key in sweep.swept())
     results = [folder.read_result() or {} for folder in folders]
     columns = (name for result in results for name in result.get("metrics", {}) if name.startswith("fid/"))

@@ -1,4 +1,4 @@
-"""A sweep's dashboards as code: a workspace and a report, of the same sections, of the runs of one W&B group."""
+"""A sweep's dashboards as code: a workspace and a report with the same sections, for the runs of one W&B group."""
 
 import json
 import re
@@ -19,15 +19,15 @@ _INTRODUCTION = (
     "One run is one trained VAE. All numbers are in nats per image unless they say otherwise, and the ELBO is at "
     "beta = 1 whatever the run was trained with: elbo = log_px - kl, where log_px = log p(x|z)."
 )
-# W&B draws so many runs of those that the filter leaves; its own default is 10.
+# How many of the filtered runs W&B draws; its default is 10.
 _MAX_RUNS = 100
-# A grid of W&B's reports is 24 wide.
+# The grid in a W&B report is 24 units wide.
 _WIDTH, _HEIGHT = 24, 9
 
 
 @dataclass(frozen=True)
 class _Section:
-    """`grouped`: runs that differ in nothing but the seed are drawn as one."""
+    """A section of both dashboards; `grouped` draws runs that differ only in the seed as one."""
 
     name: str
     look_for: str
@@ -55,7 +55,7 @@ def workspace(board: Board) -> "Workspace":
             for section in _sections(board)
         ],
         settings=ws.WorkspaceSettings(x_axis="global_step", max_runs=_MAX_RUNS),
-        # A workspace has one set of runs for all its sections, so that all of them are grouped.
+        # A workspace has one set of runs for all its sections, so all sections are grouped.
         runset_settings=ws.RunsetSettings(
             filters=_of_group(board.sweep), groupby=[ws.Config(key) for key in _grouping(board)]
         ),
@@ -68,12 +68,12 @@ def report(board: Board) -> "Report":
 
 
 def specification(board: Board) -> dict[str, Any]:
-    """What is sent to the server, as JSON: equal from call to call, and made without a server.
+    """What is sent to the server, as JSON: identical from call to call, and built without a server.
 
-    Only the server's own id of the project, in the report's sets of runs, is left out.
+    It lacks only the server's id of the project in the report's sets of runs.
     Raises ValueError without the extra `dashboard`.
     """
-    # A set of runs that names its project asks the server for that id as soon as it is converted.
+    # Converting a set of runs that names its project would ask the server for that id.
     models = {"workspace": workspace(board)._to_model(), "report": _report(board, entity="", project="")._to_model()}
     specs = {name: model.spec.model_dump_json(by_alias=True, exclude_none=True) for name, model in models.items()}
     return {
@@ -82,9 +82,9 @@ def specification(board: Board) -> dict[str, Any]:
 
 
 def save(board: Board) -> list[str]:
-    """Save a new workspace and a new report on the server; returns their URLs. The project must be there.
+    """Save a new workspace and a new report on the server and return their URLs. The project must exist.
 
-    Raises ValueError without the extra `dashboard`, a key, a server that answers, or the project.
+    Raises ValueError if the extra `dashboard`, the API key or the project is missing, or the server does not answer.
     """
     _library()
     account.require_key("W&B")
@@ -96,7 +96,7 @@ def save(board: Board) -> list[str]:
 
 
 def _save(board: Board) -> list[str]:
-    # The report first: it is what finds out that the project is not there, and then nothing has been saved.
+    # The report first: it fails if the project does not exist, and then nothing has been saved.
     saved = report(board).save()
     return [workspace(board).save().url, saved.url]
 
@@ -137,7 +137,7 @@ def _report(board: Board, entity: str, project: str) -> Any:
 
 
 def _sections(board: Board) -> list[_Section]:
-    """What both dashboards show, in this order; panels are made anew, since a report lays its own out."""
+    """The sections of both dashboards, in order; each call makes new panels, because a report sets their layout."""
     _, wr = _library()
     keys = _grouping(board) or board.swept
     columns = {key: wr.Config(key) for key in board.swept}
@@ -199,7 +199,7 @@ def _sections(board: Board) -> list[_Section]:
             "Pictures",
             "Look for blurred reconstructions (the rate is too low), and for samples that are worse than the "
             "reconstructions: the latents of real images then lie where the prior seldom samples.",
-            # No panel of the histogram val/kl_per_latent: the library has none, and W&B shows it on a run's own page.
+            # The library has no panel for the histogram val/kl_per_latent; W&B shows it on the run's page.
             [
                 wr.MediaBrowser(title="Samples from the prior", media_keys=["pictures/samples"], num_columns=3),
                 wr.MediaBrowser(title="Reconstructions", media_keys=["pictures/reconstructions"], num_columns=3),
@@ -210,7 +210,7 @@ def _sections(board: Board) -> list[_Section]:
 
 
 def _fid_section(features: str, keys: tuple[str, ...]) -> _Section:
-    """FID against the size of the latent space, or the first swept key where that is the same for all."""
+    """FID against the number of latents, or against the first swept key if all runs have the same number."""
     _, wr = _library()
     across = _first("latent", keys)
     colour = _first("beta", tuple(key for key in keys if key != across))
@@ -247,7 +247,7 @@ def _line(metric: str, title: str) -> Any:
 
 
 def _scatter(x: tuple[str, Any], y: tuple[str, Any], colour: str | None, **more: Any) -> Any:
-    """One point a run, or a group of runs. The library gives a scatter's axes no titles, so that its title has them."""
+    """One point per run or group of runs. The plot's title names the axes, because the library cannot label them."""
     _, wr = _library()
     title = f"x: {x[0]}; y: {y[0]}" + (f"; colour: {colour}" if colour else "")
     return wr.ScatterPlot(title=title, x=x[1], y=y[1], z=wr.Config(colour) if colour else None, **more)
@@ -258,7 +258,7 @@ def _first(wanted: str, keys: tuple[str, ...]) -> str | None:
 
 
 def _grouping(board: Board) -> tuple[str, ...]:
-    """All swept keys but the seed: grouping by fewer would average over runs that are no repetitions."""
+    """All swept keys but the seed; grouping by fewer would average over runs that differ in more than the seed."""
     return tuple(key for key in board.swept if key != "seed")
 
 
@@ -267,19 +267,19 @@ def _columns(panels: int) -> int:
 
 
 def _of_group(sweep: str) -> str:
-    """The filter as a Python expression, whose name is spelled in escapes: the library doubles every = in the text,
-    makes < to <=, and does not escape quotes."""
+    """The filter as a Python expression. The name is written in escapes, because the library doubles every = in the
+    text, turns < into <=, and does not escape quotes."""
     name = re.sub(r"[^\w .-]", lambda match: f"\\U{ord(match[0]):08x}", sweep)
     return f"Metric('Group') == '{name}'"
 
 
 def _without_symbols(name: str) -> str:
-    """`name` as a workspace can be called: the library refuses emojis, and with them =, + and other symbols."""
+    """`name` with symbols replaced: the library refuses =, + and other symbols along with emojis in workspace names."""
     return "".join("-" if unicodedata.category(c).startswith("S") else c for c in name)
 
 
 def _renumbered(value: Any, seen: dict[str, str]) -> Any:
-    """`value` with every id that the library drew at random replaced by its number, in order of appearance."""
+    """`value` with the library's random ids replaced by numbers in order of appearance."""
     if isinstance(value, list):
         return [_renumbered(v, seen) for v in value]
     if not isinstance(value, dict):

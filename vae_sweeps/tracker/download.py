@@ -1,4 +1,4 @@
-"""What W&B has of a sweep's runs, as plain data."""
+"""Downloads a sweep's runs from W&B as plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from vae_sweeps.tracker.server import in_short
 
 _TIMEOUT_S = 20
 _RUNS_PER_REQUEST = 100
-# W&B's words for a run without a result, in the project's; any other is as good as not begun.
+# W&B's states of a run without a result, as the project's; any other state counts as pending.
 _STATUS = {
     "running": "running",
     "failed": "failed",
@@ -23,7 +23,7 @@ _STATUS = {
 
 @dataclass(frozen=True)
 class Downloaded:
-    """One run: its folder's name, its config as nested containers, and its result, None if it has not ended."""
+    """One run: its folder's name, its config as nested containers, its status, and its result, None until it ends."""
 
     run: str
     config: dict[str, Any]
@@ -34,8 +34,8 @@ class Downloaded:
 def download(path: str, group: str | None = None) -> tuple[list[Downloaded], list[str]]:
     """The project's runs, or those of a group, in their sweep's order, and the swept keys.
 
-    Runs that vae-sweeps did not send are left out; of a run that is there twice the newer counts. Raises ValueError, in
-    one line, if none is left or W&B does not say.
+    Runs that vae-sweeps did not send are left out; if a run is there twice, the newer one counts. Raises a one-line
+    ValueError if there are no runs or W&B does not answer.
     """
     entity, _, project = path.partition("/")
     if not entity or not project or "/" in project:
@@ -56,13 +56,13 @@ def download(path: str, group: str | None = None) -> tuple[list[Downloaded], lis
 
 
 def _list(path: str, filters: Mapping[str, Any]) -> list[Any]:
-    """W&B's runs that are ours. Not lazily: W&B would ask for each run's config in a request of its own."""
+    """The runs that vae-sweeps sent. Not lazy: wandb would then request each run's config separately."""
     try:
         api = wandb.Api(timeout=_TIMEOUT_S)
         runs = list(api.runs(path, filters=dict(filters), per_page=_RUNS_PER_REQUEST, lazy=False))
     except ValueError as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
-    except Exception as error:  # of wandb's own kinds, and of its HTTP client's
+    except Exception as error:  # wandb raises errors of its own and of its HTTP client
         raise ValueError(f"{path}: {in_short(error)}") from None
     return [run for run in runs if isinstance(own := run.config.get("vae_sweeps"), dict) and own.get("run")]
 
@@ -70,6 +70,6 @@ def _list(path: str, filters: Mapping[str, Any]) -> list[Any]:
 def _downloaded(name: str, run: Any) -> Downloaded:
     result = view.result_of(run.summary_metrics)
     if result is not None and "test/elbo" not in result["metrics"]:
-        result["metrics"] = {}  # it diverged in training: what is there are the last row's
+        result["metrics"] = {}  # it diverged in training: W&B has only the values of the last row
     status = _STATUS.get(run.state, "pending") if result is None else str(result["status"])
     return Downloaded(name, dict(run.config), status, result)

@@ -1,4 +1,4 @@
-"""One W&B run, fed from its folder: only rows that training will not take back, each once, whatever was killed."""
+"""Sends one run folder to W&B: each row that training will not roll back, exactly once, even after kills."""
 
 import contextlib
 import json
@@ -17,18 +17,18 @@ from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.tracker import address, offline_files, server, view
 from vae_sweeps.tracker.address import Place
 
-# Here, once: where several threads open their first image at the same time, Pillow knows no formats yet.
+# Once, at import: if several threads open their first image at the same time, Pillow has not yet loaded its formats.
 Image.init()
 
 INIT_TIMEOUT_S = 10
-# Short of what a run's end may be delayed by, with time left for a look at what arrived.
+# Shorter than the time that a job waits for its helper, which leaves time to check what arrived.
 FINISH_TIMEOUT_S = 12
-# How long the helper of a killed job may still be at the run.
+# How long to wait for the helper of a killed job to release the run.
 _LOCK_TIMEOUT_S = 30
 
 
 def _settings(finish_timeout_s: float) -> wandb.Settings:
-    """Nothing but the rows: with 64 runs in a process an `init` takes 19 ms so, and 65 ms with the defaults."""
+    """Send nothing but the rows: with 64 runs in a process, `init` takes 19 ms, and 65 ms with the defaults."""
     return wandb.Settings(
         console="off",
         disable_code=True,
@@ -46,12 +46,12 @@ def _settings(finish_timeout_s: float) -> wandb.Settings:
 
 
 def own_files(folder: RunFolder) -> Path:
-    """The folder in whose `wandb` the run's attempts have W&B's own files."""
+    """The folder that holds W&B's local `wandb/` directory for this run."""
     return Path(address.read_link(folder).get("dir") or folder.path)
 
 
 def remove_copies(folder: RunFolder, place: Place) -> None:
-    """Remove W&B's own files of the run, whose rows W&B has, once it has their media too. Raises wandb's errors."""
+    """Upload missing media of the run, whose rows W&B has, then delete its local files. Raises wandb's errors."""
     own = own_files(folder) / "wandb"
     for file in own.glob(f"*run-*/run-{place.id}.wandb"):
         server.send_missing_files(place, file.parent / "files")
@@ -69,7 +69,7 @@ def _sent_before(folder: RunFolder, place: Place) -> int:
 
 
 class Feed:
-    """A W&B run that is open, and how much of its folder it has."""
+    """An open W&B run, and how much of the run folder it has received."""
 
     def __init__(self, folder: RunFolder, place: Place, run: Any, mode: str, sent_step: int, lock: FileLock) -> None:
         self.folder, self.place, self.run, self.mode = folder, place, run, mode
@@ -78,12 +78,12 @@ class Feed:
         self._unsent: list[dict[str, Any]] = []
 
     def send(self, up_to: float) -> None:
-        """Log the rows up to a step; the very last one waits for `end`, with the pictures that belong to it."""
+        """Log the rows up to a step; the last row of a training waits for `end`, because its pictures come later."""
         self._unsent += self._read()
         self._log([row for row in self._unsent if row["step"] <= up_to and row["step"] < row["num_steps"]])
 
     def end(self) -> None:
-        """Log what is left, and the summary, and finish. Raises TimeoutError if W&B does not take it in time."""
+        """Log the remaining rows and the summary, and finish. Raises TimeoutError if W&B takes too long."""
         result = self.folder.read_result()
         if result is not None:
             self._unsent += self._read()
@@ -95,18 +95,18 @@ class Feed:
         self._lock.release()
 
     def abandon(self) -> None:
-        """Let go of the run after an error, whatever state it is in."""
+        """Close the run after an error, whatever its state."""
         with contextlib.suppress(Exception):
             self.run.finish(exit_code=1)
         self._lock.release()
 
     def num_rows(self) -> int:
-        """Rows of the folder that W&B should have by now."""
+        """How many of the folder's rows W&B should have by now."""
         return sum(row["step"] <= self.sent_step for row in self.folder.read_rows())
 
     @property
     def url(self) -> str:
-        """Where people look at it: the group's page, or the run's own."""
+        """The page to show to people: the group's if the run is in one, else the run's."""
         group = self.run.group
         return f"{self.run.project_url}/groups/{quote(group)}" if group else str(self.run.url)
 
@@ -116,13 +116,13 @@ class Feed:
                 content = view.history_row(row)
                 content |= {name: wandb.Histogram(v) for name, v in content.items() if isinstance(v, list)}
                 content |= _images(view.pictures_of_row(self.folder, row))
-                # W&B's own step is ours: on the server a step that it has is not taken twice.
+                # Pass our step as W&B's: the server ignores a step that it already has.
                 self.run.log(content, step=row["step"], commit=True)
                 self.sent_step = row["step"]
         self._unsent = [row for row in self._unsent if row["step"] > self.sent_step]
 
     def _read(self) -> list[dict[str, Any]]:
-        """Rows that came since the last time. A resumed training replaces the file, which is then read anew."""
+        """The rows added since the last call. A resumed training replaces the file; it is then read from its start."""
         try:
             with self.folder.rows.open("rb") as file:
                 inode = os.fstat(file.fileno()).st_ino
@@ -140,14 +140,14 @@ def _rows(lines: bytes) -> Iterator[dict[str, Any]]:
     for line in lines.splitlines():
         try:
             yield json.loads(line)
-        except json.JSONDecodeError:  # cut short by a kill
+        except json.JSONDecodeError:  # truncated by a kill
             continue
 
 
 def _images(pictures: Mapping[str, Path]) -> dict[str, Any]:
     images = {}
     for name, path in pictures.items():
-        with contextlib.suppress(OSError, ValueError):  # a picture that cannot be read costs no row
+        with contextlib.suppress(OSError, ValueError):  # send the row without a picture that cannot be read
             images[name] = wandb.Image(str(path))
     return images
 
@@ -160,11 +160,11 @@ def open_feed(
     directory: Path,
     finish_timeout_s: float = FINISH_TIMEOUT_S,
 ) -> Feed:
-    """Begin or resume the folder's run, with W&B's own files in `directory`; nobody else can until the feed has ended.
+    """Start or resume the folder's run and lock it until the feed ends; `directory` holds W&B's local files.
 
-    Raises wandb's errors where `mode` is online and the server will not have it, ValueError where another has the run.
+    Raises wandb's errors if `mode` is online and the server refuses the run, ValueError if another process has it.
     """
-    # Not of a thread: who ends a feed is seldom who opened it.
+    # Not thread-local: another thread may release the lock.
     lock = FileLock(folder.wandb_lock, timeout=_LOCK_TIMEOUT_S, thread_local=False)
     try:
         lock.acquire()
@@ -190,5 +190,5 @@ def open_feed(
         raise
     if mode != "online":
         return Feed(folder, place, run, mode, sent_before, lock)
-    # The server says what it has: what a kill took on its way there is sent again.
+    # Continue after the server's last step: rows that a kill lost on the way are sent again.
     return Feed(folder, Place(run.entity, place.project, place.id), run, mode, run.starting_step - 1, lock)

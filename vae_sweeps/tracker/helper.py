@@ -1,4 +1,4 @@
-"""The helper's work: it opens, feeds and finishes a job's runs on W&B."""
+"""The work of the helper process: opens, feeds and finishes a job's runs on W&B."""
 
 import contextlib
 import json
@@ -20,7 +20,8 @@ from vae_sweeps.tracker import account, address, server, view
 from vae_sweeps.tracker.address import Place
 from vae_sweeps.tracker.feed import Feed, open_feed, remove_copies
 
-# Of W&B's own process, measured online with 8, 32 and 64 runs: 8 to 12 for each, most of them while pictures are sent.
+# File descriptors of the wandb process: measured online with 8, 32 and 64 runs, 8 to 12 per run, most while it sends
+# pictures.
 _DESCRIPTORS_PER_RUN, _OTHER_DESCRIPTORS = 12, 40
 _MAX_LIVE = 256
 _NUM_THREADS = 32
@@ -29,11 +30,12 @@ _LOOK_S = 8
 
 
 def say(text: str, level: str = "info") -> None:
+    """Print a message that the job writes to its log."""
     print(json.dumps({"say": text, "level": level}), flush=True)
 
 
 def _max_live() -> int:
-    """How many runs can be open at once; raises the limit on descriptors as far as it goes."""
+    """How many runs can be open at once, after raising the limit on file descriptors to its maximum."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return max(1, min(_MAX_LIVE, (hard - _OTHER_DESCRIPTORS) // _DESCRIPTORS_PER_RUN))
@@ -41,22 +43,22 @@ def _max_live() -> int:
 
 @dataclass
 class _Channel:
-    """One run's way to W&B: what is known of it, and its feed while that is open."""
+    """The state of one run: what the job sent about it, and its feed while that is open."""
 
     facts: Mapping[str, Any]
     saved_step: int = -1
     has_ended: bool = False
     is_queued: bool = False
     feed: Feed | None = None
-    life: int = 0  # of W&B's own process, when the feed was opened
+    life: int = 0  # counts restarts of the wandb process; the value when the feed was opened
     is_over: bool = False
-    is_sure: bool = False  # W&B was seen to have all of it
-    trouble: str = ""  # why it has not
+    is_sure: bool = False  # the server was seen to have all of it
+    trouble: str = ""  # why the run is incomplete on W&B
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Helper:
-    """The runs of a job on W&B. Those beyond what can be open at once are sent whole as others end."""
+    """Sends the runs of a job to W&B. Runs beyond the limit of open runs wait until others end."""
 
     def __init__(self, hello: Mapping[str, Any]) -> None:
         self.settings = hello["settings"]
@@ -65,7 +67,7 @@ class Helper:
         self.channels: dict[RunFolder, _Channel] = {}
         self.slots, self.waiting = threading.Semaphore(_max_live()), deque[RunFolder]()
         self.pool = ThreadPoolExecutor(_NUM_THREADS)
-        # The first run is opened alone: it shows whether the server will have any.
+        # The first run is opened alone, to learn whether the server accepts any.
         self.first, self.is_shown, self.life = threading.Lock(), False, 0
         self.mode, self.why_offline = "offline", "as asked for"
         if self.settings["mode"] != "offline":
@@ -74,20 +76,20 @@ class Helper:
                 self.mode = "offline"
 
     def begin(self, runs: Mapping[RunFolder, Mapping[str, Any]]) -> None:
-        """Show these runs, given with what stands beside their configs; a pack that is halved begins its runs again."""
+        """Show these runs, each with extra facts for its config; a pack that is halved begins its runs again."""
         for folder, facts in runs.items():
             if folder not in self.channels or self.channels[folder].is_over:
                 self.channels[folder] = _Channel(facts)
         self._pump(runs)
 
     def saved(self, folders: Iterable[RunFolder], step: int) -> None:
-        """Training will not take back the rows up to `step`."""
+        """Send the rows up to `step`, which training will not roll back."""
         for folder in (known := [folder for folder in folders if folder in self.channels]):
             self.channels[folder].saved_step = step
         self._pump(known)
 
     def ended(self, folders: Iterable[RunFolder]) -> None:
-        """Send what is left of these runs, and finish them."""
+        """Send the rest of these runs, and finish them."""
         for folder in (known := [folder for folder in folders if folder in self.channels]):
             self.channels[folder].has_ended = True
         self._pump(known)
@@ -95,7 +97,7 @@ class Helper:
     def _pump(self, folders: Iterable[RunFolder]) -> None:
         for folder in folders:
             channel = self.channels[folder]
-            if not channel.is_queued:  # else what is queued will see the news
+            if not channel.is_queued:  # else the queued task will see the change
                 channel.is_queued = True
                 self.pool.submit(self._bring_up_to_date, folder, channel)
 
@@ -135,7 +137,7 @@ class Helper:
         return channel.feed
 
     def _start_wandb_again(self, channel: _Channel) -> None:
-        """W&B's own process is gone: it heeds SLURM's signals. The run is resumed in a new one."""
+        """Restart the wandb process, which SLURM's signals can end, and drop the feed so that the run is resumed."""
         with self.first:
             if self.life == channel.life:
                 with contextlib.suppress(Exception):
@@ -153,7 +155,7 @@ class Helper:
         return self._open_as(self.mode, folder, channel)
 
     def _open_first(self, folder: RunFolder, channel: _Channel) -> Feed:
-        """Online if the server takes it; else this run and all others are kept offline."""
+        """Open the run online if the server accepts it; otherwise keep this run and all others offline."""
         if self.mode == "online":
             try:
                 feed = self._open_as("online", folder, channel)
@@ -179,7 +181,7 @@ class Helper:
         return feed
 
     def close(self, seconds: float) -> None:
-        """Finish everything, in `seconds` at most, look at what the server has, and say what it has not."""
+        """Finish all runs within `seconds`, compare them with the server, and report what it is missing."""
         end = time.monotonic() + seconds
         self.ended(self.channels)
         while time.monotonic() < end - _LOOK_S and not all(channel.is_over for channel in self.channels.values()):
@@ -188,11 +190,11 @@ class Helper:
             time.sleep(0.02)
         for channel in self.channels.values():
             if not channel.is_over:
-                channel.trouble = "it took too long"
-        looking = threading.Thread(target=self._look, daemon=True)  # wandb's own limits are no limits
+                channel.trouble = "the upload took too long"
+        looking = threading.Thread(target=self._look, daemon=True)  # in a thread: wandb can exceed its own timeouts
         looking.start()
         looking.join(end - time.monotonic())
-        self._distrust("the server does not say what it has")
+        self._distrust("the server did not report its rows")
         kept: dict[str, int] = {}
         for channel in self.channels.values():
             if channel.trouble:
@@ -201,17 +203,17 @@ class Helper:
             reasons = "; ".join(reason for reason in kept)
             total = f"{sum(kept.values())} of {len(self.channels)} runs"
             is_asked = self.settings["mode"] == "offline" and list(kept) == [self.why_offline]
-            text = f"W&B: {total} kept offline" if is_asked else f"W&B has not all of {total} ({reasons})"
+            text = f"W&B: {total} kept offline" if is_asked else f"W&B is missing data of {total} ({reasons})"
             say(f"{text}; to send the rest: {self.how_to_sync}", "info" if is_asked else "warning")
 
     def _distrust(self, reason: str) -> None:
-        """Name what was not seen to be whole, whatever kept the look from it."""
+        """Give `reason` as the trouble of all runs that were not seen to be complete and have none."""
         for channel in self.channels.values():
             if not channel.is_sure and not channel.trouble:
                 channel.trouble = reason
 
     def _look(self) -> None:
-        """Compare the server's row counts with the folders', and remove W&B's own copies of what it has."""
+        """Compare the server's row counts with the folders', and delete W&B's local files of complete runs."""
         done = {f: c.feed for f, c in self.channels.items() if c.feed and not c.trouble and c.feed.mode == "online"}
         until = time.monotonic() + _LOOK_S
         found = server.look_patiently([feed.place for feed in done.values()], until) if done else {}
@@ -219,7 +221,7 @@ class Helper:
             expected = feed.num_rows()
             num_rows = found[feed.place].num_rows if feed.place in found else None
             if num_rows != expected:
-                has = "the server does not say what it has" if num_rows is None else f"{num_rows} of {expected} rows"
+                has = "the server did not report its rows" if num_rows is None else f"{num_rows} of {expected} rows"
                 self.channels[folder].trouble = has
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             for folder, feed in done.items():
@@ -232,4 +234,4 @@ class Helper:
             remove_copies(folder, feed.place)
             self.channels[folder].is_sure = True
         except Exception as error:
-            self.channels[folder].trouble = f"not all of its pictures: {server.in_short(error)}"
+            self.channels[folder].trouble = f"some pictures are missing: {server.in_short(error)}"

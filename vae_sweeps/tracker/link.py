@@ -1,6 +1,6 @@
-"""Telling W&B of a job's runs while they train: the job's side, which only writes lines to a helper process.
+"""Reports a job's runs to W&B while they train: the job's side, which only writes lines to a helper process.
 
-The helper (`__main__.py`) has a session of its own, so that neither Ctrl-C nor a dead server reaches training.
+The helper (`__main__.py`) runs in its own session, so Ctrl-C does not reach it and a dead server cannot stop training.
 """
 
 import json
@@ -23,17 +23,17 @@ from vae_sweeps.tracker import account
 
 log = logging.getLogger(__name__)
 
-# A job's end waits so long for the helper, which itself gives up before.
+# Seconds that the helper has to finish, and after which the job kills it.
 _CLOSE_S, _KILL_S = 25.0, 28.0
 
 
 class Link:
-    """The way to a helper, which starts with the first run; with mode none, whatever it is told goes nowhere."""
+    """A connection to a helper process, which starts with the first run; does nothing with mode none."""
 
     def __init__(
         self, settings: Tracker | None = None, sweep: SweepFolder | None = None, *, keeps_place: bool = False
     ) -> None:
-        """`keeps_place`: runs that are on W&B already stay in their projects."""
+        """`keeps_place`: runs that are already on W&B stay in their projects."""
         self._mode, self._how_to_sync = _effective_mode(settings), how_to_send(sweep)
         self._hello = {
             "settings": {**(asdict(settings) if settings else {}), "mode": self._mode},
@@ -42,32 +42,32 @@ class Link:
             "how_to_sync": self._how_to_sync,
         }
         self._process: subprocess.Popen[str] | None = None
-        # Lines go through a thread: a pipe to a helper that hangs fills up, and writing to it would stop training.
+        # A thread writes the lines: if the helper hangs, its pipe fills up, and writing to it would block training.
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def begin(self, runs: Mapping[RunFolder, Mapping[str, Any]]) -> None:
-        """Show these runs; each with what is to stand beside its config (plain values)."""
+        """Show these runs, each with facts (plain values) to add to its config."""
         if not runs or self._mode == "none":
             return
         if self._process is None:
             if self._mode == "auto" and not account.has_key():
-                log.info("W&B: off, there is no key (%s; or tracker=none to hear no more of it)", account.HOW_TO_LOG_IN)
+                log.info("W&B: off, there is no key (%s; set tracker=none to hide this message)", account.HOW_TO_LOG_IN)
                 self._mode = "none"
                 return
             self._start()
         self._tell(do="begin", runs={str(folder.path.resolve()): facts for folder, facts in runs.items()})
 
     def saved(self, folders: Iterable[RunFolder], step: int) -> None:
-        """Rows up to `step` are covered by checkpoints, and will not be taken back."""
+        """Report that checkpoints cover the rows up to `step`, so training will not roll them back."""
         self._tell(do="saved", folders=[str(folder.path.resolve()) for folder in folders], step=step)
 
     def ended(self, folders: Iterable[RunFolder]) -> None:
-        """Nothing more will come of these runs in this job; their folders say how they ended."""
+        """Report that these runs have ended in this job; their folders hold the outcome."""
         self._tell(do="ended", folders=[str(folder.path.resolve()) for folder in folders])
 
     def close(self) -> None:
-        """Wait, less than 30 s, until W&B has everything; what it has not is said in one line."""
+        """Wait up to 30 s until W&B has everything; one line in the log reports what is missing."""
         if self._process is None:
             return
         self._tell(do="close", seconds=_CLOSE_S)
@@ -80,7 +80,7 @@ class Link:
         for thread in self._threads:
             thread.join(1.0)
         if self._process.returncode != 0:
-            log.warning("W&B has not got everything (its helper did not end well); to send it: %s", self._how_to_sync)
+            log.warning("W&B may be missing data (its helper process failed); to send the rest: %s", self._how_to_sync)
         self._process = None
 
     def _start(self) -> None:
@@ -102,29 +102,29 @@ class Link:
                 process.stdin.flush()
             process.stdin.close()
         except OSError:
-            return  # the helper is gone, which `close` tells
+            return  # the helper has exited; `close` logs that
 
 
 def _listen(process: "subprocess.Popen[str]") -> None:
     assert process.stdout is not None
     for line in process.stdout:
         try:
-            heard = json.loads(line)
+            message = json.loads(line)
         except json.JSONDecodeError:
-            continue  # a word of wandb's own
-        log.log(logging.WARNING if heard["level"] == "warning" else logging.INFO, heard["say"])
+            continue  # printed by wandb
+        log.log(logging.WARNING if message["level"] == "warning" else logging.INFO, message["say"])
 
 
 def _effective_mode(settings: Tracker | None) -> str:
-    """`auto` gives way to W&B's own WANDB_MODE."""
-    own = {"offline": "offline", "disabled": "none"}.get(os.environ.get("WANDB_MODE", ""), "auto")
-    modes = {"auto": own, "online": "online", "offline": "offline"}
+    """The mode of the settings; for `auto`, W&B's variable WANDB_MODE decides if it is set."""
+    automatic = {"offline": "offline", "disabled": "none"}.get(os.environ.get("WANDB_MODE", ""), "auto")
+    modes = {"auto": automatic, "online": "online", "offline": "offline"}
     return modes.get(settings.mode, "none") if settings else "none"
 
 
 @contextmanager
 def linked(settings: Tracker, sweep: SweepFolder | None, *, keeps_place: bool = False) -> Iterator[Link]:
-    """A link for a job, closed in its end."""
+    """A link for a job, closed on exit."""
     link = Link(settings, sweep, keeps_place=keeps_place)
     try:
         yield link
@@ -133,7 +133,7 @@ def linked(settings: Tracker, sweep: SweepFolder | None, *, keeps_place: bool = 
 
 
 def how_to_send(sweep: SweepFolder | None) -> str:
-    """The command that sends later what W&B has not."""
+    """The command that later sends what W&B is missing."""
     if sweep is None:
         return "vae-sweeps sync RUN_FOLDER"
     return f"vae-sweeps sync {sweep.name}{output_dir_option(sweep)}"

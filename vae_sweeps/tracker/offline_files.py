@@ -1,4 +1,4 @@
-"""W&B's own offline files: what one attempt at a run left under wandb/offline-run-*."""
+"""Reads W&B's offline files: those that one attempt at a run left under wandb/offline-run-*."""
 
 import struct
 import zlib
@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from wandb.proto import wandb_internal_pb2 as pb
 
-# W&B makes this class at import, out of sight of type checkers.
+# wandb creates this class at import, so type checkers cannot see it.
 _Record: Any = pb.Record  # type: ignore[attr-defined]
 
 _FILE_HEADER = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
@@ -38,7 +38,7 @@ def segments_in(folder: Path, run_id: str = "") -> list[Segment]:
 
 
 def read_segment(folder: Path) -> Segment:
-    """Read one offline-run-* folder as far as it is sound; never raises for a damaged one.
+    """Read one offline-run-* folder up to the first damage; never raises for a damaged one.
 
     The file is wandb's transaction log: LevelDB's log format (github.com/google/leveldb, doc/log_format.md) with
     wandb's file header and plain CRC-32, holding protobuf records (wandb.proto.wandb_internal_pb2.Record). A killed
@@ -46,7 +46,7 @@ def read_segment(folder: Path) -> Segment:
     """
     records, is_sound = read_records(folder)
     run = next((record.run for record in records if record.HasField("run")), None)
-    # Not from the folder's name: the second attempt within a second has -1 after the id there.
+    # Not from the folder's name: there, a second attempt within one second has -1 after the id.
     named = next((file.stem.removeprefix("run-") for file in folder.glob("run-*.wandb")), "")
     return Segment(
         folder=folder,
@@ -59,7 +59,7 @@ def read_segment(folder: Path) -> Segment:
 
 
 def read_records(folder: Path) -> tuple[list[Any], bool]:
-    """The run and history records of a segment before any damage, and whether there is none."""
+    """The run and history records of a segment up to any damage, and whether the file is undamaged."""
     records = []
     try:
         (file,) = folder.glob("run-*.wandb")
@@ -73,7 +73,7 @@ def read_records(folder: Path) -> tuple[list[Any], bool]:
 
 
 def _contents(data: bytes) -> Iterator[bytes]:
-    """Each record's bytes, put together from its pieces; ValueError where the log is not as it should be."""
+    """Each record's bytes, joined from its pieces. Raises ValueError if the log is damaged."""
     if not data.startswith(_FILE_HEADER):
         raise ValueError("no file header")
     position, begun = len(_FILE_HEADER), None

@@ -1,4 +1,4 @@
-"""What W&B's server says: of runs that it has, and of what went wrong, in few words."""
+"""Requests to W&B's server: which runs it has, and its errors in one line."""
 
 import re
 import time
@@ -19,7 +19,7 @@ _RUNS_PER_REQUEST = 100
 
 @dataclass(frozen=True)
 class Remote:
-    """A run as the server has it."""
+    """A run as the server stores it."""
 
     num_rows: int
     state: str  # in W&B's words: running, finished, failed, crashed, preempting, preempted
@@ -27,9 +27,9 @@ class Remote:
 
 
 def in_short(error: BaseException) -> str:
-    """One line of what happened, in words that say what to do where that is known."""
+    """The error in one line, with what to do about it where that is known."""
     text = " ".join(str(error).split())
-    # wandb says of an answer that does not come that the credentials could not be verified.
+    # If no answer comes, wandb reports that it could not verify the credentials.
     if isinstance(error, TimeoutError) or "in time" in text or "deadline exceeded" in text:
         return "the server does not answer in time"
     if "too many open files" in text.lower():
@@ -41,34 +41,34 @@ def in_short(error: BaseException) -> str:
     if isinstance(error, UsageError) and "API key" in text:
         return f"there is no key: {HOW_TO_LOG_IN}"
     if is_about_this_run(error):
-        return "deleted on W&B, which takes no id twice: set another tracker.salt"
+        return "deleted on W&B, which never reuses an id: set another tracker.salt"
     return text[:200] if isinstance(error, ValueError) else f"{type(error).__name__}: {text[:200]}"
 
 
 def is_about_this_run(error: BaseException) -> bool:
-    """Whether it is this run alone that cannot be sent: its id was deleted, or another process has it."""
+    """Whether the error concerns this run alone: its id was deleted, or another process sends it."""
     return "deleted" in str(error) or isinstance(error, ValueError)
 
 
 def default_entity() -> str:
-    """The user or team whose key it is. Raises wandb's errors."""
+    """The user or team that the API key belongs to. Raises wandb's errors."""
     return str(wandb.Api(timeout=_REQUEST_S).default_entity)
 
 
 def look(places: Sequence[Place]) -> dict[Place, Remote]:
-    """Those of the runs that the server has. Raises wandb's errors where it does not say."""
+    """The runs that the server has, by address. Raises wandb's errors if it does not answer."""
     api = wandb.Api(timeout=_REQUEST_S)
     found = {}
     for entity, project in dict.fromkeys((place.entity, place.project) for place in places):
-        own = {place.id: place for place in places if (place.entity, place.project) == (entity, project)}
-        ids = list(own)
+        by_id = {place.id: place for place in places if (place.entity, place.project) == (entity, project)}
+        ids = list(by_id)
         for start in range(0, len(ids), _RUNS_PER_REQUEST):
-            some = {"name": {"$in": ids[start : start + _RUNS_PER_REQUEST]}}
+            filters = {"name": {"$in": ids[start : start + _RUNS_PER_REQUEST]}}
             path = f"{entity or api.default_entity}/{project}"
-            runs = api.runs(path, filters=some, per_page=_RUNS_PER_REQUEST, lazy=False)
+            runs = api.runs(path, filters=filters, per_page=_RUNS_PER_REQUEST, lazy=False)
             try:
                 for run in runs:
-                    found[own[run.id]] = Remote(run.historyLineCount, run.state, dict(run.summary_metrics))
+                    found[by_id[run.id]] = Remote(run.historyLineCount, run.state, dict(run.summary_metrics))
             except (ValueError, CommError) as error:
                 if "Could not find project" not in str(error):
                     raise
@@ -76,7 +76,7 @@ def look(places: Sequence[Place]) -> dict[Place, Remote]:
 
 
 def send_missing_files(place: Place, folder: Path) -> None:
-    """Send what W&B keeps of a finished run's media in `folder` and the server has not: `finish` does not always wait.
+    """Upload a finished run's media in `folder` that the server lacks: `finish` does not always wait for them.
 
     Raises wandb's errors.
     """
@@ -91,7 +91,7 @@ def send_missing_files(place: Place, folder: Path) -> None:
 
 
 def look_patiently(places: Sequence[Place], until: float) -> dict[Place, Remote]:
-    """The same, asked again until `until` (monotonic time) where the server does not say; then nothing is known."""
+    """Like `look`, but tries again until `until` (monotonic time) if the server does not answer; then returns {}."""
     while True:
         try:
             return look(places)

@@ -1,4 +1,4 @@
-"""`vae-sweeps sync`: send what W&B has not, from offline segments and for the rest from the run folders."""
+"""`vae-sweeps sync`: sends what W&B is missing, from offline segments first and then from the run folders."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ _SIDE_BY_SIDE = 4
 
 @dataclass(frozen=True)
 class Target:
-    """Where runs go that are on W&B not yet, or, with a new salt, anew; what is None is as their configs say."""
+    """The address of runs that are not on W&B yet, or go there again with a new salt; None keeps their settings."""
 
     entity: str | None = None
     project: str | None = None
@@ -37,13 +37,13 @@ class Target:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run folder, and what the server should have of it in the end."""
+    """A run folder, and what the server should have of it after the sync."""
 
     folder: RunFolder
     place: Place
-    steps: list[int]  # of the rows that are there to stay
+    steps: list[int]  # of the rows that training will not roll back
     summary: dict[str, Any]
-    state: str | None  # in W&B's words; None of a run that has not ended
+    state: str | None  # in W&B's words; None if the run has not ended
 
     def is_whole(self, found: Remote | None) -> bool:
         return (
@@ -53,7 +53,7 @@ class _Run:
         )
 
     def is_done(self, found: Remote | None) -> bool:
-        """Whether there is nothing to send, not even that the run has ended."""
+        """Whether there is nothing to send, not even the state of a run that has ended."""
         return found is not None and self.is_whole(found) and self.state in (None, found.state)
 
 
@@ -65,11 +65,11 @@ def sync(
     from_folders: bool = False,
     timeout_s: float = 120,
 ) -> bool:
-    """Bring W&B to the state of these runs; again, it sends nothing twice. Returns whether W&B has everything.
+    """Send what W&B is missing of these runs, without duplicates. Returns whether W&B has everything.
 
-    `from_folders`: leave W&B's own offline files aside. Raises ValueError where no server can be had.
+    `from_folders`: ignore W&B's offline files. Raises ValueError if there is no key or the server does not answer.
     """
-    os.environ.pop("WANDB_SERVICE", None)  # of another process's helper
+    os.environ.pop("WANDB_SERVICE", None)  # it belongs to the wandb service of another process
     os.environ |= {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
     account.require_key("W&B")
     runs, left = _to_send(folders, target)
@@ -93,17 +93,17 @@ def sync(
         if not run.is_whole(after.get(run.place)):
             left[run.folder] = _what_is_wrong(run, after.get(run.place), troubles.get(run.folder, ""))
     for folder, reason in left.items():
-        log.warning("left: %s: %s", folder.name, reason)
+        log.warning("incomplete: %s: %s", folder.name, reason)
     log.info("on W&B: %d of %d runs", len(folders) - len(left), len(folders))
     return not left
 
 
 def _to_send(folders: Sequence[RunFolder], target: Target) -> tuple[list[_Run], dict[RunFolder, str]]:
-    """The runs of which there is something to send, and why there is nothing of the others."""
+    """The runs that have something to send, and for each of the others the reason why not."""
     runs, left = [], {}
     for folder in folders:
         if claims.is_held(folder):
-            left[folder] = "it is being trained, and sent from there"
+            left[folder] = "it is being trained, and its job sends it"
             continue
         result, up_to = folder.read_result(), _last_kept_step(folder)
         steps = [row["step"] for row in folder.read_rows() if row["step"] <= up_to]
@@ -117,37 +117,37 @@ def _to_send(folders: Sequence[RunFolder], target: Target) -> tuple[list[_Run], 
 
 
 def _last_kept_step(folder: RunFolder) -> float:
-    """Up to where rows are there to stay: a run that goes on some day does so from its checkpoint."""
+    """The last step that training will not roll back: a run that is resumed continues from its checkpoint."""
     if folder.read_result() is not None:
         return float("inf")
-    from vae_sweeps.runs import checkpoint  # with torch, which the runs of a finished sweep do without
+    from vae_sweeps.runs import checkpoint  # imports torch, which finished runs do not need
 
-    found = checkpoint.available(folder)
-    return found[0].step if found else -1
+    checkpoints = checkpoint.available(folder)
+    return checkpoints[0].step if checkpoints else -1
 
 
 def _place(folder: RunFolder, target: Target) -> Place:
     link = address.read_link(folder)
     if link and target == Target():
         return address.place(folder)
-    own = folder.read_launch_options().tracker
-    salt = own.salt if target.salt is None else target.salt
-    project = target.project or link.get("project") or own.project
-    entity = target.entity or link.get("entity") or own.entity
+    settings = folder.read_launch_options().tracker
+    salt = settings.salt if target.salt is None else target.salt
+    project = target.project or link.get("project") or settings.project
+    entity = target.entity or link.get("entity") or settings.entity
     return Place(entity, project, address.run_id(folder, salt))
 
 
 def _send(run: _Run, found: Remote | None, sweep: SweepFolder | None, from_folders: bool, timeout_s: float) -> str:
-    """Send what is missing of a run; returns what went wrong, if anything."""
+    """Send what W&B is missing of a run; returns what went wrong, or ""."""
     num_rows, troubles = found.num_rows if found else 0, []
     if not from_folders:
         try:
             num_rows = _send_segments(run, num_rows, timeout_s)
-        except Exception as error:  # the run's folder has all that a segment has
+        except Exception as error:  # continue: the run folder has everything that a segment has
             troubles.append(server.in_short(error))
     try:
         if num_rows > len(run.steps):
-            return f"W&B has {num_rows} rows, and there are {len(run.steps)}"
+            return f"W&B has {num_rows} rows, and the run folder {len(run.steps)}"
         has_news = num_rows != (found.num_rows if found else 0)
         if not (has_news and run.is_done(server.look([run.place]).get(run.place))):
             _send_rest(run, sweep, timeout_s)
@@ -157,9 +157,9 @@ def _send(run: _Run, found: Remote | None, sweep: SweepFolder | None, from_folde
 
 
 def _send_segments(run: _Run, num_rows: int, timeout_s: float) -> int:
-    """Send the offline segments that W&B has nothing of yet; returns the rows that it then has.
+    """Send the offline segments of which W&B has no rows yet; returns how many rows it then has.
 
-    W&B has the first rows of the folder, since nothing else is ever sent. Raises ValueError where a segment is broken.
+    W&B has the folder's first rows, because rows are sent in order. Raises ValueError if a segment is broken.
     """
     found = [
         segment
@@ -174,28 +174,28 @@ def _send_segments(run: _Run, num_rows: int, timeout_s: float) -> int:
         if segment.steps and segment.steps[-1] <= last_sent:
             continue
         if segment.steps and segment.steps[0] <= last_sent:
-            break  # W&B has a part of it; sent whole, that part would stand there twice
+            break  # W&B has part of it, which sending the whole would duplicate
         _run_wandb_sync(segment.folder, timeout_s)
         num_rows += len(segment.steps)
     return num_rows
 
 
 def _run_wandb_sync(folder: Path, timeout_s: float) -> None:
-    """W&B's own command, of one folder at a time: a broken one stops it, and its exit code says nothing."""
+    """Run `wandb sync` for one folder, because a broken folder would stop it and its exit code does not show that."""
     command = [sys.executable, "-m", "wandb", "sync", str(folder)]
     try:
         with tempfile.TemporaryDirectory() as logs:
             environment = os.environ | {"WANDB_DIR": logs}
             subprocess.run(command, env=environment, capture_output=True, timeout=timeout_s, check=True)
     except subprocess.TimeoutExpired:
-        raise ValueError(f"{folder.name} was not taken in {timeout_s:g} s") from None
+        raise ValueError(f"{folder.name} was not uploaded within {timeout_s:g} s") from None
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip().splitlines()
-        raise ValueError(f"wandb sync {folder.name}: {said[-1] if said else 'failed'}") from None
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+        raise ValueError(f"wandb sync {folder.name}: {lines[-1] if lines else 'failed'}") from None
 
 
 def _send_rest(run: _Run, sweep: SweepFolder | None, timeout_s: float) -> None:
-    """Send rows, pictures and summary that W&B has not yet, from the run's folder."""
+    """Send the rows, pictures and summary that W&B is missing from the run's folder."""
     facts = view.facts_of(run.folder.read_result())
     more = view.arguments(run.folder, sweep, run.folder.read_launch_options().tracker.tags, facts)
     with tempfile.TemporaryDirectory() as directory:
@@ -210,20 +210,20 @@ def _send_rest(run: _Run, sweep: SweepFolder | None, timeout_s: float) -> None:
 
 
 def _settle(run: _Run) -> str:
-    """Remember that W&B has it, and remove W&B's own copies; returns why that could not be done, if so."""
+    """Record that W&B has the run, and delete W&B's local files; returns why that failed, or ""."""
     try:
         remove_copies(run.folder, run.place)
         address.write_link(run.folder, run.place, sent_step=run.steps[-1] if run.steps else -1)
     except Exception as error:
-        return f"W&B has not all of its pictures ({server.in_short(error)})"
+        return f"W&B is missing some of its pictures ({server.in_short(error)})"
     return ""
 
 
 def _what_is_wrong(run: _Run, found: Remote | None, trouble: str) -> str:
     if found is not None and found.num_rows > len(run.steps):
         return (
-            f"W&B has {found.num_rows} rows where there are {len(run.steps)}; "
-            "delete it there, and send it anew: vae-sweeps sync --rebuild --salt NEW"
+            f"W&B has {found.num_rows} rows, but the run folder has {len(run.steps)}; "
+            "delete the run there and send it again: vae-sweeps sync --rebuild --salt NEW"
         )
-    has = "nothing of it" if found is None else f"{found.num_rows} of {len(run.steps)} rows"
+    has = "no rows" if found is None else f"{found.num_rows} of {len(run.steps)} rows"
     return f"W&B has {has}" + (f" ({trouble})" if trouble else "")

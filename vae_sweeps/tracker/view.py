@@ -1,4 +1,4 @@
-"""What a run folder looks like on W&B: its rows, pictures and summary. Pure functions of the folder."""
+"""Converts a run folder's rows, pictures and summary to W&B's form. Pure functions of the folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ from vae_sweeps.runs.catalogue import PICTURES
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
-# W&B's copy of what a result says beside its metrics; the rest is of use to the project only.
+# Entries of a result that are no columns on W&B; the metrics become columns of their own.
 _NOT_SHOWN = {"metrics", "missing", "evaluated", "evaluation_s", "kl_per_latent"}
 
 
 def title(config: Mapping[str, Any], swept: Sequence[str]) -> str:
-    """`beta=0.01 latent=10`: what tells this run from the others of its sweep."""
+    """`beta=0.01 latent=10`: the values that distinguish this run from the others of its sweep."""
     keys = dict.fromkeys([*(key for key in swept if key not in ("beta", "latent")), "beta", "latent"])
     return " ".join(f"{key}={_in_words(config, key)}" for key in keys)
 
@@ -32,11 +32,11 @@ def _in_words(config: Mapping[str, Any], key: str) -> str:
 def arguments(
     folder: RunFolder, sweep: SweepFolder | None, tags: Sequence[str], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Group, name, tags and config for `wandb.init`: plain containers, the resolved config, and `facts` beside it."""
+    """Group, name, tags and config for `wandb.init`: plain containers; the config is the resolved one plus `facts`."""
     config = to_container(folder.read_point())
     content = sweep.read() if sweep is not None else {"sweep": None, "swept": [], "runs": []}
     place = content["runs"].index(folder.name) if folder.name in content["runs"] else None
-    own = {"run": folder.name, "sweep": content["sweep"], "swept": content["swept"], "place": place}
+    origin = {"run": folder.name, "sweep": content["sweep"], "swept": content["swept"], "place": place}
     groups = [short_name(str(config[group]["_target_"])) for group in ("data", "arch", "likelihood")]
     return {
         "group": content["sweep"],
@@ -45,24 +45,24 @@ def arguments(
         "tags": list(
             dict.fromkeys([*groups, *(f"{key}={_in_words(config, key)}" for key in ("beta", "latent")), *tags])
         ),
-        "config": {**config, **facts, "vae_sweeps": own},
+        "config": {**config, **facts, "vae_sweeps": origin},
     }
 
 
 def facts_of(result: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What stands beside the config on W&B, of a run that has ended."""
+    """The facts of a run that has ended which W&B shows beside its config."""
     return {name: (result or {})[name] for name in ("beta_nats", "num_params", "git_commit") if name in (result or {})}
 
 
 def history_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of metrics.jsonl as one of W&B's: `step` is `global_step` there, and what is no number is left out."""
+    """A row of metrics.jsonl as a W&B row: `step` becomes `global_step`, and values that are null are left out."""
     kept = {name: value for name, value in row.items() if name not in ("step", "num_steps") and value is not None}
     kept = {n: [x for x in v if x is not None] if isinstance(v, list) else v for n, v in kept.items()}
     return {"global_step": row["step"], **{name: value for name, value in kept.items() if value != []}}
 
 
 def pictures_of_row(folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Path]:
-    """The pictures that belong to a row: those of its epoch, or of the end."""
+    """The pictures of a row: those of its epoch, or for the last row those of the finished run."""
     if row["step"] == row["num_steps"]:
         where = folder.pictures
     elif float(row["epoch"]).is_integer():
@@ -73,12 +73,12 @@ def pictures_of_row(folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Path
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's columns: its metrics, and how they came about."""
+    """The run's columns: its metrics, status and other facts of the result."""
     return {name: value for name, value in result.items() if name not in _NOT_SHOWN} | result.get("metrics", {})
 
 
 def result_of(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The inverse of `summary`, as far as the table needs it; None of a run that has not ended."""
+    """The inverse of `summary`, as far as the table needs it; None if the run has not ended."""
     if "status" not in summary:
         return None
     return {**summary, "metrics": {name: value for name, value in summary.items() if "/" in name}}

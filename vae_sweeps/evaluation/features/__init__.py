@@ -1,4 +1,4 @@
-"""What FID and KID compare: images in [0,1] to one vector each."""
+"""Features that FID and KID compare: one vector for each image in [0,1]."""
 
 import lazy_loader
 

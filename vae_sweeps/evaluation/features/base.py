@@ -1,4 +1,4 @@
-"""What FID and KID look at: images in [0,1] -> a vector for each."""
+"""Features that FID and KID compare: one vector for each image in [0,1]."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from vae_sweeps.data.dataset import Dataset, for_evaluation, in_unit_range
 
 
 class Extractor(NamedTuple):
-    """A module `images [N,C,H,W] in [0,1] -> [N,d]`, what its weights are, and how well they classify if they do."""
+    """A module `images [N,C,H,W] in [0,1] -> [N,d]`, the hash of its weights, and a classifier's accuracy."""
 
     module: nn.Module
     weights_hash: str
@@ -25,7 +25,7 @@ class Extractor(NamedTuple):
 
 @dataclass(frozen=True)
 class Features:
-    """Features by name, which stands in the columns of their scores; `load` trains or reads them when first needed."""
+    """Named features; the columns of their scores contain the name. `load` trains or reads them when first needed."""
 
     name: str
     width: int
@@ -33,7 +33,7 @@ class Features:
 
 
 def weights_hash(module: nn.Module) -> str:
-    """The first 12 hex digits of a sha256 over names, shapes and values of the module's tensors."""
+    """The first 12 hex digits of a SHA-256 over the names, shapes, types and values of the module's tensors."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -44,7 +44,7 @@ def weights_hash(module: nn.Module) -> str:
 class Standardised(nn.Module):
     """Another module's features, each with mean 0 and variance 1 over the training images once `fit` has seen them.
 
-    KID's kernel (x y / d + 1)^3 is meant for features of that size, and FID then is in units of their variance.
+    KID's kernel (x y / d + 1)^3 is meant for features of that size, and FID is then in units of their variance.
     """
 
     mean: torch.Tensor
@@ -61,11 +61,11 @@ class Standardised(nn.Module):
 
     @torch.inference_mode()
     def fit(self, dataset: Dataset) -> "Standardised":
-        """Take mean and spread from the first 10,000 training images; a constant feature keeps a spread of 1."""
+        """Set mean and scale from the first 10,000 training images; a constant feature has scale 1."""
         blocks = for_evaluation(dataset, "train")[:10_000].split(500)
-        found = torch.cat([self.module(in_unit_range(block.cpu(), dataset.pixel_range)) for block in blocks]).double()
-        spread = found.std(0, correction=0)
-        self.mean.copy_(found.mean(0))
+        values = torch.cat([self.module(in_unit_range(block.cpu(), dataset.pixel_range)) for block in blocks]).double()
+        spread = values.std(0, correction=0)
+        self.mean.copy_(values.mean(0))
         self.scale.copy_(torch.where(spread > 1e-6 * spread.max(), spread, 1.0))
         return self
 
@@ -86,9 +86,9 @@ def of_module(name: str, module: nn.Module, image_shape: tuple[int, int, int]) -
 
 
 def build_features(config: Mapping[str, Any], dataset: Dataset) -> Features:
-    """What FID and KID look at: ours, or a user's module. Raises ValueError where it cannot be had for this data."""
+    """The features for FID and KID: built in, or a user's module. Raises ValueError if they do not suit the data."""
     made = instantiate_target(config)
-    if isinstance(made, partial):  # `_partial_: true`: it wants the dataset
+    if isinstance(made, partial):  # `_partial_: true` means that the target takes the dataset
         made = made(dataset)
     if isinstance(made, torch.nn.Module):
         return of_module(short_name(str(config["_target_"])), made, dataset.image_shape)

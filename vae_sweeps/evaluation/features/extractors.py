@@ -1,4 +1,4 @@
-"""Features that need no labels, and the choice among all where the user makes none."""
+"""Features that need no labels, and the default choice of features."""
 
 import importlib.util
 from pathlib import Path
@@ -21,14 +21,14 @@ _INCEPTION_SHA256 = "6726825d"  # its first digits, which torch.hub checks
 
 
 def auto(dataset: Dataset, weights: str | None) -> Features:
-    """The classifier where images have labels; otherwise Inception where its weights are given; otherwise random."""
+    """The classifier if the images have labels, else Inception if its weights are given, else random features."""
     if dataset.labels is not None:
         return classifier(dataset)
     return random(dataset) if weights is None else inception(weights)
 
 
 def random(dataset: Dataset) -> Features:
-    """A convolutional network of fixed random weights, the same for all images with so many channels; standardised."""
+    """Standardised features of a convolutional network with fixed random weights, which depend only on the channels."""
 
     def load() -> Extractor:
         module = Standardised(_random_network(dataset.image_shape[0]), _RANDOM_WIDTH).fit(dataset).eval()
@@ -46,7 +46,7 @@ class _MeanAndSpread(nn.Module):
 
 
 def _random_network(num_channels: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):  # their own first weights are drawn, and then replaced
+    with torch.random.fork_rng(devices=[]):  # Conv2d draws weights, which are replaced below
         convolutions = [nn.Conv2d(num_channels, 32, 5, stride=2, padding=2), nn.Conv2d(32, 32, 5, stride=2, padding=2)]
     draw = generator("random features", num_channels)
     for convolution in convolutions:
@@ -58,7 +58,7 @@ def _random_network(num_channels: int) -> nn.Module:
 
 
 class _Inception(nn.Module):
-    """Images [N,C,H,W] in [0,1] as Inception v3 wants them: bytes, grey ones three times."""
+    """Converts images [N,C,H,W] in [0,1] to Inception v3's input: bytes, with a grey channel repeated three times."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _Inception(nn.Module):
 def inception(weights: str | None = None, num_features: int = 2048) -> Features:
     """Inception v3 with torch-fidelity's conversion of the weights that FID was published with (Heusel et al. 2017).
 
-    Raises ValueError where the extra is not installed, the file of weights is not there, or there is no such layer.
+    Raises ValueError if the extra is not installed, the weights file is missing, or there is no such layer.
     """
     if num_features not in (64, 192, 768, 2048):
         raise ValueError(f"evaluation.features.num_features={num_features}: must be one of 64, 192, 768, 2048")
@@ -87,7 +87,7 @@ def inception(weights: str | None = None, num_features: int = 2048) -> Features:
 
 
 def download_inception(weights: str | None = None) -> Path:
-    """Fetch the weights if they are not there; returns their path. Raises ValueError where they cannot be had."""
+    """Download the weights if they are missing; returns their path. Raises ValueError if the download fails."""
     path = _weights_path(weights)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def download_inception(weights: str | None = None) -> Path:
         except (OSError, RuntimeError) as error:
             raise ValueError(
                 f"{_INCEPTION_URL}: cannot be downloaded ({error}); fetch it elsewhere and "
-                "name the file by evaluation.features.weights=FILE"
+                "set evaluation.features.weights=FILE"
             ) from error
     return path
 

@@ -19,12 +19,12 @@ from vae_sweeps.system.rng import generator
 log = logging.getLogger(__name__)
 
 _WIDTH, _STEPS, _BATCH_SIZE, _PEAK_LR = 64, 1000, 100, 4e-3
-# Part of the cache's key: whoever changes how the classifier is made changes the version.
+# Part of the cache's key: raise the version when you change how the classifier is trained.
 _RECIPE = {"version": 1, "width": _WIDTH, "steps": _STEPS, "batch_size": _BATCH_SIZE, "peak_lr": _PEAK_LR}
 
 
 class Classifier(nn.Module):
-    """Images [N,C,H,W] in [0,1], of any size -> penultimate values [N,64]; `head` makes logits of them."""
+    """Images [N,C,H,W] in [0,1], of any size -> penultimate activations [N,64]; `head` turns them into logits."""
 
     def __init__(self, num_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -45,11 +45,11 @@ class Classifier(nn.Module):
 
 
 def classifier(dataset: Dataset) -> Features:
-    """The penultimate values of this dataset's classifier, standardised. Raises ValueError where it has no labels."""
+    """Standardised penultimate activations of the dataset's classifier. Raises ValueError if it has no labels."""
     if dataset.labels is None:
         raise ValueError(
-            f"evaluation/features=classifier: must not be chosen where images have no labels, as in {dataset.name}; "
-            "take random or inception"
+            f"evaluation/features=classifier: must not be chosen for images without labels, as in {dataset.name}; "
+            "choose random or inception"
         )
     return Features("classifier", _WIDTH, lambda: _load(dataset))
 
@@ -62,7 +62,7 @@ def _load(dataset: Dataset) -> Extractor:
 
 
 def _untrained(dataset: Dataset) -> Classifier:
-    """A classifier with the weights that training starts from."""
+    """A classifier with its initial weights."""
     assert dataset.labels is not None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -70,9 +70,9 @@ def _untrained(dataset: Dataset) -> Classifier:
 
 
 def _train(dataset: Dataset) -> dict[str, Any]:
-    """A fixed number of steps from a fixed seed, one cycle of the learning rate, on the CPU."""
+    """Train on the CPU for a fixed number of steps from a fixed seed, with one cycle of the learning rate."""
     began = time.monotonic()
-    log.info("%s: training the classifier whose features FID compares; once, then it is cached", dataset.name)
+    log.info("%s: training the classifier for FID's features; it is then cached", dataset.name)
     assert dataset.labels is not None
     images, labels = for_evaluation(dataset, "train"), dataset.labels["train"].cpu()
     module = _untrained(dataset)
@@ -88,13 +88,13 @@ def _train(dataset: Dataset) -> dict[str, Any]:
             optim.step()
             schedule.step()
     accuracy = _accuracy(module, dataset)
-    log.info("%s: it is right on %.2f %% of test (%.1f s)", dataset.name, 100 * accuracy, time.monotonic() - began)
+    log.info("%s: test accuracy %.2f %% (%.1f s)", dataset.name, 100 * accuracy, time.monotonic() - began)
     return {"weights": dict(Standardised(module, _WIDTH).fit(dataset).state_dict()), "accuracy": accuracy}
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """The weights must not depend on how many cores there are, and the network is too small to gain by them."""
+    """Use one thread: the weights must not depend on the number of cores, and the network is too small to gain."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,1 +1,1 @@
-"""The mathematics of single metrics: tensors in, numbers out."""
+"""The formulas of single metrics, as functions from tensors to numbers."""

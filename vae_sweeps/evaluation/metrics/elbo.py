@@ -1,4 +1,4 @@
-"""ELBO terms and the importance-weighted bound of a whole split, for K models at once. Sums are float64."""
+"""ELBO terms and the importance-weighted bound of a whole split, for K models at once, summed in float64."""
 
 import math
 from collections.abc import Iterator
@@ -37,12 +37,12 @@ class ImportanceBound:
 
 
 def bits_per_dim(log_likelihood: float, num_pixels: int) -> float:
-    """Nats per image as bits for each of its `num_pixels` numbers; of a density for the Gaussian likelihood."""
+    """Nats per image as bits per pixel value; for the Gaussian likelihood they are those of a density."""
     return -log_likelihood / (num_pixels * math.log(2))
 
 
 def split_noise(vae: VAE, num_images: int, like: Tensor, *key: str | int) -> Float[Tensor, "K B L"]:
-    """eps of a block of images by `key`: the same for every model of one latent size, whatever the pack; padding 0."""
+    """eps for a block of images, a function of `key` and the latent size, not of the pack; padding is 0."""
     eps = like.new_zeros(vae.num_models, num_images, max(vae.latents))
     for latent in set(vae.latents):
         draw = generator("evaluation", *key, latent, device=like.device)
@@ -54,7 +54,7 @@ def split_noise(vae: VAE, num_images: int, like: Tensor, *key: str | int) -> Flo
 
 
 def _blocks(dataset: Dataset, split: str, batch_size: int, like: Tensor) -> Iterator[list[Tensor]]:
-    """For every block of images that shares a draw of noise its batches x [B,C,H,W], on the model's scale."""
+    """For each block of images that shares a noise draw, its batches x [B,C,H,W] on the model's scale."""
     for images in for_evaluation(dataset, split).split(IMAGES_PER_DRAW):
         yield [to_model(dataset, batch.to(like.device), like.dtype) for batch in images.split(batch_size)]
 
@@ -110,7 +110,7 @@ def importance_bound(
     """L_S, the mean over `split` of log 1/S sum_s w_s with S = `num_samples` (Burda et al. 2015, eq. 8).
 
     One sample of one batch is in memory at a time. The standard error is that of the draws, by the delta method:
-    Var(log mean w) = Var(w) / (S mean(w)^2); NaN for S = 1, where one draw does not tell. It is too small where a
+    Var(log mean w) = Var(w) / (S mean(w)^2); NaN for S = 1, where it cannot be estimated. It is too small if a
     few weights dominate. The noise is a function of (seed, split, image, sample, latent size).
     """
     was_training = vae.training
@@ -134,7 +134,7 @@ def importance_bound(
         assert log_sum is not None
         assert log_sum_of_squares is not None
         bound += (log_sum - math.log(num_samples)).sum(1).cpu()
-        # S sum w^2 / (sum w)^2 - 1 is the weights' relative variance, over S - 1 so as to be unbiased.
+        # S sum w^2 / (sum w)^2 - 1 is the weights' relative variance; division by S - 1 makes it unbiased.
         spread = (math.log(num_samples) + log_sum_of_squares - 2 * log_sum).expm1().clamp(min=0)
         variance += spread.sum(1).cpu() / (num_samples - 1) if num_samples > 1 else math.nan
     vae.train(was_training)

@@ -1,4 +1,4 @@
-"""How near generated images are to real ones: FID and KID of features, PSNR and SSIM of reconstructions."""
+"""Fidelity of generated images: FID and KID of features, PSNR and SSIM of reconstructions."""
 
 import warnings
 
@@ -11,16 +11,16 @@ from vae_sweeps.system.rng import generator
 # torchmetrics is imported by the functions that use it: importing it takes longer than importing torch, and most
 # commands compute none of these scores.
 
-# KID averages over subsets of this size, as many as here, where there are more images (Binkowski et al. 2018).
+# With more images, KID averages over this many subsets of this size (Binkowski et al. 2018).
 _KID_SUBSET_SIZE, _KID_SUBSETS = 1000, 100
 
 SSIM_WINDOW = 11  # pixels that torchmetrics' Gaussian window spans
-# Numbers of images that SSIM is given at once, which makes some dozen copies of them.
+# Pixel values per batch of SSIM, which makes some dozen copies of them.
 _NUMBERS_AT_ONCE = 1 << 17
 
 
 class _Given(nn.Module):
-    """torchmetrics' extractor where the features are there already."""
+    """A feature extractor for torchmetrics that returns its input, which already consists of features."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class _Given(nn.Module):
 
 
 def frechet_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"]) -> float:
-    """FID (Heusel et al. 2017, eq. 6) of float64 features: N, M > d, or a covariance is singular (ValueError)."""
+    """FID (Heusel et al. 2017, eq. 6) of float64 features. Needs N, M > d, or a covariance is singular (ValueError)."""
     width = real.shape[1]
     if min(len(real), len(fake)) <= width:
         raise ValueError(f"FID of {width} features needs more than {width} images a side, not {len(real)}, {len(fake)}")
@@ -46,14 +46,14 @@ def frechet_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"]) -> 
 def kernel_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"], seed: int = 0) -> float:
     """KID (Binkowski et al. 2018, eq. 4), unbiased, so it may be below 0.
 
-    Over all images where N = M <= 1,000, else the mean over 100 random subsets of at most 1,000.
+    Over all images if N = M <= 1,000, else the mean over 100 random subsets of at most 1,000.
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
     num_images = min(len(real), len(fake))
     subsets = 1 if len(real) == len(fake) <= _KID_SUBSET_SIZE else _KID_SUBSETS
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore", UserWarning)  # that it keeps all features in memory
+        warnings.simplefilter("ignore", UserWarning)  # torchmetrics warns that it keeps all features in memory
         metric = KernelInceptionDistance(
             feature=_Given(real.shape[1]), subsets=subsets, subset_size=min(num_images, _KID_SUBSET_SIZE)
         )
@@ -65,7 +65,7 @@ def kernel_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"], seed
 
 
 def peak_signal_to_noise(images: Float[Tensor, "N C H W"], others: Tensor) -> Float[Tensor, " N"]:
-    """PSNR in dB of each image in [0,1]; infinite where two are equal."""
+    """PSNR in dB of each image in [0,1]; infinite if both are equal."""
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
     return peak_signal_noise_ratio(images, others, data_range=1.0, dim=(1, 2, 3), reduction="none")
@@ -76,6 +76,6 @@ def structural_similarity(images: Float[Tensor, "N C H W"], others: Tensor) -> F
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     num_at_once, found = max(1, _NUMBERS_AT_ONCE // images[0].numel()), []
-    for some, other in zip(images.split(num_at_once), others.split(num_at_once), strict=True):
-        found.append(structural_similarity_index_measure(some, other, data_range=1.0, reduction="none"))
+    for batch, other in zip(images.split(num_at_once), others.split(num_at_once), strict=True):
+        found.append(structural_similarity_index_measure(batch, other, data_range=1.0, reduction="none"))
     return torch.cat(found)

@@ -1,4 +1,4 @@
-"""What the latent space is used for, of one model: which latents, how much information, how it is spread."""
+"""How one model uses its latent space: active units, information, collapse, linear probe, mixture."""
 
 import math
 import warnings
@@ -14,17 +14,17 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-# Entries of the N x N table of log densities that are held at once, and pairs that are subtracted at once.
+# Entries of the N x N table of log densities held in memory at once, and pairs subtracted at once.
 _TABLE_AT_ONCE, _PAIRS_AT_ONCE = 2_000_000, 1 << 14
-# Squared distance, in sigmas, from which on a posterior adds nothing to the sum at a point that another one covers.
+# Beyond this squared distance (in sigmas) a posterior's density is negligible.
 _FAR = 1e4
 
-# Below this part of the test images' variance explained, a reconstruction says no more than the mean image.
+# Reconstructions that explain less than this fraction of the test images' variance are as good as the mean image.
 _EXPLAINS_NOTHING = 0.01
 
 
 class Information(NamedTuple):
-    """E KL(q(z|x) || p(z)) in two parts, nats per image: I(x; z), and KL(q(z) || p(z)) of the aggregate posterior."""
+    """E KL(q(z|x) || p(z)) in two parts, nats per image: I(x; z), and the aggregate posterior's KL(q(z) || p(z))."""
 
     mutual: float
     marginal_kl: float
@@ -41,10 +41,10 @@ def kl_per_latent(mu: Float[Tensor, "N L"], sigma: Float[Tensor, "N L"]) -> Floa
 
 
 def information(mu: Float[Tensor, "N L"], sigma: Float[Tensor, "N L"], eps: Float[Tensor, "N L"]) -> Information:
-    """The surgery of E KL (Hoffman & Johnson 2016), where x is one of these N images with equal probability.
+    """The ELBO surgery of E KL (Hoffman & Johnson 2016), where x is one of these N images with equal probability.
 
     I = E[log q(z|x) - log q(z)] at one z = mu + sigma eps per image, so it is at most ln N; the rest of the exact E KL
-    is the aggregate posterior's, so the two add up to it for any eps. Float64 in and inside.
+    is the aggregate posterior's, so the two add up to it for any eps. Inputs are float64.
     """
     num_images, num_latents = mu.shape
     z = mu + sigma * eps
@@ -54,14 +54,14 @@ def information(mu: Float[Tensor, "N L"], sigma: Float[Tensor, "N L"], eps: Floa
     own = log_normaliser - 0.5 * eps.square().sum(1)  # log q(z_n | x_n), free of cancellation
     log_qz = []
     for rows in torch.arange(num_images).split(max(1, _TABLE_AT_ONCE // num_images)):
-        # ((z - mu) / sigma)^2 multiplied out: matrix products instead of an N x N x L array.
+        # Expand ((z - mu) / sigma)^2: matrix products instead of an N x N x L array.
         sums = z[rows].square() @ precision.T + quadratic
         squares = sums - 2 * z[rows] @ (mu * precision).T
-        # Where that loses digits, for narrow posteriors far from 0, and the pair may matter, it is subtracted first.
+        # The expansion loses digits for narrow posteriors far from 0; there, subtract directly if the pair may matter.
         rounding = 1e-14 * sums
         i, j = ((rounding > 1e-9) & (squares < _FAR + rounding)).nonzero(as_tuple=True)
-        for some, others in zip(i.split(_PAIRS_AT_ONCE), j.split(_PAIRS_AT_ONCE), strict=True):
-            squares[some, others] = ((z[rows][some] - mu[others]) / sigma[others]).square().sum(1)
+        for rows_i, others in zip(i.split(_PAIRS_AT_ONCE), j.split(_PAIRS_AT_ONCE), strict=True):
+            squares[rows_i, others] = ((z[rows][rows_i] - mu[others]) / sigma[others]).square().sum(1)
         log_q = log_normaliser - 0.5 * squares
         log_q[torch.arange(len(rows)), rows] = own[rows]
         log_qz.append(log_q.logsumexp(1) - math.log(num_images))
@@ -89,5 +89,5 @@ def linear_probe(
 def fit_mixture(codes: Float[np.ndarray, "N L"], num_components: int, seed: int) -> GaussianMixture:
     """A Gaussian mixture with full covariances on latent codes (Ghosh et al. 2020, sec. 4)."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # EM that ends early is a density all the same
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that stops before convergence is still a density
         return GaussianMixture(num_components, random_state=seed, max_iter=100, reg_covar=1e-6).fit(codes)

@@ -1,6 +1,6 @@
-"""What a linear VAE can reach, exactly: its best rates and squared errors are reverse water-filling.
+"""The exact optimum of a linear VAE: its best rates and squared errors follow reverse water-filling.
 
-Where the decoder is W z + b with L latents and sigma is fixed, and whatever the encoder, the least
+For a decoder W z + b with L latents and fixed sigma, and any encoder, the minimum of
 E|x - x_hat|^2 / (2 sigma^2) + beta KL has, at the water level theta = beta sigma^2,
 
     rate = sum_i 1/2 ln(lambda_i / theta)    squared error = k theta + sum_(i > k) lambda_i
@@ -8,8 +8,8 @@ E|x - x_hat|^2 / (2 sigma^2) + beta KL has, at the water level theta = beta sigm
 Here lambda_1 >= lambda_2 >= ... are the eigenvalues of the data's covariance, and the sum is over the k <= L first of
 them that are above theta. It is the rate-distortion function of a Gaussian source (Cover & Thomas 2006, th. 10.3.3),
 cut off at L components, and contains probabilistic PCA, where theta is the mean of the other eigenvalues (Tipping &
-Bishop 1999; Lucas et al. 2019). The data need not be Gaussian: given W, the best q(z|x) is Gaussian, and what it costs
-on average depends on the covariance alone.
+Bishop 1999; Lucas et al. 2019). The data need not be Gaussian: given W, the best q(z|x) is Gaussian, and its mean cost
+depends on the covariance alone.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from torch import Tensor
 
 
 class Optimum(NamedTuple):
-    """Rates in nats per image, and the least squared error per image, summed over pixels, at each."""
+    """Rates in nats per image, and the smallest squared error per image, summed over pixels, at each rate."""
 
     rate: Float[Tensor, " N"]
     squared_error: Float[Tensor, " N"]
@@ -44,7 +44,7 @@ def at_rate(eigenvalues: Float[Tensor, " D"], rates: Float[Tensor, " N"], latent
     """The optimum at each rate >= 0, with `latent` latents: no linear decoder has a smaller error at that rate."""
     kept = eigenvalues[:latent][eigenvalues[:latent] > 0].double()
     sizes = torch.arange(1, len(kept) + 1)
-    # The rate at which the k-th latent comes into use: there the level is lambda_k.
+    # The rate from which the k-th latent is used: there the level is lambda_k.
     begins = 0.5 * (kept.log().cumsum(0) - sizes * kept.log())
     k = torch.searchsorted(begins, rates.double(), right=True).clamp(min=1)
     level = ((kept.log().cumsum(0)[k - 1] - 2 * rates) / k).exp()

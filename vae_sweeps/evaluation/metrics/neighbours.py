@@ -1,4 +1,4 @@
-"""Memorisation: how near samples come to the training images."""
+"""Memorisation: the distance of samples to their nearest training images."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,16 +7,16 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-# Numbers of the training images that are held as float64 at once.
+# Pixel values of training images held as float64 at once.
 _NUMBERS_AT_ONCE = 1 << 22
-# Numbers of pairs of images that are subtracted at once.
+# Pixel values subtracted at once for pairs of images.
 _PAIRED_AT_ONCE = 1 << 22
-# More than what float64 loses, relative to |a|^2 + |b|^2, in |a|^2 + |b|^2 - 2 ab.
+# An upper bound of the rounding error of |a|^2 + |b|^2 - 2 ab in float64, relative to |a|^2 + |b|^2.
 _ROUNDING = 1e-12
 
 
 class Nearest(NamedTuple):
-    """Of each image the nearest of some others: which one, and its L2 distance in pixels."""
+    """The nearest of some other images to each image: its index, and its L2 distance in pixels."""
 
     which: Int[Tensor, " N"]
     distance: Float64[Tensor, " N"]
@@ -25,9 +25,9 @@ class Nearest(NamedTuple):
 def nearest(
     images: Float64[Tensor, "N D"], others: Tensor, to_pixels: Callable[[Tensor], Float64[Tensor, "M D"]]
 ) -> Nearest:
-    """The nearest of `others` (M of them, in blocks through `to_pixels`) to each image, the first where several are.
+    """The nearest of `others` (M of them, in blocks through `to_pixels`) to each image, the first of equally near ones.
 
-    Exact: squared distances multiplied out are off by rounding, so all that come near the smallest are taken directly.
+    Exact: expanded squared distances have rounding errors, so all candidates near the smallest are computed directly.
     """
     squares = images.square().sum(1, keepdim=True)
     best = torch.full_like(images[:, 0], torch.inf)

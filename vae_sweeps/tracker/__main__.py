@@ -4,10 +4,16 @@ It receives lines of JSON that name the runs (see `link.py`), reads the rest fro
 the job's log.
 """
 
+import signal
+
+# SLURM signals all processes of a job. This one ignores that, to send what the job saves before it exits, and does so
+# before the other imports, which take seconds: a signal during them would end it.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(_number, signal.SIG_IGN)
+
 import json
 import os
 import queue
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -26,9 +32,6 @@ def _read(messages: "queue.Queue[dict[str, Any] | None]") -> None:
 
 def main() -> None:
     """Serve one job until the job closes its end of the pipe."""
-    # SLURM signals all processes of a job; this one ignores that, to send what the job saves before it exits.
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
     os.environ.pop("WANDB_SERVICE", None)  # it belongs to the wandb service of another process
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     helper = Helper(json.loads(sys.stdin.readline()))

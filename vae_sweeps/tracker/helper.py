@@ -162,7 +162,9 @@ class Helper:
                 say(f"W&B: {feed.url}")
                 return feed
             except Exception as error:
-                if server.is_about_this_run(error):
+                # SLURM's signals can end the wandb process while it opens the run: the caller starts it again, once.
+                was_ended = isinstance(error, ConnectionError) and self.life == 0
+                if was_ended or server.is_about_this_run(error):
                     self.is_shown = False
                     raise
                 self.mode, self.why_offline = "offline", server.in_short(error)

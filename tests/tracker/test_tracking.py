@@ -3,20 +3,24 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, launch, start_launch, wait_until
+from tests.conftest import ROOT, launch, make_options, start_launch, wait_until
 from tests.helpers.wandb_runs import assert_same, local_row, numbers
 from tests.helpers.wandb_server import KEY, WandbServer
 from vae_sweeps.runs.run_folder import all_runs
+from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.tracker import offline_files
+from vae_sweeps.tracker.link import Link
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +114,34 @@ def test_preempted_runs_are_marked_and_resumed(server: WandbServer, tmp_path: Pa
         run = server.run(folder.id)
         assert [numbers(row) for row in run.history] == [local_row(row) for row in folder.read_rows()]
     assert launch(*arguments, environment=server.environment()).returncode == 0
+    assert_same(server, tmp_path)
+
+
+def children(pid: int) -> list[int]:
+    """The child processes of all threads of a process."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
+
+
+def test_a_signal_while_wandb_starts_loses_nothing(
+    server: WandbServer, tmp_path: Path, untracked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM signals every process of a job: here the helper when it starts, and wandb's while it opens the runs."""
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    shutil.copytree(untracked, tmp_path, dirs_exist_ok=True)
+    runs, before = all_runs(tmp_path), children(os.getpid())
+    link = Link(make_options().tracker, SweepFolder.under(tmp_path, "grid"))
+    link.begin({run: {} for run in runs})
+    (helper,) = set(children(os.getpid())) - set(before)
+    os.kill(helper, signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while not server.runs:
+        assert time.monotonic() < deadline, "the helper opens no run"
+    for service in children(helper):
+        os.kill(service, signal.SIGTERM)
+    link.ended(runs)
+    link.close()
     assert_same(server, tmp_path)
 
 

@@ -4,13 +4,6 @@ It receives lines of JSON that name the runs (see `link.py`), reads the rest fro
 the job's log.
 """
 
-import signal
-
-# SLURM signals all processes of a job. This one ignores that, to send what the job saves before it exits, and does so
-# before the other imports, which take seconds: a signal during them would end it.
-for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-    signal.signal(_number, signal.SIG_IGN)
-
 import json
 import os
 import queue

@@ -112,7 +112,9 @@ class Helper:
             try:
                 try:
                     feed = self._send(folder, channel)
-                except ConnectionError:
+                except Exception as error:
+                    if not server.is_end_of_wandb(error):
+                        raise
                     self._start_wandb_again(channel)
                     feed = self._send(folder, channel)
                 if not channel.has_ended:
@@ -162,9 +164,8 @@ class Helper:
                 say(f"W&B: {feed.url}")
                 return feed
             except Exception as error:
-                # SLURM's signals can end the wandb process while it opens the run: the caller starts it again, once.
-                was_ended = isinstance(error, ConnectionError) and self.life == 0
-                if was_ended or server.is_about_this_run(error):
+                can_start_again = server.is_end_of_wandb(error) and self.life == 0  # which the caller does
+                if can_start_again or server.is_about_this_run(error):
                     self.is_shown = False
                     raise
                 self.mode, self.why_offline = "offline", server.in_short(error)

@@ -23,6 +23,8 @@ from vae_sweeps.tracker import account
 
 log = logging.getLogger(__name__)
 
+# SLURM sends these to all processes of a job. The helper stays, to send what the job saves before it exits.
+_SLURM_SENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 # Seconds that the helper has to finish, and after which the job kills it.
 _CLOSE_S, _KILL_S = 25.0, 28.0
 
@@ -84,7 +86,7 @@ class Link:
         self._process = None
 
     def _start(self) -> None:
-        self._process = helper_process.start("vae_sweeps.tracker", stderr=subprocess.DEVNULL)
+        self._process = helper_process.start("vae_sweeps.tracker", stderr=subprocess.DEVNULL, blocked=_SLURM_SENDS)
         self._threads = [threading.Thread(target=f, args=(self._process,), daemon=True) for f in (self._write, _listen)]
         for thread in self._threads:
             thread.start()

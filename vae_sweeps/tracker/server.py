@@ -9,6 +9,9 @@ from typing import Any
 
 import wandb
 from wandb.errors import AuthenticationError, CommError, UsageError
+from wandb.sdk.lib.service.service_port_file import ServicePollForTokenError
+from wandb.sdk.mailbox.mailbox import MailboxClosedError
+from wandb.sdk.mailbox.mailbox_handle import HandleAbandonedError
 
 from vae_sweeps.tracker.account import HOW_TO_LOG_IN
 from vae_sweeps.tracker.address import Place
@@ -48,6 +51,11 @@ def in_short(error: BaseException) -> str:
 def is_about_this_run(error: BaseException) -> bool:
     """Whether the error concerns this run alone: its id was deleted, or another process sends it."""
     return "deleted" in str(error) or isinstance(error, ValueError)
+
+
+def is_end_of_wandb(error: BaseException) -> bool:
+    """Whether wandb's own process has ended, such as by one of SLURM's signals; it can be started again."""
+    return isinstance(error, ConnectionError | MailboxClosedError | HandleAbandonedError | ServicePollForTokenError)
 
 
 def default_entity() -> str:

@@ -241,7 +241,7 @@ def test_a_name_that_is_a_script_is_shown_and_not_run(open_page: Open, tmp_path)
     run = sweep.runs()[0]
     run.result.unlink()
     run.failure.write_text(f"ValueError: </script>{attack}")
-    opened = open_page(page.write([sweep], tmp_path / "report.html"))
+    opened = open_page(page.write(contents.read([sweep]), tmp_path / "report.html"))
     expect(opened.locator("h1")).to_have_text(attack)
     expect(opened.locator(".troubles")).to_contain_text(attack)
     opened.locator(".troubles a").click()

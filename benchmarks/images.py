@@ -66,7 +66,19 @@ def pillow_alone(images: Path) -> float:
 
 
 def load(faces: Path, cache: Path) -> Dataset:
-    return celeba(str(faces), "Smiling", CROP, SIZE, 3, "bilinear", [0, 1], 0, str(cache), False, "error")
+    return celeba(
+        str(faces),
+        "Smiling",
+        crop=CROP,
+        size=SIZE,
+        channels=3,
+        resample="bilinear",
+        pixel_range=[0, 1],
+        seed=0,
+        cache=str(cache),
+        resident=False,
+        on_bad_file="error",
+    )
 
 
 def not_kept(images: Path) -> float:

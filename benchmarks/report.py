@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 from rich.table import Table
 
-from vae_sweeps.report import page
+from vae_sweeps.report import contents, page
 from vae_sweeps.runs.run_folder import RunFolder, all_runs
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
@@ -82,7 +82,7 @@ def main() -> None:
         for num in (100, 1000):
             sweep = make_sweep(run, num)
             began = time.perf_counter()
-            file = page.write([sweep], sweep.report)
+            file = page.write(contents.read([sweep]), sweep.report)
             took_s = time.perf_counter() - began
             table_s, figure_s = map(
                 statistics.median, zip(*(open_s(browser, file) for _ in range(ROUNDS)), strict=True)

@@ -157,12 +157,12 @@ def _metric_column(metric: str, result: Mapping[str, Any], ambiguous: set[str]) 
     return metric.replace(f"/{features}/", f"/{features}-{result['features'][features]['weights']}/")
 
 
-def reasons(folders: Iterable[RunFolder]) -> dict[str, list[str]]:
-    """Map each reason for an empty column, as one line, to the runs that it applies to."""
+def reasons(results: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Map each reason for an empty column, as one line, to the runs that it applies to; `results` are by run."""
     runs: dict[str, list[str]] = {}
-    for folder in folders:
-        for column, reason in (folder.read_result() or {}).get("missing", {}).items():
-            runs.setdefault(f"{column}: {reason}", []).append(folder.name)
+    for run, result in results.items():
+        for column, reason in result.get("missing", {}).items():
+            runs.setdefault(f"{column}: {reason}", []).append(run)
     return runs
 
 

@@ -16,6 +16,7 @@ from vae_sweeps.analysis.format import cell, cells, is_missing, means
 from vae_sweeps.analysis.seeds import SE, N
 from vae_sweeps.analysis.table import config_columns
 from vae_sweeps.runs import catalogue
+from vae_sweeps.system.logs import count
 
 _WIDTH_OF_A_FILE = 120
 _LONGEST_TEXT = 24
@@ -72,7 +73,7 @@ def _texts(frame: pd.DataFrame, name: str) -> list[str]:
     errors = frame.get(f"{name}{SE}")
     texts = cells(name, frame[name]) if errors is None else means(name, frame[name], errors)
     if f"{name}{N}" in frame:
-        texts = [f"{text} ({count})" for text, count in zip(texts, frame[f"{name}{N}"], strict=True)]
+        texts = [f"{text} ({n})" for text, n in zip(texts, frame[f"{name}{N}"], strict=True)]
     return [_cut(text, _LONGEST_TEXT) if name in config_columns(frame) else text for text in texts]
 
 
@@ -96,7 +97,7 @@ def _cut(text: str, width: int) -> str:
 
 def _about(frame: pd.DataFrame, over: Sequence[str], kept: Sequence[str]) -> str:
     """The number of points, how they ended, and the config values that they share."""
-    number = f"{len(frame)} {'row' if over else 'point'}{'' if len(frame) == 1 else 's'}"
+    number = count(len(frame), "row" if over else "point")
     if over:
         number += f", mean ± standard error over {','.join(over)}"
     elif "status" in frame:
@@ -116,8 +117,8 @@ def _notes(kept: Sequence[str], left_out: Sequence[str]) -> list[str]:
         heads = {name.split("/")[0] for name in kept}
         names = [name if (head := name.split("/")[0]) in heads else f"{head}/*" for name in left_out if "/" in name]
         names += [name for name in left_out if "/" not in name]
-        count = f"{len(left_out)} more column{'' if len(left_out) == 1 else 's'}"
-        notes.append(f"{count} (vae-sweeps results --columns A,B or --csv FILE): {', '.join(dict.fromkeys(names))}")
+        more = count(len(left_out), "more column")
+        notes.append(f"{more} (vae-sweeps results --columns A,B or --csv FILE): {', '.join(dict.fromkeys(names))}")
     return notes
 
 

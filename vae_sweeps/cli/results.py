@@ -77,14 +77,14 @@ def report(
     The page has a table, figures and pictures. The sweep may still be running.
     Several sweeps are shown on one page, which is written to the output folder by default.
     """
-    from vae_sweeps.report import page
+    from vae_sweeps.report import contents, page
     from vae_sweeps.runs.sweep_folder import get_sweep
 
     with refusing():
         folders = [get_sweep(sweep, output_dir) for sweep in dict.fromkeys(sweeps)]
     path = html or (folders[0].report if len(folders) == 1 else output_dir / folders[0].report.name)
     try:
-        page.write(folders, path)
+        page.write(contents.read(folders), path)
     except OSError as error:
         refuse(f"--html={path}: cannot be written ({error.strerror}); must be a file in a folder that exists")
     typer.echo(path)

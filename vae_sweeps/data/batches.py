@@ -39,10 +39,6 @@ class Batches:
         is_elsewhere = self.images.device.type != self.device.type
         self._prefetched = Prefetched(self._gathered) if is_elsewhere or dataset.is_mapped else None
 
-    def size(self, step: int) -> int:
-        """The number of images in the batch of step `step`."""
-        return min(self.batch_size, len(self.images) - step % self.steps_per_epoch * self.batch_size)
-
     def __call__(self, step: int) -> Tensor:
         """Images [b,C,H,W] of step `step` (from 0) on the model's scale; b < batch size in an epoch's last step."""
         if self._prefetched is None:

@@ -4,33 +4,20 @@ import csv
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from jaxtyping import Int64
 
 from vae_sweeps.data.dataset import SPLITS, Dataset
-from vae_sweeps.data.decoding.cache import OnBadFile
-from vae_sweeps.data.decoding.image import Transform
-from vae_sweeps.data.image_files import ENDINGS, Files, dataset_of, existing
+from vae_sweeps.data.image_files import ENDINGS, Files, ImageOptions, dataset_of, existing
 
 _IMAGES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
 _PARTITION = ("list_eval_partition.txt", "Eval/list_eval_partition.txt", "list_eval_partition.csv")
 _ATTRIBUTES = ("list_attr_celeba.txt", "Anno/list_attr_celeba.txt", "list_attr_celeba.csv")
 
 
-def celeba(
-    root: str | None,
-    label: str | None,
-    crop: int | str,
-    size: int | None,
-    channels: int,
-    resample: str,
-    pixel_range: Sequence[float],
-    seed: int,
-    cache: str | None,
-    resident: bool | str,
-    on_bad_file: OnBadFile,
-) -> Dataset:
+def celeba(root: str | None, label: str | None, **options: Unpack[ImageOptions]) -> Dataset:
     """CelebA in the folder `root`, official or Kaggle layout: 162,770 faces for training, 19,867 val, 19,962 test.
 
     `label` names the attribute whose values (0: no, 1: yes) are the labels; None means no labels. Raises ValueError if
@@ -44,9 +31,7 @@ def celeba(
     names, split = _partition(partition)
     _check_present(images, names, partition)
     labels = None if label is None else _attribute(_file(folder, _ATTRIBUTES, "set data.label=null"), label, names)
-    files = Files(images, names, split, labels)
-    transform = Transform(crop, size, channels, resample)
-    return dataset_of("celeba", files, transform, pixel_range, seed, cache, resident, on_bad_file)
+    return dataset_of("celeba", Files(images, names, split, labels), options)
 
 
 def _has_images(folder: Path) -> bool:

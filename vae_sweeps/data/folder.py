@@ -4,30 +4,16 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from jaxtyping import Int64
 
 from vae_sweeps.data.dataset import SPLITS, Dataset
-from vae_sweeps.data.decoding.cache import OnBadFile
-from vae_sweeps.data.decoding.image import Transform
-from vae_sweeps.data.image_files import ENDINGS, Files, dataset_of, existing
+from vae_sweeps.data.image_files import ENDINGS, Files, ImageOptions, dataset_of, existing
 
 
-def image_folder(
-    root: str | None,
-    crop: int | str,
-    size: int | None,
-    channels: int,
-    resample: str,
-    val_share: float,
-    test_share: float,
-    pixel_range: Sequence[float],
-    seed: int,
-    cache: str | None,
-    resident: bool | str,
-    on_bad_file: OnBadFile,
-) -> Dataset:
+def image_folder(root: str | None, val_share: float, test_share: float, **options: Unpack[ImageOptions]) -> Dataset:
     """All JPEG, PNG and WebP files under `root`; a file's top folder is its class if there are at least two.
 
     If `root` has folders train and test, these are the splits; val is also a folder, or a share of train. Otherwise
@@ -36,8 +22,7 @@ def image_folder(
     """
     folder = existing(root)
     files = _in_three_folders(folder, val_share) if _is_split(folder) else _in_one_folder(folder, val_share, test_share)
-    transform = Transform(crop, size, channels, resample)
-    return dataset_of("image_folder", files, transform, pixel_range, seed, cache, resident, on_bad_file)
+    return dataset_of("image_folder", files, options)
 
 
 def _image_names(folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -31,22 +32,29 @@ class Files:
     labels: Int64[np.ndarray, " N"] | None
 
 
-def dataset_of(
-    name: str,
-    files: Files,
-    transform: Transform,
-    pixel_range: Sequence[float],
-    seed: int,
-    cache: str | None,
-    resident: bool | str,
-    on_bad_file: OnBadFile,
-) -> Dataset:
+class ImageOptions(TypedDict):
+    """Keys that all data sets of image files have; `conf/data/image_folder.yaml` explains them."""
+
+    crop: int | str
+    size: int | None
+    channels: int
+    resample: str
+    pixel_range: Sequence[float]
+    seed: int
+    cache: str | None
+    resident: bool | str
+    on_bad_file: OnBadFile
+
+
+def dataset_of(name: str, files: Files, options: ImageOptions) -> Dataset:
     """Make a Dataset of the files, decoding them into the cache if they are not there yet.
 
     Its fingerprint depends on pixels, splits and labels, not on names or locations. Raises ValueError as `decoded`
     does, and if a split has no usable image.
     """
-    cached = decoded(Source(files.root, files.names, _stamps(files)), transform, cache, on_bad_file)
+    transform = Transform(options["crop"], options["size"], options["channels"], options["resample"])
+    source = Source(files.root, files.names, _stamps(files))
+    cached = decoded(source, transform, options["cache"], options["on_bad_file"])
     split_indices = files.split[cached.kept]
     images, labels = {}, {}
     all_labels = None if files.labels is None else torch.from_numpy(files.labels[cached.kept])
@@ -57,15 +65,15 @@ def dataset_of(
         images[split] = cached.images[rows[0] : rows[-1] + 1]
         if all_labels is not None:
             labels[split] = all_labels[rows[0] : rows[-1] + 1]
-    low, high = pixel_range
+    low, high = options["pixel_range"]
     return Dataset(
         name,
         images,
         labels if all_labels is not None else None,
         _fingerprint(cached, split_indices, all_labels),
         (float(low), float(high)),
-        seed=seed,
-        resident=resident,
+        seed=options["seed"],
+        resident=options["resident"],
         is_mapped=True,
     )
 

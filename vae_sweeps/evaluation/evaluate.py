@@ -15,6 +15,7 @@ from vae_sweeps.evaluation.model_outputs import ModelOutputs
 from vae_sweeps.evaluation.parts import PARTS, Drawing, Findings, elbo
 from vae_sweeps.evaluation.reference import Reference
 from vae_sweeps.evaluation.settings import settings
+from vae_sweeps.system.logs import first_line
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def evaluate_parts(
             found = PARTS[part](outputs)
         except Exception as error:
             log.warning("%s: %s not evaluated", name, part, exc_info=True)
-            total.missing[part] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            total.missing[part] = first_line(error)
             continue
         for column, value in found.metrics.items():
             if math.isfinite(value):

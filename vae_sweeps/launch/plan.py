@@ -88,8 +88,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     if isinstance(num_packs, int) and num_packs > 1:
         limits = [min(limit, -(-len(todo) // num_packs)) for limit in limits]
     packs = group([points[i] for i in todo], [costs[i] for i in todo], limits)
-    others = [folder for folder in unique if folder not in set(missing) and folder.name not in queued]
-    to_evaluate = [folder for folder in others if _needs_evaluation(folder, options.evaluation)]
+    skipped = {*missing, *(folder for folder in unique if folder.name in queued)}
+    to_evaluate = [f for f in unique if f not in skipped and _needs_evaluation(f, options.evaluation)]
     return Plan(folders, unique, [[folders[todo[i]] for i in pack] for pack in packs], to_evaluate)
 
 

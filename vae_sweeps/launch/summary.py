@@ -12,7 +12,8 @@ import torch
 from vae_sweeps.analysis import pictures, seeds, table, terminal
 from vae_sweeps.analysis.mosaic import mosaic
 from vae_sweeps.evaluation.model import load_run
-from vae_sweeps.report import page
+from vae_sweeps.report import contents, page
+from vae_sweeps.report.contents import Contents
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system.logs import console
@@ -37,7 +38,7 @@ def show(runs: Sequence[RunFolder], swept: Sequence[str], sweep: SweepFolder | N
         terminal.show(means, swept, out=console, over=["seed"])
         where = sweep.path if sweep else runs[0].output_dir
         log.info("table of all points: vae-sweeps results %s (the mosaic shows the lowest seed)", where)
-    for reason, names in table.reasons(runs).items():
+    for reason, names in table.reasons({run.name: run.read_result() or {} for run in runs}).items():
         log.info("missing of %s: %s", names[0] if len(names) == 1 else f"{len(names)} points", reason)
     if sweep is None:
         log.info("run: %s", runs[0].path if len(runs) == 1 else f"{runs[0].path.parent} ({len(runs)} runs)")
@@ -60,25 +61,21 @@ def _over_seeds(frame: pd.DataFrame) -> pd.DataFrame | None:
 
 def write(sweep: SweepFolder) -> list[Path]:
     """Write the sweep's table, mosaic and report in their current state; returns the paths."""
-    runs, swept = sweep.runs(), sweep.swept()
-    table.to_file(table.make_table(runs, swept), sweep.table)
+    content = contents.read([sweep])
+    table.to_file(content.table, sweep.table)
     files = [sweep.table]
-    picture = mosaic_of(runs, swept)
-    if picture is not None:
-        pictures.save(picture, sweep.mosaic)
+    if content.runs:
+        pictures.save(_mosaic_of(content, sweep.swept()), sweep.mosaic)
         files.append(sweep.mosaic)
-    return [*files, page.write([sweep], sweep.report)]
+    return [*files, page.write(content, sweep.report)]
 
 
-def mosaic_of(runs: Sequence[RunFolder], swept: Sequence[str]) -> Any:
+def _mosaic_of(content: Contents, swept: Sequence[str]) -> Any:
     """A picture of samples of every point with the lowest seed.
 
     Rows are the swept keys with beta last, columns the latent size.
     """
-    frame = table.make_table(runs, swept).sort_values("seed", kind="stable")
-    if frame.empty:
-        return None
-    by_name = {run.name: run for run in runs}
+    frame = content.table.sort_values("seed", kind="stable")
     others = [key for key in swept if key in frame and key not in ("beta", "latent", "seed")]
     rows = list(zip(*(frame[key] for key in [*others, "beta"]), strict=True))
     row_order = list(dict.fromkeys(rows)) if others else sorted(set(rows))
@@ -87,7 +84,7 @@ def mosaic_of(runs: Sequence[RunFolder], swept: Sequence[str]) -> Any:
     for row, latent, run, status in zip(rows, frame["latent"], frame["run"], frame["status"], strict=True):
         position = row_order.index(row), latents.index(latent)
         if position not in cells:
-            cells[position] = _samples(by_name[run]) if status == "done" else str(status)
+            cells[position] = _samples(content.runs[run].folder) if status == "done" else str(status)
     labels = [" ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in row) for row in row_order]
     return mosaic(cells, labels, [str(n) for n in latents], row_name=" ".join([*others, "beta"]), column_name="latent")
 

@@ -25,7 +25,7 @@ from vae_sweeps.runs.checkpoint import Checkpoint
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import distributed, machine
-from vae_sweeps.system.logs import logged_to
+from vae_sweeps.system.logs import first_line, logged_to
 from vae_sweeps.tracker import view
 from vae_sweeps.tracker.link import Link
 from vae_sweeps.training import progress
@@ -47,7 +47,7 @@ class References:
 
     def of(self, point: Point) -> Reference:
         """The reference of the point's data, which also holds the dataset."""
-        key = json.dumps(point.data, sort_keys=True, default=str)
+        key = json.dumps(point.data, sort_keys=True)
         if key not in self._references:
             self._references[key] = new_reference(point, self._evaluation, self._device)
         return self._references[key]
@@ -122,7 +122,7 @@ def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) 
         _resume_and_train(runs, context, label)
         return
     except Exception as error:
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        reason = first_line(error)
         if distributed.num_ranks() > 1:
             _give_up(runs, reason)
         if len(runs) == 1:
@@ -195,7 +195,7 @@ def follow(context: JobContext) -> None:
             with machine.memory_kept(context.device):
                 train(pack, dataset, TrainOptions(should_stop=context.should_stop), NoObserver())
         except Exception as error:
-            _give_up(folders, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+            _give_up(folders, first_line(error))
 
 
 def _give_up(runs: Sequence[RunFolder], reason: str) -> NoReturn:

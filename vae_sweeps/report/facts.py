@@ -136,6 +136,6 @@ def missing(contents: Contents) -> list[str]:
         sentences.append(
             f"Runs without a folder, or with a folder that has no config.yaml: {', '.join(contents.gone)}."
         )
-    for reason, runs in table.reasons(run.folder for run in contents.runs.values()).items():
+    for reason, runs in table.reasons({name: run.result for name, run in contents.runs.items()}).items():
         sentences.append(f"{reason} ({contents.runs[runs[0]].label if len(runs) == 1 else f'{len(runs)} points'})")
     return sentences

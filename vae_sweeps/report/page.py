@@ -11,12 +11,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from vae_sweeps.analysis.format import is_missing
-from vae_sweeps.report import contents, curves, facts, figures, heat_map, parallel_coordinates, scatter, thumbnails
+from vae_sweeps.report import curves, facts, figures, heat_map, parallel_coordinates, scatter, thumbnails
 from vae_sweeps.report.contents import Contents, Run
 from vae_sweeps.report.grid import of
 from vae_sweeps.report.thumbnails import Pictures
 from vae_sweeps.runs import catalogue
-from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files
 
 # Small enough to send by mail; pictures use the space that the rest of the page leaves.
@@ -26,12 +25,12 @@ _NEVER = ("run", "num_missing")
 _MAX_FAILURE_CHARACTERS = 4000  # keeps the end of a traceback, its most useful part
 
 
-def write(sweeps: Sequence[SweepFolder], path: Path) -> Path:
-    """Write the report of these sweeps, in their current state, to `path`, and return `path`.
+def write(content: Contents, path: Path) -> Path:
+    """Write the report to `path`, and return `path`.
 
     Up to some hundreds of points, pictures are reduced until the file takes at most 14 MB.
     """
-    files.write_whole(path, render(contents.read(sweeps)))
+    files.write_whole(path, render(content))
     return path
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.system.logs import first_line
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,7 @@ def _read(path: Path) -> Checkpoint | None:
     except FileNotFoundError:
         return None
     except (RuntimeError, OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        log.warning("%s: damaged checkpoint, not used (%s: %s)", path, type(error).__name__, reason)
+        log.warning("%s: damaged checkpoint, not used (%s)", path, first_line(error))
         return None
 
 

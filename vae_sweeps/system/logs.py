@@ -51,6 +51,11 @@ def start_logging() -> None:
         package.addHandler(live if console.is_terminal else logging.StreamHandler(sys.stdout))
 
 
+def first_line(error: BaseException) -> str:
+    """The type of the error and the first line of its text."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
 def count(n: int, noun: str) -> str:
     """`n` and the noun, in the plural unless `n` is 1."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

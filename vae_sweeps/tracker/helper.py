@@ -164,7 +164,8 @@ class Helper:
                 say(f"W&B: {feed.url}")
                 return feed
             except Exception as error:
-                can_start_again = server.is_end_of_wandb(error) and self.life == 0  # which the caller does
+                # The caller starts wandb again, but only once, and then opens the run again.
+                can_start_again = server.is_end_of_wandb(error) and self.life == 0
                 if can_start_again or server.is_about_this_run(error):
                     self.is_shown = False
                     raise

@@ -158,7 +158,7 @@ def _metric_column(metric: str, result: Mapping[str, Any], ambiguous: set[str]) 
 
 
 def reasons(results: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Map each reason for an empty column, as one line, to the runs that it applies to; the keys of `results` are runs."""
+    """Map each reason for an empty column, as one line, to its runs. `results` maps runs to their results."""
     runs: dict[str, list[str]] = {}
     for run, result in results.items():
         for column, reason in result.get("missing", {}).items():

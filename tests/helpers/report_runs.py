@@ -10,9 +10,10 @@ import torch
 
 from tests.conftest import make_options, make_point
 from vae_sweeps.analysis import pictures
+from vae_sweeps.runs import sealed_config, sweep_folder
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
-from vae_sweeps.system import files
+from vae_sweeps.system import files, yaml_files
 from vae_sweeps.system.rng import generator
 
 NUM_STEPS = 100
@@ -68,9 +69,21 @@ def make_run(output_dir: Path, beta: float, latent: int, seed: int = 0, *overrid
     point = make_point("data=mnist5k", f"beta={beta}", f"latent={latent}", f"seed={seed}", *overrides)
     run.create(point, make_options(), [])
     for row in rows(beta, latent, seed):
-        run.append_row(row)
+        files.append_line(run.rows, row)
     draw(run.pictures, seed)
     return run
+
+
+def change_config(run: RunFolder, old: str, new: str) -> None:
+    """Replace text in the run's config, as if the run had been made with it."""
+    changed = yaml_files.load(run.config.read_text().replace(old, new))
+    run.config.write_text(sealed_config.seal(changed, run.id, ""))
+
+
+def rename(sweep: SweepFolder, name: str) -> None:
+    """Give the sweep another name, as if it had been launched with it."""
+    for path in sweep.points.iterdir():
+        path.write_text(files.seal(sweep_folder.read_points(path) | {"sweep": name}))
 
 
 def draw(folder: Path, seed: int = 0) -> None:

@@ -9,6 +9,7 @@ from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
+from vae_sweeps.runs.row_log import RowLog
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.training.loop import TrainOptions, train
@@ -24,12 +25,18 @@ def runs_of(
     dataset: Dataset,
     starts: Sequence[Checkpoint] = (),
 ) -> list[Run]:
-    """The points as runs that start from `starts`, else from their newest checkpoints, else from scratch."""
+    """The points as runs that start from `starts`, else from their newest checkpoints, else from scratch.
+
+    Each has the rows that its checkpoint covers.
+    """
     starts = starts or [
         next(iter(checkpoint.available(folder)), None) or new_start(point, dataset.image_shape)
         for point, folder in zip(points, folders, strict=True)
     ]
-    return [Run(point, folder, start) for point, folder, start in zip(points, folders, starts, strict=True)]
+    return [
+        Run(point, folder, start, RowLog(folder, start.rows))
+        for point, folder, start in zip(points, folders, starts, strict=True)
+    ]
 
 
 def train_points(

@@ -55,7 +55,7 @@ def test_a_grid_writes_table_and_pictures(swept) -> None:
         pictures = {path.name for path in folder.pictures.iterdir()}
         assert pictures == {f"{name}.png" for name in PICTURES}
         assert folder.launch_options.with_name("overrides.yaml").exists()
-        assert not folder.claim.exists()
+        assert not list(folder.path.glob(".claim*"))
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_a_run_with_a_corrupt_result_is_trained_again_with_a_warning(tmp_path, d
     run.result.write_text('{"status": "do')
     again = door(*arguments)
     assert again.code == 0
-    assert f"{run.result}: corrupt" in again.out.replace("\n", "")
+    assert f"{run.result}: damaged" in again.out.replace("\n", "")
     again_whole = run.read_result()
     assert whole is not None
     assert again_whole is not None
@@ -217,7 +217,7 @@ def test_the_claim_of_a_killed_process_is_ignored(tmp_path) -> None:
     assert states.status(run, None) == "running"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert run.claim.exists()
+    assert list(run.path.glob(".claim*"))
     assert states.status(run, None) == "pending"  # killed before its first checkpoint
 
 

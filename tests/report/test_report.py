@@ -113,12 +113,11 @@ def test_plotly_accepts_every_view(whole) -> None:
 
 def test_names_and_reasons_are_escaped_everywhere(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
-    sweep.points.write_text(json.dumps(sweep.read() | {"sweep": "<script>alert(0)</script>"}))
+    report_runs.rename(sweep, "<script>alert(0)</script>")
     run = sweep.runs()[0]
     run.result.unlink()
     run.failure.write_text(f"Traceback\nValueError: {ATTACK}\n")
-    config = run.config.read_text()
-    run.config.write_text(config.replace("activation: relu", f"activation: '{ATTACK}'"))
+    report_runs.change_config(run, "activation: relu", f"activation: '{ATTACK}'")
     html = page.render(contents.read([sweep]))
     parsed = Page(html)
     assert "<script>alert(0)</script>" in parsed.text
@@ -136,8 +135,7 @@ def test_markup_in_a_value_is_escaped_for_plotly(tmp_path) -> None:
     for activation in ("<b>relu</b>", "tanh"):
         runs.append(report_runs.make_run(tmp_path, 1, 2, len(runs)))
         runs[-1].write_result(report_runs.result(1, 2, 0))
-        config = runs[-1].config.read_text()
-        runs[-1].config.write_text(config.replace("activation: relu", f"activation: {activation}"))
+        report_runs.change_config(runs[-1], "activation: relu", f"activation: {activation}")
     sweep = report_runs.sweep_of(tmp_path, "markup", runs, ["arch.activation"])
     figure = scatter.rate_distortion(contents.read([sweep]))
     assert figure is not None

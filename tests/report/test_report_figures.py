@@ -7,6 +7,7 @@ from tests.helpers import report_runs
 from vae_sweeps.report import contents, curves, figures, heat_map, parallel_coordinates, scatter
 from vae_sweeps.report.grid import of
 from vae_sweeps.runs.sweep_folder import SweepFolder
+from vae_sweeps.system import files
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_long_curves_are_thinned_and_keep_their_ends(tmp_path) -> None:
     (run,) = sweep.runs()
     run.rows.unlink()
     for step in range(1, 5001):
-        run.append_row({"step": step, "num_steps": 5000, "train/elbo": -100.0 - 1 / step})
+        files.append_line(run.rows, {"step": step, "num_steps": 5000, "train/elbo": -100.0 - 1 / step})
     content = contents.read([sweep])
     (line,) = curves.of_point(content.runs[run.name], 1)
     assert len(line["x"]) <= 200

@@ -237,7 +237,7 @@ def test_printing_draws_all_figures_and_the_whole_table(report, open_page: Open)
 def test_a_name_that_is_a_script_is_shown_and_not_run(open_page: Open, tmp_path) -> None:
     attack = "<script>document.title = 'taken'</script>"
     sweep = report_runs.make_sweep(tmp_path, num_seeds=1)
-    sweep.points.write_text(sweep.points.read_text().replace('"sweep": "grid"', f'"sweep": "{attack}"'))
+    report_runs.rename(sweep, attack)
     run = sweep.runs()[0]
     run.result.unlink()
     run.failure.write_text(f"ValueError: </script>{attack}")

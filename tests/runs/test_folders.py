@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import ROOT, make_options, make_point
 from vae_sweeps.runs.run_folder import RunFolder, all_runs
 from vae_sweeps.runs.sweep_folder import SweepFolder, all_sweeps
+from vae_sweeps.system import files
 
 PACKAGE = ROOT / "vae_sweeps"
 OWNERS = {PACKAGE / "runs" / "run_folder.py", PACKAGE / "runs" / "sweep_folder.py"}
@@ -52,8 +53,8 @@ def spelled(node: ast.AST) -> str | None:
 
 def test_the_search_covers_the_important_names() -> None:
     assert {"checkpoint.pt", "metrics.jsonl", "result.json", "config.yaml", "launch.yaml", "failure.txt"} <= FILES
-    assert {"jobs.jsonl", "points.json", "launches.jsonl", "report.html"} <= FILES
-    assert {"pictures", "jobs", "code"} <= NAMES
+    assert {"jobs.jsonl", "launches.jsonl", "report.html"} <= FILES
+    assert {"pictures", "jobs", "code", "points"} <= NAMES
 
 
 @pytest.mark.parametrize(
@@ -134,12 +135,12 @@ def test_the_submission_after_one_that_was_cut_short_is_read(torn: SweepFolder) 
 @pytest.mark.parametrize("num_bytes", [0, 1, 40, -1])
 def test_rows_cut_anywhere_lose_at_most_the_last_one(num_bytes: int, tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.append_row({"step": 1, "num_steps": 9, "train/elbo": -100.0})
+    files.append_line(run.rows, {"step": 1, "num_steps": 9, "train/elbo": -100.0})
     whole = run.rows.read_bytes()
-    run.append_row({"step": 2, "num_steps": 9, "train/elbo": -99.0})
+    files.append_line(run.rows, {"step": 2, "num_steps": 9, "train/elbo": -99.0})
     end = len(whole) + num_bytes if num_bytes >= 0 else -1
     run.rows.write_bytes(run.rows.read_bytes()[:end])
     kept = [1, 2] if num_bytes == -1 else [1]  # a line without its newline is complete
     assert [row["step"] for row in run.read_rows()] == kept
-    run.append_row({"step": 3, "num_steps": 9})
+    files.append_line(run.rows, {"step": 3, "num_steps": 9})
     assert [row["step"] for row in run.read_rows()] == [*kept, 3]

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ended_command, launch, make_options, make_point
-from vae_sweeps.runs import claims
-from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
+from vae_sweeps.system import files, lease
 
 STATES = ["done", "diverged", "failed", "running", "preempted", "pending"]
 
@@ -26,8 +25,8 @@ def sweep(tmp_path: Path) -> SweepFolder:
         elif state == "failed":
             run.write_failure("Traceback\n  ...\nValueError: this is why\n")
         elif state == "running":
-            assert claims.take(run)
-            run.append_row({"step": 30, "num_steps": 120})
+            assert lease.take(run.path)
+            files.append_line(run.rows, {"step": 30, "num_steps": 120})
         elif state == "preempted":
             run.checkpoint.touch()
     return sweep
@@ -80,16 +79,6 @@ def test_a_run_is_lost_if_its_job_is_no_longer_in_the_queue(sweep, capsys, tmp_p
     ended = ended_command(capsys, "status", "grid", "--output-dir", sweep.output_dir)
     assert "1 preempted, 1 lost" in ended.out
     assert "  lost       run-pending  job 12_0  its job is no longer in the queue" in ended.out
-
-
-def test_a_requeued_job_takes_over_its_claim_from_a_lost_node(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("SLURM_JOB_ID", "77")
-    elsewhere = '{"host": "lost-node", "pid": 1, "began": "0", "job": "%s"}'
-    run = RunFolder(tmp_path)
-    run.claim.write_text(elsewhere % "78")
-    assert not claims.take(run)
-    run.claim.write_text(elsewhere % "77")
-    assert claims.take(run)
 
 
 FRAGILE = """

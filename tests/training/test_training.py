@@ -171,8 +171,8 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
 
 
 def timeless(folder: RunFolder) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows and the result, as they are written, without the values that depend on the clock."""
-    clock = {"time_s", "images_per_s", "finished_at", "evaluated"}
+    """The rows and the result, as they are written, without values that depend on the clock or the folder's name."""
+    clock = {"time_s", "images_per_s", "finished_at", "evaluated", "rows", "run_id", "sha256"}
     rows = [{k: v for k, v in row.items() if k not in clock} for row in folder.read_rows()]
     return rows, {k: v for k, v in json.loads(folder.result.read_text()).items() if k not in clock}
 
@@ -264,7 +264,7 @@ def test_failed_pictures_are_reported_once_and_change_nothing_else(warnings, mon
     train_pack([replace(point, pictures_every_epochs=None)], plain)
 
     def no_space(image: Image.Image, path: Path) -> None:
-        if path.parent.name.startswith("epoch"):
+        if "epoch" in path.parent.name:
             raise OSError("No space left on device")
         path.touch()
 

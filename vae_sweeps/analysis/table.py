@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from vae_sweeps.analysis import dtypes
 from vae_sweeps.analysis.dtypes import in_words
@@ -18,6 +17,8 @@ from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
 from vae_sweeps.runs.states import status
 from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps
 from vae_sweeps.system import files
+from vae_sweeps.system.files import DamagedError
+from vae_sweeps.system.logs import warn_once
 
 _LEADING = ["run", "run_id", "status", "seed", "data", "arch", "likelihood"]
 # Columns that are not config columns; metrics and names that contain / are not, either.
@@ -79,13 +80,21 @@ def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[li
 
 def make_table(folders: Sequence[RunFolder], swept: Sequence[str] = ()) -> pd.DataFrame:
     """Make the table of the runs in `folders`; `swept` keys get a column even if they do not vary."""
-    return table_of([read_record(folder) for folder in folders if folder.exists()], swept)
+    return table_of(read_records(folders), swept)
 
 
-def read_record(folder: RunFolder) -> Record:
-    """Read a run's config, status and result from its folder."""
-    content = OmegaConf.to_container(OmegaConf.load(folder.config))
-    assert isinstance(content, dict)
+def read_records(folders: Iterable[RunFolder]) -> list[Record]:
+    """The records of the runs in `folders`, without those that have no config or a damaged one."""
+    return [record for folder in folders if folder.exists() and (record := read_record(folder)) is not None]
+
+
+def read_record(folder: RunFolder) -> Record | None:
+    """Read a run's config, status and result from its folder; None, with a warning, if its config is damaged."""
+    try:
+        content = folder.read_config()
+    except DamagedError as error:
+        warn_once(f"{error}; the run is left out")
+        return None
     result = folder.read_result()
     return Record(folder.name, _flat(content), status(folder, result), result)
 

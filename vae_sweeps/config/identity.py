@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -42,6 +43,11 @@ def run_id(point: Point, data_fingerprint: str) -> str:
     """The first 12 hex digits of the sha256 of what a point's numbers depend on: its config and the data's content."""
     identity = [SCHEMA_VERSION, identifying_content(point), data_fingerprint]
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:12]
+
+
+def is_run_id(text: str) -> bool:
+    """Whether `text` looks like a run id."""
+    return re.fullmatch("[0-9a-f]{12}", text) is not None
 
 
 def short_name(target: str) -> str:

@@ -114,8 +114,3 @@ def from_container(content: Any) -> Point:
 def to_container(point: Point) -> dict[str, Any]:
     """Convert a point to new dicts, lists and scalars; the inverse of `from_container`."""
     return asdict(point)
-
-
-def read_point(path: Path) -> Point:
-    """Read the point in a run's config.yaml."""
-    return from_container(OmegaConf.to_container(OmegaConf.load(path)))

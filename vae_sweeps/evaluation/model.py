@@ -19,6 +19,7 @@ from vae_sweeps.models.precision import DTYPES
 from vae_sweeps.models.vae import VAE, elbo_terms
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.system.files import DamagedError
 from vae_sweeps.system.rng import generator
 
 _NUM_FIT_IMAGES = 10_000
@@ -125,8 +126,18 @@ def load(run: str | Path, output_dir: str | Path = "outputs") -> Model:
 
 
 def load_run(folder: RunFolder) -> Model:
-    """The model of a run's folder, as `load` gives it. Raises ValueError if the run has no checkpoint."""
+    """The model of a run's folder, as `load` gives it.
+
+    Raises ValueError if the run has no checkpoint, or if it is done and has none of its last step.
+    """
+    point, result = folder.read_point(), folder.read_result()
     checkpoints = checkpoint.available(folder)
     if not checkpoints:
-        raise ValueError(f"run={folder.path}: it has no checkpoint yet; launch it first")
-    return from_state(folder.read_point(), checkpoints[0].model, checkpoints[0].image_shape)
+        raise ValueError(f"run={folder.path}: it has no intact checkpoint; launch it first")
+    newest = checkpoints[0]
+    if result is not None and result["status"] == "done" and newest.step != result["step"]:
+        raise DamagedError(
+            f"run={folder.path}: its newest intact checkpoint is of step {newest.step}, not of its last, "
+            f"{result['step']}; `vae-sweeps doctor` says what to do"
+        )
+    return from_state(point, newest.model, newest.image_shape)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from vae_sweeps.config.errors import RefusedError, UserErrors, one_line
+from vae_sweeps.system import files
 from vae_sweeps.system.logs import start_logging
 
 
@@ -50,6 +51,12 @@ def run_main(main: Callable[[], Any]) -> None:
         if invocation.wants_traceback or (invocation.has_composed and not isinstance(error, RefusedError)):
             raise
         exit_refused(str(error) if isinstance(error, RefusedError) else one_line(error))
+    except OSError as error:
+        if invocation.wants_traceback or not files.is_storage_error(error):
+            raise
+        what = f"{error.filename or 'output_dir'}: {error.strerror}"
+        print(f"error: {what}; nothing is lost: mend the disk, and the same command resumes", file=sys.stderr)
+        sys.exit(1)
     sys.exit(invocation.exit_code)
 
 

@@ -35,27 +35,27 @@ class PictureDrawer:
         # Building a user's network may draw global random numbers; restore them.
         with torch.random.fork_rng(devices=[]), self._may_fail(run.folder):
             model = from_state(run.point, state, dataset.image_shape)
-            _draw_model(model, dataset, run.folder.epoch_pictures(epoch))
+            with run.folder.prepared(run.folder.epoch_pictures(epoch)) as target:
+                _draw_model(model, dataset, target)
 
     def end_of_training(self, run: RunFolder, model: Model, dataset: Dataset) -> None:
         """Draw the trained model and its learning curves."""
-        with self._may_fail(run):
-            _draw_model(model, dataset, run.pictures)
+        with self._may_fail(run), run.prepared(run.pictures) as target:
+            _draw_model(model, dataset, target)
             is_log = model.point.log_steps == "powers_of_two"
             curves = run_plots.learning_curves(run.read_rows(), title=run.name, is_log=is_log)
-            style.save(curves, run.pictures / "curves.png")
+            style.save(curves, target / "curves.png")
 
     def findings(self, run: RunFolder, to_draw: Iterable[Drawing]) -> None:
         """Draw the pictures of an evaluation."""
         for drawing in to_draw:
-            with self._may_fail(run):
-                run.pictures.mkdir(exist_ok=True)
+            with self._may_fail(run), run.prepared(run.pictures) as target:
                 if isinstance(drawing, LatentCodes):
-                    style.save(latent_map(drawing.mu, drawing.labels, run.name), run.pictures / "latent_map.png")
-                    style.save(run_plots.kl_bars(drawing.kl, run.name), run.pictures / "kl_bars.png")
+                    style.save(latent_map(drawing.mu, drawing.labels, run.name), target / "latent_map.png")
+                    style.save(run_plots.kl_bars(drawing.kl, run.name), target / "kl_bars.png")
                 else:
                     picture = pictures.neighbours(drawing.samples, drawing.nearest)
-                    pictures.save(picture, run.pictures / "neighbours.png")
+                    pictures.save(picture, target / "neighbours.png")
 
     @contextlib.contextmanager
     def _may_fail(self, run: RunFolder) -> Iterator[None]:

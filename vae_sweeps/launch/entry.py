@@ -22,7 +22,7 @@ from vae_sweeps.launch.door import checking, current_invocation, exit_refused
 from vae_sweeps.launch.grid import default_sweep_name
 from vae_sweeps.launch.local import run_here
 from vae_sweeps.launch.plan import Launch, Plan, make_plan
-from vae_sweeps.runs import states
+from vae_sweeps.runs import claims, states
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files, git
@@ -106,7 +106,7 @@ def _carry_out(launch: Launch, *, may_detach: bool = True) -> list[float] | None
             submit.check(launch.cluster, launch.options.devices)
             queued = states.runs_in_queue(launch.sweep)
         plan = make_plan(launch, queued)
-    _make_folders(plan, launch)
+        _make_folders(plan, launch)
     if launch.cluster is not None:
         with checking():
             is_over = submit.on_cluster(plan, launch, may_detach=may_detach)
@@ -131,9 +131,13 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
 
     def create(run: RunFolder) -> None:
         point, overrides = plan.unique[run]
-        run.create(point, launch.options, overrides, git.diff())
-        if run in todo:
-            run.clear(keep_training=not launch.options.overwrite)
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.refuse_links()
+        run.create(point, launch.options, overrides, git.diff(), plan.data_fingerprints[run])
+        if run in todo and (launch.options.overwrite or run.failure.exists()):
+            with claims.taken([run]) as claimed:  # else another process has just begun to train it
+                for ours in claimed:
+                    ours.clear(keep_training=not launch.options.overwrite)
 
     with ThreadPoolExecutor(16) as pool:  # each point has several small files, which are flushed to the disk
         list(pool.map(create, plan.unique))

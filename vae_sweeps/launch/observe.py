@@ -7,7 +7,6 @@ from torch import Tensor
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.launch.draw import PictureDrawer
-from vae_sweeps.runs import claims
 from vae_sweeps.tracker.link import Link
 from vae_sweeps.training.pack import Pack
 from vae_sweeps.training.progress import Progress
@@ -33,10 +32,10 @@ class JobObserver:
 
     def saved(self, step: int) -> None:
         """Tell the tracker up to which step rows are final."""
-        self.link.saved([run.folder for run in self.pack.runs], step)
+        self.link.saved([self.pack.runs[k].folder for k in self.pack.living], step)
 
     def logged(self, step: int, trace: Tensor) -> None:
-        """Draw pictures and then write their rows, so that the tracker finds both; renew the claims."""
+        """Draw pictures and then write their rows, so that the tracker finds both."""
         averages = self.rows.averages(step, trace)
         schedule = self.rows.schedule
         if schedule.wants_pictures(step):
@@ -44,5 +43,3 @@ class JobObserver:
                 state = self.pack.model_state(k)
                 self.drawer.end_of_epoch(self.pack.runs[k], state, self.dataset, step // schedule.steps_per_epoch)
         self.show(self.rows.write(step, averages))
-        for run in self.pack.runs:
-            claims.keep(run.folder)

@@ -56,6 +56,7 @@ class Plan:
 
     folders: list[RunFolder]
     unique: dict[RunFolder, tuple[Point, Sequence[str]]]
+    data_fingerprints: dict[RunFolder, str]
     packs: list[list[RunFolder]]
     to_evaluate: list[RunFolder]
 
@@ -90,7 +91,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     packs = group([points[i] for i in todo], [costs[i] for i in todo], limits)
     skipped = {*missing, *(folder for folder in unique if folder.name in queued)}
     to_evaluate = [f for f in unique if f not in skipped and _needs_evaluation(f, options.evaluation)]
-    return Plan(folders, unique, [[folders[todo[i]] for i in pack] for pack in packs], to_evaluate)
+    fingerprints = {folder: dataset.fingerprint for folder, dataset in zip(folders, datasets, strict=True)}
+    return Plan(folders, unique, fingerprints, [[folders[todo[i]] for i in pack] for pack in packs], to_evaluate)
 
 
 def _needs_evaluation(run: RunFolder, evaluation: Evaluation) -> bool:

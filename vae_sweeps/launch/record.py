@@ -3,6 +3,7 @@
 import logging
 import socket
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from vae_sweeps.evaluation.reference import Reference
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.models.size import num_params
 from vae_sweeps.system import files, git
+from vae_sweeps.system.lease import LostLeaseError
 from vae_sweeps.training import objective
 from vae_sweeps.training.pack import Outcome, Pack
 
@@ -26,7 +28,7 @@ def record(pack: Pack, outcomes: Sequence[Outcome], reference: Reference, drawer
     """Write the result of every point that is done or has diverged, and draw pictures of those that are done."""
     dataset = reference.dataset
     for k, (run, outcome) in enumerate(zip(pack.runs, outcomes, strict=True)):
-        if outcome.status == "preempted":
+        if outcome.status in ("preempted", "absent"):
             continue
         result = _circumstances(pack, k, dataset, outcome)
         if outcome.status == "done":
@@ -36,7 +38,11 @@ def record(pack: Pack, outcomes: Sequence[Outcome], reference: Reference, drawer
                 drawer.end_of_training(run.folder, model, dataset)
         if result["status"] == "diverged":
             log.warning("%s diverged at step %d", run.folder.name, outcome.step)
-        run.folder.write_result(result)
+        assert run.rows is not None
+        try:
+            run.folder.write_result(result | {"rows": asdict(run.rows.extent())})
+        except LostLeaseError as error:
+            log.warning("%s; its result is left to that process", error)
 
 
 def _circumstances(pack: Pack, k: int, dataset: Dataset, outcome: Outcome) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.launch.local import run_here
 from vae_sweeps.launch.plan import Launch, make_plan
 from vae_sweeps.launch.submit import on_cluster
-from vae_sweeps.runs import states
+from vae_sweeps.runs import claims, states
 from vae_sweeps.runs.sweep_folder import get_sweep
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,9 @@ def retry_sweep(where: str, output_dir: Path) -> bool:
         sweep=sweep,
     )
     plan = make_plan(launch)
-    for run in runs:
-        run.clear(keep_training=True)
+    with claims.taken(runs) as claimed:
+        for run in claimed:
+            run.clear(keep_training=True)
     log.info("%s: retrying %s", sweep.name, states.counts(to_retry))
     if last:
         on_cluster(plan, launch)

@@ -1,15 +1,17 @@
 """Work on the runs of a pack: claim, resume, train, record and evaluate them."""
 
+import contextlib
 import json
 import logging
 import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import torch
 
+from vae_sweeps.config.identity import is_run_id, run_id
 from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset
@@ -20,11 +22,13 @@ from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.launch.observe import JobObserver
 from vae_sweeps.launch.record import facts, record
-from vae_sweeps.runs import checkpoint, claims
+from vae_sweeps.runs import checkpoint, claims, row_log
 from vae_sweeps.runs.checkpoint import Checkpoint
+from vae_sweeps.runs.row_log import RowLog
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
-from vae_sweeps.system import distributed, machine
+from vae_sweeps.system import distributed, files, machine
+from vae_sweeps.system.lease import LostLeaseError
 from vae_sweeps.system.logs import first_line, logged_to
 from vae_sweeps.tracker import view
 from vae_sweeps.tracker.link import Link
@@ -75,9 +79,14 @@ def run_pack(runs: Sequence[RunFolder], context: JobContext, label: str = "pack"
     with claims.taken(runs) as claimed:
         open_runs = [run for run in claimed if run.read_result() is None]
         if open_runs:
-            with logged_to([run.log for run in open_runs]):
+            with logged_to(lambda: [run.log for run in open_runs if _is_ours(run)]):
                 _train_or_split(open_runs, context, label)
         _notify_tracker(_evaluate(claimed, context), open_runs, context)
+
+
+def _is_ours(run: RunFolder) -> bool:
+    """Whether no other process has taken over the run."""
+    return run.lease is None or run.lease.is_held()
 
 
 def evaluate_runs(runs: Sequence[RunFolder], context: JobContext) -> None:
@@ -102,16 +111,15 @@ def _evaluate(runs: Sequence[RunFolder], context: JobContext) -> list[RunFolder]
             continue
         parts = parts_left(result, context.options.evaluation, context.explicit)
         if parts:
-            claims.keep(run)
-            with logged_to([run.log]):
+            with logged_to(lambda run=run: [run.log] if _is_ours(run) else []):
                 try:
                     model = load_run(run)
-                except ValueError as error:
+                    findings, to_draw = evaluate_parts(model, context.references.of(model.point), run.name, parts)
+                    context.drawer.findings(run, to_draw)
+                    run.write_result(with_findings(result, findings))
+                except (ValueError, LostLeaseError) as error:
                     log.warning("%s: not evaluated (%s)", run.name, error)
                     continue
-                findings, to_draw = evaluate_parts(model, context.references.of(model.point), run.name, parts)
-                context.drawer.findings(run, to_draw)
-                run.write_result(with_findings(result, findings))
                 changed.append(run)
     return changed
 
@@ -122,12 +130,15 @@ def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) 
         _resume_and_train(runs, context, label)
         return
     except Exception as error:
+        if files.is_storage_error(error):
+            raise  # it would meet all points alike, and the checkpoints are safe
         reason = first_line(error)
         if distributed.num_ranks() > 1:
             _give_up(runs, reason)
         if len(runs) == 1:
             log.error("%s failed: %s", runs[0].name, reason)
-            runs[0].write_failure(traceback.format_exc())
+            with contextlib.suppress(LostLeaseError):
+                runs[0].write_failure(traceback.format_exc())
             return
         log.warning("%s of %d points failed (%s); training each half", label, len(runs), reason)
     # This is outside the handler, since the exception keeps the tensors of the failed pack alive.
@@ -137,61 +148,119 @@ def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) 
             _train_or_split(part, context, label)
 
 
-def _resume_and_train(folders: Sequence[RunFolder], context: JobContext, label: str) -> None:
-    choices = [checkpoint.available(folder) for folder in folders]
-    step = checkpoint.common_step(choices)
-    if step is None:
-        # The runs have no step in common: resume those with the same newest step together.
-        newest = [checkpoints[0].step if checkpoints else 0 for checkpoints in choices]
-        for step_of_group in sorted(set(newest)):
-            members = [folder for folder, its_step in zip(folders, newest, strict=True) if its_step == step_of_group]
-            if not context.should_stop():
-                _resume_and_train(members, context, label)
-        return
+@dataclass(frozen=True)
+class _Member:
+    """A run of a pack: its folder, its point, and the checkpoints that it can start from."""
 
-    points = [folder.read_point() for folder in folders]
-    reference = context.references.of(points[0])
+    folder: RunFolder
+    point: Point
+    choices: Sequence[Checkpoint]
+
+    def run_at(self, step: int, image_shape: tuple[int, int, int], rows: RowLog | None = None) -> Run:
+        """The run at `step`, from its checkpoint, or from new weights if `step` is 0."""
+        saved = next((c for c in self.choices if c.step == step), None)
+        return Run(self.point, self.folder, saved or new_start(self.point, image_shape), rows)
+
+    def stand_in(self, like: Checkpoint) -> Run:
+        """A run that only fills its place in a pack that starts from checkpoints such as `like`."""
+        start = new_start(self.point, like.image_shape)
+        return Run(self.point, self.folder, replace(start, step=like.step, trace=torch.zeros_like(like.trace)))
+
+
+def _resume_and_train(folders: Sequence[RunFolder], context: JobContext, label: str) -> None:
+    """Train the runs in one pack, or, if they have no step in common, in one pack for each step that they reached."""
+    members = [member for folder in folders if (member := _read_member(folder)) is not None]
+    for i, member in reversed(list(enumerate(members))):
+        if reason := _why_not(member, context):
+            _fail(member.folder, reason)
+            del members[i]
+    step = checkpoint.common_step([member.choices for member in members])
+    newest = [member.choices[0].step if member.choices else 0 for member in members]
+    steps = [step] * len(members) if step is not None else newest
+    for step in sorted(set(steps)):
+        if not context.should_stop():
+            absent = {k for k, its_step in enumerate(steps) if its_step != step}
+            _train_from(step, members, absent, context, label)
+
+
+def _read_member(folder: RunFolder) -> _Member | None:
+    """What training needs of the folder; None, with the reason in failure.txt, if its config is damaged."""
+    try:
+        return _Member(folder, folder.read_point(), _fitting_checkpoints(folder))
+    except (ValueError, FileNotFoundError) as error:
+        _fail(folder, str(error))
+        return None
+
+
+def _fitting_checkpoints(folder: RunFolder) -> list[Checkpoint]:
+    """The intact checkpoints whose rows are in metrics.jsonl, newest first. The others are reported in the log."""
+    fitting = []
+    for saved in checkpoint.available(folder):
+        if row_log.holds(folder.rows, saved.rows):
+            fitting.append(saved)
+        else:
+            log.warning("%s: damaged: not the rows of the checkpoint of step %d, not used", folder.rows, saved.step)
+    if not fitting and folder.checkpoint.exists():
+        log.warning("%s: no checkpoint can be used; it starts again from step 0", folder.name)
+    return fitting
+
+
+def _why_not(member: _Member, context: JobContext) -> str | None:
+    """Why the run cannot be trained: its config and the data at hand do not have its run id."""
+    fingerprint = context.references.of(member.point).dataset.fingerprint
+    bound = member.folder.bound_id()
+    if not is_run_id(bound) or run_id(member.point, fingerprint) == bound:
+        return None
+    return f"{member.folder.config}: the data or this file has changed since the launch; launch the command again"
+
+
+def _fail(folder: RunFolder, reason: str) -> None:
+    log.error("%s failed: %s", folder.name, reason)
+    with contextlib.suppress(LostLeaseError):
+        folder.write_failure(reason + "\n")
+
+
+def _train_from(
+    step: int, members: Sequence[_Member], absent: Collection[int], context: JobContext, label: str
+) -> None:
+    """Train the members that start from `step`; the `absent` ones only fill their places in the pack."""
+    living = [k for k in range(len(members)) if k not in absent]
+    reference = context.references.of(members[0].point)
     dataset = reference.dataset
-    runs = _runs_at(step, points, folders, choices, dataset)
     if step:
         log.info("%s: resumes after step %d", label, step)
-    for folder in folders:
-        folder.drop_rows_after(step)
-    distributed.broadcast((folders, step))
-    pack = Pack(runs, dataset.image_shape, context.device)
-    context.link.begin({run.folder: facts(run.point, dataset.image_shape) for run in runs})
-    with progress.shown(label) as show, machine.memory_kept(context.device):
-        observer = JobObserver(
-            pack, dataset, context.options.evaluation, drawer=context.drawer, link=context.link, show=show
-        )
-        options = TrainOptions(context.options.checkpoint_every_s, context.should_stop)
-        outcomes = train(pack, dataset, options, observer)
-    record(pack, outcomes, reference, context.drawer)
+    distributed.broadcast(([RunFolder(member.folder.path) for member in members], step, absent))
+    runs = _runs_from(step, members, absent, dataset)
+    with contextlib.ExitStack() as logs:
+        for k in living:
+            rows = RowLog(runs[k].folder, runs[k].start.rows)
+            logs.callback(rows.close)
+            runs[k] = replace(runs[k], rows=rows)
+        pack = Pack(runs, dataset.image_shape, context.device, absent)
+        context.link.begin({runs[k].folder: facts(runs[k].point, dataset.image_shape) for k in living})
+        with progress.shown(label) as show, machine.memory_kept(context.device):
+            observer = JobObserver(
+                pack, dataset, context.options.evaluation, drawer=context.drawer, link=context.link, show=show
+            )
+            options = TrainOptions(context.options.checkpoint_every_s, context.should_stop)
+            outcomes = train(pack, dataset, options, observer)
+        record(pack, outcomes, reference, context.drawer)
 
 
-def _runs_at(
-    step: int,
-    points: Sequence[Point],
-    folders: Sequence[RunFolder],
-    choices: Sequence[Sequence[Checkpoint]],
-    dataset: Dataset,
-) -> list[Run]:
-    """The runs at `step`, from their checkpoints, or from new weights if `step` is 0."""
-    return [
-        Run(point, folder, next((c for c in saved if c.step == step), None) or new_start(point, dataset.image_shape))
-        for point, folder, saved in zip(points, folders, choices, strict=True)
-    ]
+def _runs_from(step: int, members: Sequence[_Member], absent: Collection[int], dataset: Dataset) -> list[Run]:
+    runs = {k: member.run_at(step, dataset.image_shape) for k, member in enumerate(members) if k not in absent}
+    like = next(iter(runs.values())).start
+    return [runs[k] if k in runs else member.stand_in(like) for k, member in enumerate(members)]
 
 
 def follow(context: JobContext) -> None:
     """Train alongside the main rank until it says stop."""
     while (message := distributed.receive()) is not None:
-        folders, step = message
+        folders, step, absent = message
         try:
-            points = [folder.read_point() for folder in folders]
-            dataset = context.references.of(points[0]).dataset
-            choices = [checkpoint.available(folder) for folder in folders]
-            pack = Pack(_runs_at(step, points, folders, choices, dataset), dataset.image_shape, context.device)
+            members = [_Member(folder, folder.read_point(), checkpoint.available(folder)) for folder in folders]
+            dataset = context.references.of(members[0].point).dataset
+            pack = Pack(_runs_from(step, members, absent, dataset), dataset.image_shape, context.device, absent)
             with machine.memory_kept(context.device):
                 train(pack, dataset, TrainOptions(should_stop=context.should_stop), NoObserver())
         except Exception as error:

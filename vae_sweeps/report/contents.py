@@ -8,7 +8,7 @@ import pandas as pd
 
 from vae_sweeps.analysis import seeds, table
 from vae_sweeps.analysis.format import cell
-from vae_sweeps.runs import states
+from vae_sweeps.runs import row_log, states
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
@@ -72,9 +72,10 @@ def read(sweep_folders: Sequence[SweepFolder]) -> Contents:
         for folder, state in zip(sweep.runs(), points, strict=True)
     }
     by_name = {folder.name: folder for folder in state_of}
-    folders = [folder for folder in by_name.values() if folder.exists()]
     swept = dict.fromkeys(key for sweep in sweep_folders for key in sweep.swept())
-    frame = table.make_table(folders, list(swept))
+    records = {record.run: record for record in table.read_records(by_name.values())}
+    folders = [by_name[name] for name in records]
+    frame = table.table_of(list(records.values()), list(swept))
     keys = _varying(frame)
     named = [key for key in keys if key not in _LAST] + [key for key in _LAST if key in keys or key != "seed"]
     runs = {
@@ -82,8 +83,8 @@ def read(sweep_folders: Sequence[SweepFolder]) -> Contents:
             folder=folder,
             label=label(row, named),
             state=state_of[folder],
-            result=folder.read_result() or {},
-            rows=folder.read_rows(),
+            result=records[folder.name].result or {},
+            rows=_rows(folder, records[folder.name].result, notes),
         )
         for folder, row in zip(folders, frame.to_dict("records"), strict=True)
     }
@@ -111,6 +112,14 @@ def _states(sweep_folders: Sequence[SweepFolder], notes: list[str]) -> list[list
     except ValueError as error:  # a report must not depend on SLURM
         notes.append(f"States come from the run folders only, because SLURM did not answer ({error}).")
         return states.of_sweeps(sweep_folders, may_ask_slurm=False)
+
+
+def _rows(folder: RunFolder, result: Mapping[str, Any] | None, notes: list[str]) -> list[dict[str, Any]]:
+    """The run's rows; none, with a note, if a finished run has other rows than it wrote."""
+    if result is not None and not row_log.is_whole(folder, result):
+        notes.append(f"The rows of {folder.name} are damaged, so its curves are left out.")
+        return []
+    return folder.read_rows()
 
 
 def _sweep(folder: SweepFolder) -> Sweep:

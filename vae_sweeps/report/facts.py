@@ -133,9 +133,7 @@ def missing(contents: Contents) -> list[str]:
     if moving:
         sentences.append(f"Not finished: {states.counts(moving)}.")
     if contents.gone:
-        sentences.append(
-            f"Runs without a folder, or with a folder that has no config.yaml: {', '.join(contents.gone)}."
-        )
+        sentences.append(f"Runs without a folder, or without an intact config.yaml: {', '.join(contents.gone)}.")
     for reason, runs in table.reasons({name: run.result for name, run in contents.runs.items()}).items():
         sentences.append(f"{reason} ({contents.runs[runs[0]].label if len(runs) == 1 else f'{len(runs)} points'})")
     return sentences

@@ -3,19 +3,22 @@
 The tensors are those of a VAE of one model, so a checkpoint does not depend on the pack that wrote it.
 """
 
-import logging
+import hashlib
+import io
 import os
 import pickle
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vae_sweeps.runs.row_log import Extent
 from vae_sweeps.runs.run_folder import RunFolder
-from vae_sweeps.system.logs import first_line
-
-log = logging.getLogger(__name__)
+from vae_sweeps.system.files import DamagedError
+from vae_sweeps.system.logs import first_line, warn_once
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Checkpoint:
     `model` holds parameters and buffers by name; `exp_avg` and `exp_avg_sq` are Adam's moments by parameter name.
     `trace` [n,3] holds, for each step since the last logged row, the batch's sums of log_px and kl, and the loss.
     `time_s` is the point's share of the training time so far. `image_shape` is (C,H,W), so that the model can be
-    rebuilt without the data.
+    rebuilt without the data. `rows` describes the rows up to `step`.
     """
 
     step: int
@@ -35,39 +38,80 @@ class Checkpoint:
     trace: Tensor
     time_s: float
     image_shape: tuple[int, int, int]
+    rows: Extent = field(default_factory=Extent)
 
 
 def save(run: RunFolder, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` into the run's folder; a kill at any moment leaves an intact one behind."""
-    newest, unfinished = run.checkpoint, run.unfinished_checkpoint
-    with unfinished.open("wb") as file:
-        torch.save(vars(checkpoint), file)
-        file.flush()
-        os.fsync(file.fileno())
-    if newest.exists():
-        os.replace(newest, run.previous_checkpoint)
-    os.replace(unfinished, newest)
+    """Write `checkpoint` into the run's folder; a kill at any moment leaves an intact one behind.
+
+    It is bound to the run id, and has a checksum of its content.
+    """
+    content = vars(checkpoint) | {"rows": asdict(checkpoint.rows), "run_id": run.bound_id()}
+    file = io.BytesIO()  # if torch writes to the disk itself, a full disk is a RuntimeError without a reason
+    torch.save(content | {"sha256": _sum_of(content)}, file)
+    with run.new_file() as prepared:
+        prepared.write(file.getbuffer())
+        prepared.flush()
+        os.fsync(prepared.fileno())
+    if run.checkpoint.exists():
+        run.keep(run.checkpoint, run.previous_checkpoint)
+    run.move(Path(prepared.name), run.checkpoint)
 
 
-def _read(path: Path) -> Checkpoint | None:
+def _sum_of(content: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256()
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                add(f"{name}.{key}", inner)
+        elif isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
+            if value.numel():
+                digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        else:
+            digest.update(f"{name} {value!r}\0".encode())
+
+    add("", {key: content[key] for key in sorted(content) if key != "sha256"})
+    return digest.hexdigest()
+
+
+_NAMES = {f.name for f in fields(Checkpoint)} | {"run_id", "sha256"}
+
+
+def read(path: Path, run_id: str) -> Checkpoint:
+    """Read a checkpoint. Raises DamagedError, and FileNotFoundError if there is none."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if set(content) != {f.name for f in fields(Checkpoint)}:
-            raise ValueError("written by another version")
+        if not isinstance(content, dict) or set(content) != _NAMES:
+            raise ValueError("it is not a checkpoint of this version")
+        if content.pop("sha256") != _sum_of(content):
+            raise ValueError("its content does not match its checksum")
+        if content.pop("run_id") != run_id:
+            raise ValueError("it belongs to another run")
+        content["rows"] = Extent(**content["rows"])
         return Checkpoint(**content)
     except FileNotFoundError:
-        return None
-    except (RuntimeError, OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        log.warning("%s: damaged checkpoint, not used (%s)", path, first_line(error))
-        return None
+        raise
+    except (RuntimeError, OSError, EOFError, ValueError, TypeError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error) if type(error) is ValueError else first_line(error)
+        raise DamagedError(f"{path}: damaged checkpoint, not used: {reason}") from error
 
 
 def available(run: RunFolder) -> list[Checkpoint]:
     """The run's intact checkpoints, newest first: none, one or two. Damaged ones are reported in the log."""
-    return [c for path in (run.checkpoint, run.previous_checkpoint) if (c := _read(path)) is not None]
+    found = []
+    for path in (run.checkpoint, run.previous_checkpoint):
+        try:
+            found.append(read(path, run.bound_id()))
+        except FileNotFoundError:
+            continue
+        except DamagedError as error:
+            warn_once(str(error))
+    return found
 
 
-def common_step(choices: list[list[Checkpoint]]) -> int | None:
+def common_step(choices: Sequence[Sequence[Checkpoint]]) -> int | None:
     """The latest step for which every point has a checkpoint (0 is the start); None if there is no such step."""
     steps = [{c.step for c in checkpoints} or {0} for checkpoints in choices]
     return max(set.intersection(*steps), default=None)

@@ -1,29 +1,34 @@
 """A run's folder: the names of its files, and how each is read and written."""
 
-import json
-import logging
+import contextlib
+import os
+import secrets
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-import yaml
-from omegaconf._utils import OmegaConfDumper
+from typing import Any, BinaryIO
 
 from vae_sweeps.config.launch_options import LaunchOptions, read_options
-from vae_sweeps.config.point import read_point, to_container
+from vae_sweeps.config.point import from_container, to_container
 from vae_sweeps.config.schema import Point
-from vae_sweeps.system.files import append_line, read_lines, to_json, write_whole
-
-log = logging.getLogger(__name__)
+from vae_sweeps.runs import sealed_config
+from vae_sweeps.system import files, yaml_files
+from vae_sweeps.system.files import DamagedError
+from vae_sweeps.system.lease import Lease
+from vae_sweeps.system.logs import warn_once
 
 
 @dataclass(frozen=True, order=True)
 class RunFolder:
-    """The folder of one run. No other code may spell the names of its files."""
+    """The folder of one run. No other code may spell the names of its files.
+
+    A folder that was claimed (see `claims.taken`) has a `lease` and writes through it: if another process has taken
+    the run over, every method that writes raises LostLeaseError and writes nothing.
+    """
 
     path: Path
+    lease: Lease | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def under(cls, output_dir: str | Path, name: str) -> "RunFolder":
@@ -83,27 +88,9 @@ class RunFolder:
         return self.path / "checkpoint.prev.pt"
 
     @property
-    def unfinished_checkpoint(self) -> Path:
-        """The checkpoint that is being written; a kill may leave it behind."""
-        return self.path / "checkpoint.pt.tmp"
-
-    @property
-    def claim(self) -> Path:
-        """Which process works on the run."""
-        return self.path / "claim.json"
-
-    @property
-    def claim_lock(self) -> Path:
-        return self.path / ".claim.lock"
-
-    @property
     def wandb_address(self) -> Path:
         """The address of the W&B run, and how much of the run is known to be uploaded."""
         return self.path / "wandb.json"
-
-    @property
-    def wandb_lock(self) -> Path:
-        return self.path / ".wandb.lock"
 
     @property
     def jobs(self) -> Path:
@@ -123,82 +110,167 @@ class RunFolder:
         """The folders that may hold pictures, newest first: the final pictures, then those of each epoch."""
         return [self.pictures, *sorted(self.pictures.glob("epoch-*"), reverse=True)]
 
-    def create(self, point: Point, options: LaunchOptions, overrides: Iterable[str], code_diff: str = "") -> None:
+    def check(self) -> None:
+        """Raise LostLeaseError if another process has taken over the run."""
+        if self.lease is not None:
+            self.lease.check()
+
+    def _write(self, path: Path, content: str | bytes) -> None:
+        if self.lease is None:
+            files.write_whole(path, content)
+        else:
+            self.lease.write(path, content)
+
+    def new_file(self) -> BinaryIO:
+        """Create a file that `move` will move to its place; a file of a claim that was lost cannot be moved."""
+        self.check()
+        return files.create((self.lease.private if self.lease else self.path) / f".{secrets.token_hex(8)}.tmp")
+
+    def move(self, prepared: Path, path: Path) -> None:
+        """Move a file of `new_file` to its place in this folder."""
+        if self.lease is None:
+            os.replace(prepared, path)
+        else:
+            self.lease.move(prepared, path)
+
+    @contextlib.contextmanager
+    def prepared(self, target: Path) -> Iterator[Path]:
+        """A folder for files that are moved to `target`, a folder in this one, at the end."""
+        aside = (self.lease.private if self.lease else self.path) / f".{target.name}.{secrets.token_hex(8)}.tmp"
+        self.check()
+        aside.mkdir()
+        try:
+            yield aside
+            self.check()
+            target.mkdir(parents=True, exist_ok=True)
+            for file in sorted(aside.iterdir()):
+                self.move(file, target / file.name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def create(
+        self,
+        point: Point,
+        options: LaunchOptions,
+        overrides: Iterable[str],
+        code_diff: str = "",
+        data_fingerprint: str = "",
+    ) -> None:
         """Create the folder, with the point's config, the launch's options, the overrides and the code's changes.
 
-        The config is never written again. `code_diff` is the difference between the code and its commit.
+        An intact config is never written again; a damaged one is. `code_diff` is the difference between the code and
+        its commit.
         """
         if self.config.exists():
-            return
+            try:
+                self.read_config()
+                return
+            except DamagedError as error:
+                warn_once(f"{error}; it is written again, as this command describes the point")
         self.launch_options.parent.mkdir(parents=True, exist_ok=True)
         if code_diff:
-            write_whole(self.launch_options.with_name("code.diff"), code_diff)
-        write_whole(self.launch_options.with_name("overrides.yaml"), _to_yaml(list(overrides)))
-        write_whole(self.launch_options, _to_yaml(asdict(options)))
-        write_whole(self.config, _to_yaml(to_container(point)))
+            self._write(self.launch_options.with_name("code.diff"), code_diff)
+        self._write(self.launch_options.with_name("overrides.yaml"), yaml_files.dump(list(overrides)))
+        self._write(self.launch_options, yaml_files.dump(asdict(options)))
+        self._write(self.config, sealed_config.seal(to_container(point), self.id, data_fingerprint))
 
     def exists(self) -> bool:
         """Whether this is the folder of a run."""
         return self.config.exists()
 
+    def refuse_links(self) -> None:
+        """Raise ValueError if there is a link where the project writes: a link would be followed out of the folder."""
+        for folder in (self.path, self.launch_options.parent, *self.all_pictures()):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        raise ValueError(f"{entry.path}: is a link; remove it, since writing would follow it")
+
     def clear(self, *, keep_training: bool = False) -> None:
         """Remove everything that training wrote, or only the traceback of its failure; the config stays."""
+        self.check()
         self.failure.unlink(missing_ok=True)
         if keep_training:
             return
-        for path in (self.rows, self.result, self.log):
-            path.unlink(missing_ok=True)
-        for path in (self.checkpoint, self.previous_checkpoint, self.unfinished_checkpoint):
+        for path in (self.rows, self.result, self.log, self.checkpoint, self.previous_checkpoint):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.pictures, ignore_errors=True)
 
+    def read_config(self) -> dict[str, Any]:
+        """The content of config.yaml. Raises DamagedError if it is not what was written, FileNotFoundError."""
+        return sealed_config.unseal(self.config, self.name).content
+
     def read_point(self) -> Point:
-        """The point that config.yaml holds. Raises ValueError if its keys do not fit this version."""
-        return read_point(self.config)
+        """The point that config.yaml holds. Raises DamagedError, and ValueError if its keys do not fit this version."""
+        try:
+            return from_container(self.read_config())
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"{self.config}: not a point of this version: {error}") from error
+
+    def bound_id(self) -> str:
+        """The run id to which the folder's files are bound; it stays the same if the folder is renamed."""
+        return sealed_config.id_of(self.config) or self.id
 
     def read_launch_options(self) -> LaunchOptions:
         """The options of the launch that made the folder."""
         return read_options(self.launch_options)
 
-    def append_row(self, row: Mapping[str, Any]) -> None:
-        """Add one line to metrics.jsonl."""
-        append_line(self.rows, row)
-
     def read_rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""
-        return read_lines(self.rows)
+        return files.read_lines(self.rows)
 
-    def drop_rows_after(self, step: int) -> None:
-        """Remove the rows after `step`: training resumes there and logs them again."""
-        rows = self.read_rows()
-        if rows:
-            write_whole(self.rows, "".join(to_json(row) + "\n" for row in rows if row["step"] <= step))
+    def keep(self, path: Path, other: Path) -> None:
+        """Give the file `path` a second name, in the place of `other`."""
+        with self.new_file() as new:
+            aside = Path(new.name)
+        aside.unlink()
+        try:
+            os.link(path, aside, follow_symlinks=False)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, aside, follow_symlinks=False)
+        self.move(aside, other)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Record how the run ended; from now on it is done (or diverged)."""
-        write_whole(self.result, to_json(result, indent=2) + "\n")
-        self.failure.unlink(missing_ok=True)
+        """Record how the run ended, bound to the run id; from now on it is done (or diverged)."""
+        self._write(self.result, files.seal({"run_id": self.bound_id(), **result}))
+        with contextlib.suppress(FileNotFoundError):
+            self.failure.unlink()
 
     def read_result(self) -> dict[str, Any] | None:
-        """The run's result, or None if it has none; a corrupt result is reported in the log and counts as none."""
+        """The run's result, or None if it has none; a damaged result is reported in the log and counts as none."""
         try:
-            result = json.loads(self.result.read_text())
-            if not isinstance(result, dict) or "status" not in result:
-                raise ValueError("not a result")
-            return result
+            return self.unseal_result()
         except FileNotFoundError:
             return None
-        except ValueError:
-            log.warning("%s: corrupt; the run counts as not done", self.result)
+        except DamagedError as error:
+            warn_once(str(error))
             return None
+
+    def unseal_result(self) -> dict[str, Any]:
+        """The run's result. Raises DamagedError, and FileNotFoundError if there is none."""
+        then = "the run counts as not done, and launching it again writes a new one"
+        try:
+            result = files.unseal(self.result.read_bytes(), self.result, then)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise DamagedError(f"{self.result}: cannot be read ({error.strerror}); {then}") from error
+        if result.pop("run_id", None) != self.bound_id() or "status" not in result:
+            raise DamagedError(f"{self.result}: damaged: it belongs to another run; {then}")
+        return result
 
     def write_failure(self, text: str) -> None:
         """Record the traceback of the error that ended the run."""
-        write_whole(self.failure, text)
+        self._write(self.failure, text)
 
     def read_failure(self) -> str | None:
         """The traceback of the error that ended the run, or None if there was none."""
-        return self.failure.read_text() if self.failure.exists() else None
+        try:
+            return self.failure.read_text(errors="replace")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return f"{self.failure}: cannot be read ({error.strerror})"
 
     def has_ended(self) -> bool:
         """Whether the run has a result or has failed: it will not change unless it is launched again."""
@@ -214,14 +286,3 @@ def all_runs(output_dir: str | Path) -> list[RunFolder]:
     """All runs of an output folder, by name."""
     folders = map(RunFolder, sorted(runs_folder(output_dir).glob("*")))
     return [folder for folder in folders if folder.exists()]
-
-
-class _Dumper(yaml.CSafeDumper):
-    """Writes the same YAML as OmegaConf, which quotes strings that look like numbers, but ten times as fast."""
-
-
-_Dumper.add_representer(str, OmegaConfDumper.str_representer)  # type: ignore[arg-type]
-
-
-def _to_yaml(content: Any) -> str:
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)

@@ -1,6 +1,7 @@
 """A sweep's folder: the names of its files, its points, its launches and its jobs."""
 
-import json
+import secrets
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import files
+from vae_sweeps.system.files import DamagedError
+from vae_sweeps.system.logs import warn_once
 
 
 @dataclass(frozen=True, order=True)
@@ -32,8 +35,8 @@ class SweepFolder:
 
     @property
     def points(self) -> Path:
-        """The sweep's name, swept keys and runs."""
-        return self.path / "points.json"
+        """A folder with one file for each launch that added points: the sweep's name, swept keys and runs."""
+        return self.path / "points"
 
     @property
     def launches(self) -> Path:
@@ -69,22 +72,38 @@ class SweepFolder:
 
     def exists(self) -> bool:
         """Whether this is the folder of a sweep."""
-        return self.points.exists()
+        return self.points.is_dir()
 
     def add(self, runs: Iterable[str], swept: Iterable[str]) -> None:
-        """Add names of runs and swept keys to the sweep's list of points; creates the folder if necessary."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        known = self.read() if self.exists() else {"runs": [], "swept": []}
+        """Add names of runs and swept keys to the sweep's list of points; creates the folder if necessary.
+
+        Each call writes a file of its own, and none is changed later, so processes can add points at the same time.
+        """
+        known = self.read()
+        new_runs, new_keys = dict.fromkeys(runs), dict.fromkeys(swept)
         content = {
-            "sweep": self.name,
-            "swept": list(dict.fromkeys([*known["swept"], *swept])),
-            "runs": list(dict.fromkeys([*known["runs"], *runs])),
+            "sweep": known["sweep"],
+            "swept": [key for key in new_keys if key not in set(known["swept"])],
+            "runs": [run for run in new_runs if run not in set(known["runs"])],
         }
-        files.write_whole(self.points, files.to_json(content, indent=2) + "\n")
+        if content["swept"] or content["runs"] or not self.exists():
+            self.points.mkdir(parents=True, exist_ok=True)
+            # Names in the order of time; two launches at once may come in either order.
+            files.write_whole(self.points / f"{time.time_ns():020d}-{secrets.token_hex(4)}.json", files.seal(content))
 
     def read(self) -> dict[str, Any]:
-        """The sweep's name ("sweep"), swept keys ("swept") and names of runs ("runs")."""
-        return json.loads(self.points.read_text())
+        """The sweep's name ("sweep"), swept keys ("swept") and names of runs ("runs"). Reports damaged files."""
+        name, swept, runs = self.name, dict[str, None](), dict[str, None]()
+        for path in sorted(self.points.glob("*.json")):
+            try:
+                content = read_points(path)
+            except DamagedError as error:
+                warn_once(str(error))
+                continue
+            name = content["sweep"]  # also where the folder was renamed
+            swept |= dict.fromkeys(content["swept"])
+            runs |= dict.fromkeys(content["runs"])
+        return {"sweep": name, "swept": list(swept), "runs": list(runs)}
 
     def swept(self) -> list[str]:
         """The keys that were swept."""
@@ -115,12 +134,31 @@ class SweepFolder:
         return files.read_lines(self.submissions)
 
     def tasks_of_runs(self) -> dict[str, str]:
-        """The newest task of each run that was ever submitted, by the run's name."""
+        """The newest task of each run that was ever submitted, by the run's name. Reports damaged lines."""
         newest: dict[str, str] = {}
         for entry in self.read_submissions():
-            for task, runs in entry["tasks"].items():
-                newest |= dict.fromkeys(runs, task)
+            try:
+                for task, runs in entry["tasks"].items():
+                    newest |= dict.fromkeys(map(str, runs), str(task))
+            except (KeyError, AttributeError, TypeError):
+                warn_once(f"{self.submissions}: has a damaged line; the jobs that it listed are not known")
         return newest
+
+
+def read_points(path: Path) -> dict[str, Any]:
+    """The content of one file of a sweep's points. Raises DamagedError."""
+    then = "its points are missing from the sweep until the command that added them is launched again"
+    try:
+        content = files.unseal(path.read_bytes(), path, then)
+        if not all(isinstance(content[key], list) for key in ("swept", "runs")) or not isinstance(
+            content["sweep"], str
+        ):
+            raise KeyError
+        return content
+    except KeyError as error:
+        raise DamagedError(f"{path}: damaged: not a list of points; {then}") from error
+    except OSError as error:
+        raise DamagedError(f"{path}: cannot be read ({error.strerror}); {then}") from error
 
 
 def output_dir_option(sweep: SweepFolder) -> str:
@@ -144,7 +182,7 @@ def get_sweep(where: str | Path, output_dir: str | Path) -> SweepFolder:
 
 def all_sweeps(output_dir: str | Path) -> list[SweepFolder]:
     """All sweeps of an output folder, by name."""
-    return sorted(SweepFolder(file.parent) for file in (Path(output_dir) / "sweeps").glob("*/points.json"))
+    return sorted(SweepFolder(folder.parent) for folder in (Path(output_dir) / "sweeps").glob("*/points"))
 
 
 def known_sweeps(output_dir: str | Path) -> str:

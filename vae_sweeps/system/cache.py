@@ -10,8 +10,8 @@ from typing import Any
 
 import platformdirs
 import torch
-from filelock import FileLock
 
+from vae_sweeps.system import lease
 from vae_sweeps.system.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -39,10 +39,9 @@ def once(kind: str, recipe: Mapping[str, Any], make: Callable[[], dict[str, Any]
     path = folder() / f"{kind}-{digest(recipe)}.bin"
     if (content := _read(path)) is not None:
         return content
-    lock = FileLock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        held = lease.wait_for(path.parent, f".{path.stem}")
     except OSError as error:
         log.debug("%s: not cached (%s)", path, error)
         return make()
@@ -51,7 +50,7 @@ def once(kind: str, recipe: Mapping[str, Any], make: Callable[[], dict[str, Any]
             content = make()
             _write(path, content)
     finally:
-        lock.release()
+        held.release()
     return content
 
 

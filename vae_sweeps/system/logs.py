@@ -1,9 +1,10 @@
 """Logging to the console and to files."""
 
 import contextlib
+import functools
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,20 +16,21 @@ log = logging.getLogger(__name__)
 class _ToFiles(logging.Handler):
     """Appends each record to every file. Keeps no file open, since a pack may exceed the limit of open files."""
 
-    paths: Sequence[Path] = ()
+    def __init__(self, paths: Callable[[], Sequence[Path]]) -> None:
+        super().__init__()
+        self._paths = paths
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record) + "\n"
-        for path in self.paths:
-            with path.open("a") as file:
+        for path in self._paths():
+            with contextlib.suppress(OSError), path.open("a") as file:  # a full disk must not stop the training
                 file.write(line)
 
 
 @contextlib.contextmanager
-def logged_to(paths: Sequence[Path]) -> Iterator[None]:
-    """Copy the package's log into each of these files."""
-    package, handler = logging.getLogger("vae_sweeps"), _ToFiles()
-    handler.paths = paths
+def logged_to(paths: Callable[[], Sequence[Path]]) -> Iterator[None]:
+    """Copy the package's log into the files that `paths` returns at the time of each message."""
+    package, handler = logging.getLogger("vae_sweeps"), _ToFiles(paths)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     package.addHandler(handler)
     try:
@@ -49,6 +51,12 @@ def start_logging() -> None:
     if not package.handlers:
         live = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
         package.addHandler(live if console.is_terminal else logging.StreamHandler(sys.stdout))
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Log a warning, unless this process has logged it before; many functions may read one damaged file."""
+    log.warning("%s", text)
 
 
 def first_line(error: BaseException) -> str:

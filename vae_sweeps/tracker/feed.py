@@ -10,10 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 import wandb
-from filelock import FileLock, Timeout
 from PIL import Image
 
 from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.system import lease
+from vae_sweeps.system.lease import Lease
 from vae_sweeps.tracker import address, offline_files, server, view
 from vae_sweeps.tracker.address import Place
 
@@ -71,7 +72,7 @@ def _sent_before(folder: RunFolder, place: Place) -> int:
 class Feed:
     """An open W&B run, and how much of the run folder it has received."""
 
-    def __init__(self, folder: RunFolder, place: Place, run: Any, mode: str, sent_step: int, lock: FileLock) -> None:
+    def __init__(self, folder: RunFolder, place: Place, run: Any, mode: str, sent_step: int, lock: Lease) -> None:
         self.folder, self.place, self.run, self.mode = folder, place, run, mode
         self.sent_step, self._lock = sent_step, lock
         self._inode, self._offset = -1, 0
@@ -164,11 +165,9 @@ def open_feed(
 
     Raises wandb's errors if `mode` is online and the server refuses the run, ValueError if another process has it.
     """
-    # Not thread-local: another thread may release the lock.
-    lock = FileLock(folder.wandb_lock, timeout=_LOCK_TIMEOUT_S, thread_local=False)
     try:
-        lock.acquire()
-    except Timeout:
+        lock = lease.wait_for(folder.path, ".wandb", timeout_s=_LOCK_TIMEOUT_S)
+    except TimeoutError:
         raise ValueError("another process is sending it") from None
     try:
         sent_before = _sent_before(folder, place) if mode != "online" else -1

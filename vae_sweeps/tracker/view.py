@@ -11,7 +11,7 @@ from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 # Entries of a result that are no columns on W&B; the metrics become columns of their own.
-_NOT_SHOWN = {"metrics", "missing", "evaluated", "evaluation_s", "kl_per_latent"}
+_NOT_SHOWN = {"metrics", "missing", "evaluated", "evaluation_s", "kl_per_latent", "rows"}
 
 
 def title(config: Mapping[str, Any], swept: Sequence[str]) -> str:

@@ -1,8 +1,11 @@
 """A pack in training: the weights and Adam moments of K points, copied in and out."""
 
+import contextlib
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,14 +18,18 @@ from vae_sweeps.models.stacking import put_point, slots, take_point
 from vae_sweeps.models.vae import VAE, initialise
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
+from vae_sweeps.runs.row_log import Extent
 from vae_sweeps.runs.run import Run
 from vae_sweeps.system import distributed
+from vae_sweeps.system.lease import LostLeaseError
 from vae_sweeps.system.rng import generator
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a point's training ended: done, diverged (at `step`) or preempted (saved at `step`)."""
+    """How a point's training ended: done, diverged (at `step`), preempted (saved at `step`) or absent."""
 
     status: str
     step: int
@@ -32,11 +39,18 @@ class Outcome:
 class Pack:
     """A pack in training: the stacked VAE and its optimiser, and each run's part of them.
 
-    The runs must start at the same step.
+    The runs must start at the same step. Those in `absent` only fill their places: they are computed, so that the
+    kernels and with them the other runs' numbers are the same as ever, but nothing of them is written.
     """
 
-    def __init__(self, runs: Sequence[Run], image_shape: tuple[int, int, int], device: torch.device) -> None:
-        self.runs, self.device = list(runs), device
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        image_shape: tuple[int, int, int],
+        device: torch.device,
+        absent: Collection[int] = (),
+    ) -> None:
+        self.runs, self.device, self.absent = list(runs), device, set(absent)
         self.vae = build_vae(self.points, image_shape).to(device, self.dtype)
         self.optimiser = _adam(self.vae, self.points[0], self.step)
         self.began_at = time.monotonic()
@@ -69,8 +83,8 @@ class Pack:
 
     @property
     def living(self) -> list[int]:
-        """The points that have not diverged."""
-        return [k for k in range(len(self.runs)) if k not in self.diverged_at]
+        """The points that have not diverged and are not absent."""
+        return [k for k in range(len(self.runs)) if k not in self.diverged_at and k not in self.absent]
 
     def time_s(self, k: int) -> float:
         """Point k's share of the pack's wall-clock time; the shares of a sweep's points add up to its cost."""
@@ -91,6 +105,24 @@ class Pack:
 
     def clip_gradients(self, max_norm: float) -> None:
         clip_gradients(list(self.vae.parameters()), len(self.runs), max_norm)
+
+    def append_row(self, k: int, row: Mapping[str, Any]) -> None:
+        """Write a row of point k."""
+        rows = self.runs[k].rows
+        assert rows is not None
+        with self._absent_if_lost(k):
+            rows.append(row)
+
+    @contextlib.contextmanager
+    def _absent_if_lost(self, k: int) -> Iterator[None]:
+        """If another process has taken over the run of point k, leave it to that process."""
+        try:
+            yield
+        except LostLeaseError as error:
+            if distributed.num_ranks() > 1:  # the other ranks do not know
+                raise
+            self.absent.add(k)
+            log.warning("%s; this process goes on without it", error)
 
     def take_trace(self, step: int) -> Tensor:
         """Return the trace [n,3,K] since the last row, summed over the ranks, and start a new one after `step`."""
@@ -113,7 +145,7 @@ class Pack:
             return
         exp_avg, exp_avg_sq = self._moments()
         for k in self.living:
-            start, num_models = self.runs[k].start, len(self.runs)
+            start, num_models, rows = self.runs[k].start, len(self.runs), self.runs[k].rows
             fresh = Checkpoint(
                 step=step,
                 model=self.model_state(k),
@@ -122,18 +154,23 @@ class Pack:
                 trace=trace[:, :, k].clone(),
                 time_s=self.time_s(k),
                 image_shape=start.image_shape,
+                rows=rows.extent() if rows else Extent(),
             )
-            checkpoint.save(self.runs[k].folder, fresh)
+            with self._absent_if_lost(k):
+                checkpoint.save(self.runs[k].folder, fresh)
 
     def outcomes(self, step: int, num_steps: int) -> list[Outcome]:
         """How each point's training ended, after `step` of `num_steps` steps."""
         ended = "done" if step == num_steps else "preempted"
-        return [
-            Outcome("diverged", self.diverged_at[k], self.time_s(k))
-            if k in self.diverged_at
-            else Outcome(ended, step, self.time_s(k))
-            for k in range(len(self.runs))
-        ]
+        outcomes = []
+        for k in range(len(self.runs)):
+            if k in self.absent:
+                outcomes.append(Outcome("absent", step, self.time_s(k)))
+            elif k in self.diverged_at:
+                outcomes.append(Outcome("diverged", self.diverged_at[k], self.time_s(k)))
+            else:
+                outcomes.append(Outcome(ended, step, self.time_s(k)))
+        return outcomes
 
     def _moments(self) -> list[dict[str, Tensor]]:
         """Adam's exp_avg and exp_avg_sq, named as the parameters are; the tensors themselves, not copies."""

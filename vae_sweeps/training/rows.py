@@ -57,7 +57,7 @@ class RowWriter:
         for k in pack.living:
             settings = {"lr": schedule.learning_rate(step - 1), "beta_nats": betas[k]}
             cost = {"time_s": pack.time_s(k), "images_per_s": speed}
-            pack.runs[k].folder.append_row(position | averages[k] | settings | cost)
+            pack.append_row(k, position | averages[k] | settings | cost)
         self._last_step, self._last_time = step, time.monotonic()
         return Progress(step, schedule.num_steps, [averages[k]["train/elbo"] for k in pack.living], speed)
 

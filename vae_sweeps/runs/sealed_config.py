@@ -1,0 +1,82 @@
+"""config.yaml: the point, with a first line that holds the run id, the data's fingerprint and a checksum."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vae_sweeps.config.identity import is_run_id, run_id
+from vae_sweeps.config.point import from_container
+from vae_sweeps.system import yaml_files
+from vae_sweeps.system.files import DamagedError
+from vae_sweeps.system.logs import warn_once
+
+_HEADER = re.compile(rb"# run (\S+), data (\S*), sha256 ([0-9a-f]{64})\n")
+
+
+class Config(NamedTuple):
+    """The content of a config.yaml, its run id, and the fingerprint of the data that it was made for."""
+
+    content: dict[str, Any]
+    run_id: str
+    data_fingerprint: str
+
+
+def seal(content: Mapping[str, Any], run_id: str, data_fingerprint: str) -> str:
+    """The text of a config.yaml."""
+    text = yaml_files.dump(dict(content))
+    about = f"run {run_id}, data {data_fingerprint}"
+    return f"# {about}, sha256 {_sum_of(about.encode(), text.encode())}\n{text}"
+
+
+def unseal(path: Path, folder_name: str) -> Config:
+    """Read a config.yaml. Raises DamagedError if it is not what was written, and FileNotFoundError.
+
+    An edit of a key that cannot change the numbers, such as the place of the data, is accepted with a warning.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedError(f"{path}: cannot be read ({error.strerror})") from error
+    header = _HEADER.match(text)
+    if header is None:
+        raise DamagedError(f"{path}: damaged: its first line is not the one that was written")
+    name, data, sha256 = (group.decode(errors="replace") for group in header.groups())
+    body = text[header.end() :]
+    expected = folder_name.rsplit("-", 1)[-1]
+    if is_run_id(expected) and name != expected:
+        raise DamagedError(f"{path}: damaged: it is the config of run {name}, but the folder is named {expected}")
+    try:
+        content = yaml_files.load(body)
+    except ValueError as error:
+        raise DamagedError(f"{path}: damaged: {error}") from error
+    if _sum_of(f"run {name}, data {data}".encode(), body) != sha256:
+        if not _is_harmless(content, name, data):
+            raise DamagedError(f"{path}: damaged: its content does not match its checksum")
+        warn_once(f"{path}: changed by hand, in keys that do not change the numbers")
+    return Config(content, name, data)
+
+
+def id_of(path: Path) -> str | None:
+    """The run id in the first line of a config.yaml; None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            header = _HEADER.match(file.readline(300))
+    except OSError:
+        return None
+    return header[1].decode(errors="replace") if header else None
+
+
+def _is_harmless(content: Any, name: str, data: str) -> bool:
+    """Whether the run id still comes out."""
+    try:
+        return run_id(from_container(content), data) == name
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+
+
+def _sum_of(about: bytes, body: bytes) -> str:
+    return hashlib.sha256(about + b"\0" + body).hexdigest()

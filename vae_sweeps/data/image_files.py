@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Int64
 
 from vae_sweeps.data.dataset import SPLITS, Dataset
-from vae_sweeps.data.decoding.cache import Decoded, OnBadFile, Source, decoded
+from vae_sweeps.data.decoding.cache import Decoded, decoded
 from vae_sweeps.data.decoding.image import Transform
+from vae_sweeps.data.decoding.making import OnBadFile, Source
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 

@@ -1,5 +1,6 @@
 """Decode one image file, and the worker process that decodes many; imports nothing heavy."""
 
+import hashlib
 import json
 import os
 import sys
@@ -115,10 +116,10 @@ class Flaw:
     is_odd_size: bool = False
 
 
-def decode_chunk(chunk: Chunk, transform: Transform, shape: tuple[int, int, int], file: int) -> list[Flaw]:
+def decode_chunk(chunk: Chunk, transform: Transform, shape: tuple[int, int, int], file: int) -> tuple[list[Flaw], str]:
     """Write the chunk's rows, uint8 of `shape`, to the open file, without flushing; rows that fail are zero.
 
-    Raises OSError if the file cannot be written.
+    Returns the flaws, and the sha256 of the rows in hex. Raises OSError if the file cannot be written.
     """
     rows, flaws = np.zeros((len(chunk.names), *shape), np.uint8), []
     for i, name in enumerate(chunk.names):
@@ -136,7 +137,7 @@ def decode_chunk(chunk: Chunk, transform: Transform, shape: tuple[int, int, int]
     while data:
         written = os.pwrite(file, data, offset)
         data, offset = data[written:], offset + written
-    return flaws
+    return flaws, hashlib.sha256(rows.data).hexdigest()
 
 
 def reason_of(error: Exception) -> str:
@@ -161,9 +162,8 @@ def main() -> None:
     for line in sys.stdin:
         answer: dict[str, Any]
         try:
-            answer = {
-                "flaws": [asdict(flaw) for flaw in decode_chunk(Chunk(**json.loads(line)), transform, shape, file)]
-            }
+            flaws, sha256 = decode_chunk(Chunk(**json.loads(line)), transform, shape, file)
+            answer = {"flaws": [asdict(flaw) for flaw in flaws], "sha256": sha256}
         except OSError as error:
             answer = {"errno": error.errno, "strerror": error.strerror}
         print(json.dumps(answer), flush=True)

@@ -148,4 +148,5 @@ def _open(folder: Path, source: Source, on_bad_file: OnBadFile) -> Decoded | Non
 
 
 def _and_more(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    shown = [name.encode(errors="backslashreplace").decode() for name in names[:3]]  # names need not be UTF-8
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

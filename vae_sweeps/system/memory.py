@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import resource
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -40,18 +41,78 @@ def available_bytes() -> float:
     return max(0, min(rooms))
 
 
+def total_bytes() -> int:
+    """What no process here can exceed: the memory and the swap space, or the limit of this process's cgroup."""
+    return min(_physical_bytes() + _meminfo().get("SwapTotal", 0), cgroup_limit() or 1 << 62)
+
+
+# Libraries have claimed more than they use when training starts (1.6 GB, of which 0.5 GB), and use more of it later.
+_CLAIMED_BYTES = 1 << 28
+
+
+def room() -> float:
+    """The bytes that this process may claim so that some memory stays free; infinite if unknown.
+
+    Not less than a tenth of the memory, since not all systems tell the truth about what is available.
+    """
+    memory = memory_bytes()
+    return max(available_bytes() - max(memory / 20, _CLAIMED_BYTES), memory / 10)
+
+
+@contextlib.contextmanager
+def limited(more_bytes: float) -> Iterator[None]:
+    """Let this process take at most that many more bytes; what takes more raises MemoryError.
+
+    Without it, the kernel kills a process that takes too much. Counts private memory but no mapped files, and on
+    systems other than Linux nothing. Processes that are started meanwhile inherit the limit, each for itself.
+    """
+    taken = _private_bytes()
+    if taken is None or math.isinf(more_bytes):
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    bounds = [bound for bound in (soft, hard) if bound != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([taken + int(more_bytes), *bounds]), hard))
+    try:
+        yield
+    except Exception as error:  # Hydra wraps what the constructor of a network raises
+        if not isinstance(error, MemoryError) and not any(text in str(error) for text in _OUT_OF_MEMORY):
+            raise
+        raise MemoryError(f"needs more than {in_gb(more_bytes)}, which this process could get") from error
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+# How PyTorch and its libraries say it.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a memory")
+
+
+def _private_bytes() -> int | None:
+    """The private memory of this process that can be written, as RLIMIT_DATA counts it; None if unknown."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmData:")).split()[1])
+    return None
+
+
 def in_gb(num_bytes: float) -> str:
     """A number of bytes as text."""
     return f"{num_bytes / 1e9:.2g} GB" if num_bytes < 1e10 else f"{num_bytes / 1e9:,.0f} GB"
 
 
 def _machine_room() -> float:
+    fields = _meminfo()
+    return fields["MemAvailable"] + fields.get("SwapFree", 0) if "MemAvailable" in fields else math.inf
+
+
+def _meminfo() -> dict[str, int]:
+    """The fields of /proc/meminfo, in bytes; none on other systems than Linux."""
     fields = {}
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             name, _, value = line.partition(":")
             fields[name] = int(value.split()[0]) * 1024
-    return fields["MemAvailable"] + fields.get("SwapFree", 0) if "MemAvailable" in fields else math.inf
+    return fields
 
 
 def _file_cache(folder: Path) -> int:

@@ -88,6 +88,11 @@ ZIPPED = f"{TRAIN_IMAGES}.gz"
         ),
         (ZIPPED, lambda b: b, "not a gzip file though named .gz"),
         (ZIPPED, lambda b: gzip.compress(b)[:2000], rf"truncated: expected {TRAIN_BYTES} bytes, found \d+ bytes unzip"),
+        (
+            ZIPPED,
+            lambda b: gzip.compress(b"\0\0\x08\3" + bytes(range(1, 13))),
+            r"truncated: expected \d+ bytes, found too few",
+        ),
         (ZIPPED, lambda b: gzip.compress(b)[:-8], "truncated: expected a gzip checksum at the end"),
         (ZIPPED, lambda b: gzip.compress(b)[:-8] + bytes(8), "damaged gzip file"),
     ],
@@ -202,19 +207,14 @@ def test_a_gzip_bomb_is_refused_without_being_unzipped(tmp_path: Path, num_image
     assert peak_of(lambda: load(root)) < 5_000_000
 
 
-@pytest.mark.parametrize("name", [TRAIN_IMAGES, f"{TRAIN_IMAGES}.gz"])
-def test_more_images_than_a_quarter_of_the_memory_are_refused(tmp_path: Path, name: str) -> None:
+def test_more_images_than_a_quarter_of_the_memory_are_refused(tmp_path: Path) -> None:
     root = write_files(tmp_path / "root", small_arrays())
     num_images = int(memory_bytes() / 4 / SIZE**2) + 1
-    header = struct.pack(">4I", 0x803, num_images, SIZE, SIZE)
-    (root / TRAIN_IMAGES).unlink()
-    if name.endswith(".gz"):
-        (root / name).write_bytes(gzip.compress(header))
-    else:
-        with (root / name).open("wb") as file:  # a file with a hole takes no room on the disk
-            file.write(header)
-            file.truncate(16 + num_images * SIZE**2)
-    with pytest.raises(ValueError, match=rf"^{root / name}: its header declares {num_images}x6x6 bytes, .* a quarter"):
+    with (root / TRAIN_IMAGES).open("wb") as file:  # a file with a hole takes no room on the disk
+        file.write(struct.pack(">4I", 0x803, num_images, SIZE, SIZE))
+        file.truncate(16 + num_images * SIZE**2)
+    line = f"^{root / TRAIN_IMAGES}: its header declares {num_images}x6x6 bytes, .* a quarter"
+    with pytest.raises(ValueError, match=line):
         load(root)
 
 

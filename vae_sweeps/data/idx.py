@@ -34,6 +34,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 # More than any of the files has, zipped or not: what a server sends is not unzipped without end.
 _MAX_DOWNLOAD_BYTES = 1 << 28
 _PIECE_BYTES = 1 << 20
+_MAX_DEFLATION = 1033  # how many bytes one byte of a .gz file can become, according to zlib's documentation
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def _read_array(path: Path, file: BinaryIO, num_dims: Literal[1, 3]) -> UInt8[np
     if path.suffix != ".gz" and (size := path.stat().st_size) != header_bytes + num_bytes:
         flaw = "truncated" if size < header_bytes + num_bytes else "too long"
         raise _wrong_size(path, flaw, f"{header_bytes + num_bytes}", f"{size}")
+    if path.suffix == ".gz" and num_bytes > _MAX_DEFLATION * path.stat().st_size:
+        raise _wrong_size(path, "truncated", f"{header_bytes + num_bytes}", "too few")
     if num_bytes > memory_bytes() / 4:
         raise ValueError(
             f"{path}: its header declares {'x'.join(map(str, shape))} bytes, {in_gb(num_bytes)}, more than a quarter "

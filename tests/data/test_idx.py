@@ -4,8 +4,10 @@ import gzip
 import hashlib
 import os
 import socket
+import struct
 import threading
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +19,7 @@ import pytest
 from tests.helpers.idx_files import NUM_TEST, NUM_TRAIN, SIZE, idx_bytes, load, small, small_arrays, write_files
 from vae_sweeps.data.idx import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Source
 from vae_sweeps.data.mnist_family import from_idx_files, mnist
+from vae_sweeps.system.memory import memory_bytes
 
 
 def one_line(error: pytest.ExceptionInfo[ValueError]) -> str:
@@ -85,6 +88,11 @@ ZIPPED = f"{TRAIN_IMAGES}.gz"
         ),
         (ZIPPED, lambda b: b, "not a gzip file though named .gz"),
         (ZIPPED, lambda b: gzip.compress(b)[:2000], rf"truncated: expected {TRAIN_BYTES} bytes, found \d+ bytes unzip"),
+        (
+            ZIPPED,
+            lambda b: gzip.compress(b"\0\0\x08\3" + bytes(range(1, 13))),
+            r"truncated: expected \d+ bytes, found too few",
+        ),
         (ZIPPED, lambda b: gzip.compress(b)[:-8], "truncated: expected a gzip checksum at the end"),
         (ZIPPED, lambda b: gzip.compress(b)[:-8] + bytes(8), "damaged gzip file"),
     ],
@@ -171,3 +179,51 @@ def test_a_download_with_the_wrong_sum_leaves_nothing(
         from_idx_files("small", source, str(tmp_path / "root"), "none", [0, 1], 0)
     assert one_line(error).startswith(f"data.root={tmp_path / 'root'}: ")
     assert os.listdir(tmp_path) == ["served"]
+
+
+# Files that are larger than they say, or than memory
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """The most bytes that Python and NumPy held at once during `call`, which must raise ValueError."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=TRAIN_IMAGES):
+            call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("num_images", [0, NUM_TRAIN, 2**31, 2**32 - 1])
+def test_a_gzip_bomb_is_refused_without_being_unzipped(tmp_path: Path, num_images: int) -> None:
+    """200 MB of zeros after a header that declares nothing, as many images as the others, or 77 GB of them."""
+    root = write_files(tmp_path / "root", small_arrays(), zipped=True)
+    header = struct.pack(">4I", 0x803, num_images, SIZE, SIZE) if num_images else b""
+    with gzip.open(root / f"{TRAIN_IMAGES}.gz", "wb", compresslevel=1) as file:
+        file.write(header)
+        for _ in range(200):
+            file.write(bytes(1_000_000))
+    assert peak_of(lambda: load(root)) < 5_000_000
+
+
+def test_more_images_than_a_quarter_of_the_memory_are_refused(tmp_path: Path) -> None:
+    root = write_files(tmp_path / "root", small_arrays())
+    num_images = int(memory_bytes() / 4 / SIZE**2) + 1
+    with (root / TRAIN_IMAGES).open("wb") as file:  # a file with a hole takes no room on the disk
+        file.write(struct.pack(">4I", 0x803, num_images, SIZE, SIZE))
+        file.truncate(16 + num_images * SIZE**2)
+    line = f"^{root / TRAIN_IMAGES}: its header declares {num_images}x6x6 bytes, .* a quarter"
+    with pytest.raises(ValueError, match=line):
+        load(root)
+
+
+def test_a_download_does_not_unzip_without_end(tmp_path: Path, served: tuple[Path, str], monkeypatch) -> None:
+    monkeypatch.setattr("vae_sweeps.data.idx._MAX_DOWNLOAD_BYTES", 10_000_000)
+    folder, url = served
+    source = replace(source_of(folder, url), sums_of="unzipped")
+    (folder / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(bytes(100_000_000), 1))
+    line = f"{TRAIN_IMAGES}.gz: more than 0.01 GB unzipped, more than any such file has"
+    with pytest.raises(ValueError, match=line):
+        from_idx_files("small", source, str(tmp_path / "root"), "none", [0, 1], 0)
+    assert not (tmp_path / "root").exists()

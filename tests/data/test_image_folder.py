@@ -1,5 +1,9 @@
 """Folders of image files: decoding, splits, labels and errors."""
 
+import os
+import struct
+import zlib
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -228,3 +232,34 @@ def test_shares_that_leave_no_training_images(tmp_path: Path) -> None:
 )
 def test_a_bad_value_is_reported_with_the_allowed_ones(refused, argument: str, allowed: str) -> None:
     assert refused("data=image_folder", f"data.{argument}") == f"data.{argument}: must be {allowed}"
+
+
+# Files that are not what they are named
+
+
+def _bomb(path: Path) -> None:
+    """A small PNG file that declares 60,000 x 60,000 pixels."""
+    Image.fromarray(pixels(0)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">2I", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+
+
+NOT_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a bomb": (_bomb, r"Image size \(3600000000 pixels\) exceeds limit of 178956970 pixels"),
+    "another format": (lambda path: Image.fromarray(pixels(0)).save(path, "GIF"), "not an image, or damaged"),
+    "PostScript": (lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "not an image"),
+    "a link to nothing": (lambda path: path.symlink_to("nowhere"), "No such file or directory"),
+    "a pipe": (os.mkfifo, "not a regular file"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_IMAGES)
+def test_a_file_that_is_not_such_an_image_is_named(tmp_path: Path, kind: str) -> None:
+    root, (make, reason) = write(tmp_path / "images", NAMES), NOT_IMAGES[kind]
+    make(root / "a" / "x.png")
+    with pytest.raises(ValueError, match=rf"^{root}/a/x.png: cannot be used: {reason}"):
+        load_folder(root, tmp_path / "cache", size=None)
+    dataset = load_folder(root, tmp_path / "cache", size=None, on_bad_file="skip")
+    assert sum(dataset.num_images(split) for split in SPLITS) == len(NAMES)

@@ -1,13 +1,13 @@
 """`Dataset`, the images of three splits that training and evaluation read, and the scales of its pixels."""
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vae_sweeps.system.memory import memory_bytes
 from vae_sweeps.system.rng import generator
 
 SPLITS = ("train", "val", "test")
@@ -67,7 +67,7 @@ def _room_for_images(device: torch.device) -> float:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return min(total / 4, free / 2)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
+    return memory_bytes() / 4
 
 
 def fingerprint(images: dict[str, Tensor], labels: dict[str, Tensor] | None) -> str:

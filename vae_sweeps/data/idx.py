@@ -1,6 +1,9 @@
 """Find, download and read the four IDX files of an MNIST-like data set."""
 
+import contextlib
+import gzip
 import hashlib
+import io
 import logging
 import math
 import os
@@ -9,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 from urllib.request import urlopen
 
 import numpy as np
@@ -18,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from vae_sweeps.system.files import write_whole
+from vae_sweeps.system.memory import in_gb, memory_bytes
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,10 @@ FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 _SOCKET_TIMEOUT_S = 20
 _GZIP_MAGIC = b"\x1f\x8b"
+# More than any of the files has, zipped or not: what a server sends is not unzipped without end.
+_MAX_DOWNLOAD_BYTES = 1 << 28
+_PIECE_BYTES = 1 << 20
+_MAX_DEFLATION = 1033  # how many bytes one byte of a .gz file can become, according to zlib's documentation
 
 
 @dataclass(frozen=True)
@@ -70,29 +78,73 @@ def find_or_download(root: str | None, source: Source) -> dict[str, Path]:
 def read_idx(path: Path, num_dims: Literal[1, 3]) -> UInt8[np.ndarray, "..."]:
     """Read the array of an IDX file of bytes: labels [N] or images [N,H,W].
 
+    Reads no more than the header declares, and refuses a header that declares more than a quarter of the memory.
     Raises ValueError with the path if the file is incomplete, or has another format or number of dimensions.
     """
-    content, is_complete = _read_bytes(path)
+    try:
+        with path.open("rb") as file:
+            if path.suffix != ".gz":
+                return _read_array(path, file, num_dims)
+            if file.read(2) != _GZIP_MAGIC:
+                raise ValueError(f"{path}: not a gzip file though named .gz; rename it if it is not compressed")
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) as unzipped:
+                return _read_array(path, cast(BinaryIO, unzipped), num_dims)
+    except EOFError as error:
+        raise ValueError(f"{path}: truncated: expected a gzip checksum at the end; copy it again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged gzip file: {_one_line(error)}; copy it again") from error
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_array(path: Path, file: BinaryIO, num_dims: Literal[1, 3]) -> UInt8[np.ndarray, "..."]:
+    """Read the header, then the array. Raises ValueError, and what reading a gzip file raises."""
     header_bytes = 4 * (1 + num_dims)
-    actual = f"found {len(content)} bytes{' unzipped' if path.suffix == '.gz' else ''}; copy it again"
-    if len(content) < header_bytes:
-        raise ValueError(f"{path}: truncated: expected a header of {header_bytes} bytes, {actual}")
-    magic, *shape = struct.unpack(f">{1 + num_dims}I", content[:header_bytes])
+    header = _read(file, memoryview(bytearray(header_bytes)))
+    if len(header) < header_bytes:
+        raise _wrong_size(path, "truncated", f"a header of {header_bytes}", f"{len(header)}")
+    magic, *shape = struct.unpack(f">{1 + num_dims}I", header)
     expected_magic = 0x0800 + num_dims  # 08: unsigned bytes
     if magic != expected_magic:
         kind = "images" if num_dims == 3 else "labels"
         raise ValueError(
             f"{path}: magic number {magic}, expected {expected_magic}: not an IDX file of {kind}; copy it again"
         )
-    expected_bytes = header_bytes + math.prod(shape)
-    if len(content) != expected_bytes:
-        flaw = "truncated" if len(content) < expected_bytes else "too long"
-        raise ValueError(f"{path}: {flaw}: expected {expected_bytes} bytes, {actual}")
-    if not is_complete:
-        raise ValueError(f"{path}: truncated: expected a gzip checksum at the end, {actual}")
     if 0 in shape:
         raise ValueError(f"{path}: is empty, its shape is {'x'.join(map(str, shape))}; copy it again")
-    return np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape).copy()
+    num_bytes = math.prod(shape)
+    if path.suffix != ".gz" and (size := path.stat().st_size) != header_bytes + num_bytes:
+        flaw = "truncated" if size < header_bytes + num_bytes else "too long"
+        raise _wrong_size(path, flaw, f"{header_bytes + num_bytes}", f"{size}")
+    if path.suffix == ".gz" and num_bytes > _MAX_DEFLATION * path.stat().st_size:
+        raise _wrong_size(path, "truncated", f"{header_bytes + num_bytes}", "too few")
+    if num_bytes > memory_bytes() / 4:
+        raise ValueError(
+            f"{path}: its header declares {'x'.join(map(str, shape))} bytes, {in_gb(num_bytes)}, more than a quarter "
+            f"of this machine's memory ({in_gb(memory_bytes())}); copy it again if it should have fewer"
+        )
+    array = np.empty(num_bytes, np.uint8)  # the kernel gives memory only to what is written
+    content = _read(file, array.data)
+    if len(content) < num_bytes:
+        raise _wrong_size(path, "truncated", f"{header_bytes + num_bytes}", f"{header_bytes + len(content)}")
+    if file.read(1):
+        raise _wrong_size(path, "too long", f"{header_bytes + num_bytes}", f"at least {header_bytes + num_bytes + 1}")
+    return array.reshape(shape)
+
+
+def _read(file: BinaryIO, buffer: memoryview) -> memoryview:
+    """Fill the buffer as far as the file goes, and return what is filled. A gzip file may be cut short."""
+    filled = 0
+    with contextlib.suppress(EOFError):
+        while filled < len(buffer) and (num := file.readinto(buffer[filled : filled + _PIECE_BYTES])):  # pyright: ignore
+            filled += num
+    return buffer[:filled]
+
+
+def _wrong_size(path: Path, flaw: str, expected: str, found: str) -> ValueError:
+    unzipped = " unzipped" if path.suffix == ".gz" else ""
+    return ValueError(f"{path}: {flaw}: expected {expected} bytes, found {found} bytes{unzipped}; copy it again")
 
 
 def _present(folder: Path, name: str) -> Path | None:
@@ -105,8 +157,8 @@ def _download(name: str, source: Source) -> bytes:
     for url in (f"{mirror}{name}.gz" for mirror in source.mirrors):
         try:
             content = _get(url)
-            actual = hashlib.sha256(_unzipped(content)[0] if source.sums_of == "unzipped" else content).hexdigest()
-        except (OSError, HTTPException, zlib.error) as error:
+            actual = _sum_unzipped(content) if source.sums_of == "unzipped" else hashlib.sha256(content).hexdigest()
+        except (OSError, HTTPException) as error:
             failures.append(f"{url}: {error}")
             continue
         if actual == expected:
@@ -125,39 +177,22 @@ def _get(url: str) -> bytes:
         content = bytearray()
         while chunk := response.read(1 << 16):
             content += chunk
+            if len(content) > _MAX_DOWNLOAD_BYTES:
+                raise OSError(f"more than {in_gb(_MAX_DOWNLOAD_BYTES)}, more than any such file has")
             progress.advance(task, len(chunk))
     return bytes(content)
 
 
-def _read_bytes(path: Path) -> tuple[bytes, bool]:
-    """Read the file, unzipped if its name ends in .gz, and return its bytes and whether the file is complete.
-
-    Raises ValueError with the path.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    if path.suffix != ".gz":
-        return content, True
-    if content[:2] != _GZIP_MAGIC:
-        raise ValueError(f"{path}: not a gzip file though named .gz; rename it if it is not compressed")
-    try:
-        return _unzipped(content)
-    except zlib.error as error:
-        raise ValueError(f"{path}: damaged gzip file: {_one_line(error)}; copy it again") from error
-
-
-def _unzipped(content: bytes) -> tuple[bytes, bool]:
-    """Unzip as much as possible, and return the bytes and whether the input is complete. Raises zlib.error."""
-    parts = []
-    while content[:2] == _GZIP_MAGIC:  # a gzip file may have several members
-        member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # 16: with a gzip header
-        parts.append(member.decompress(content))
-        if not member.eof:
-            return b"".join(parts), False
-        content = member.unused_data
-    return b"".join(parts), True
+def _sum_unzipped(content: bytes) -> str:
+    """The sha256 of as much as can be unzipped, a piece at a time. Raises OSError if there is no end to it."""
+    digest, num_bytes = hashlib.sha256(), 0
+    unreadable = contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error)
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file, unreadable:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+            if (num_bytes := num_bytes + len(piece)) > _MAX_DOWNLOAD_BYTES:
+                raise OSError(f"more than {in_gb(_MAX_DOWNLOAD_BYTES)} unzipped, more than any such file has")
+    return digest.hexdigest()
 
 
 def _one_line(error: Exception) -> str:

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Int64
 
 from vae_sweeps.data.dataset import SPLITS, Dataset
-from vae_sweeps.data.decoding.cache import Decoded, OnBadFile, Source, decoded
+from vae_sweeps.data.decoding.cache import Decoded, decoded
 from vae_sweeps.data.decoding.image import Transform
+from vae_sweeps.data.decoding.making import OnBadFile, Source
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -98,5 +99,13 @@ def _fingerprint(cached: Decoded, split_indices: np.ndarray, labels: torch.Tenso
 
 
 def _stamps(files: Files) -> list[tuple[int, int]]:
-    stats = (os.stat(files.root / name) for name in files.names)
-    return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+    return [_stamp(files.root / name) for name in files.names]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """The size and time of the file; zeros for a link to nothing, which decoding names with the other bad files."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns

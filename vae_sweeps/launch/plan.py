@@ -12,7 +12,7 @@ from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.settings import parts_left
-from vae_sweeps.launch import checks
+from vae_sweeps.launch import checks, fitting
 from vae_sweeps.launch.packing import cost, group, memory_of, pack_limit
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.run_folder import RunFolder
@@ -83,6 +83,7 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     missing = _missing(unique, queued, overwrite=options.overwrite)
     index = {folder: i for i, folder in enumerate(folders)}
     todo = [index[folder] for folder in missing]
+    fitting.check([points[i] for i in todo], [datasets[i] for i in todo], device, options.devices, cluster)
     memory_bytes = memory_of(cluster) if cluster else machine.memory_for_packs(device)
     limits = [points[i].max_pack or pack_limit(points[i], shapes[i], memory_bytes) for i in todo]
     num_packs = cluster.packs if cluster else launch.num_workers

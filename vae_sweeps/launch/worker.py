@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
@@ -27,7 +28,7 @@ from vae_sweeps.runs.checkpoint import Checkpoint
 from vae_sweeps.runs.row_log import RowLog
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
-from vae_sweeps.system import distributed, files, machine
+from vae_sweeps.system import distributed, files, machine, memory
 from vae_sweeps.system.lease import LostLeaseError
 from vae_sweeps.system.logs import first_line, logged_to
 from vae_sweeps.tracker import view
@@ -127,7 +128,8 @@ def _evaluate(runs: Sequence[RunFolder], context: JobContext) -> list[RunFolder]
 def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) -> None:
     """Train the pack. If it fails or runs out of memory, train its halves, down to the point that causes the error."""
     try:
-        _resume_and_train(runs, context, label)
+        with memory.limited(memory.room() if context.device.type == "cpu" else math.inf):
+            _resume_and_train(runs, context, label)
         return
     except Exception as error:
         if files.is_storage_error(error):

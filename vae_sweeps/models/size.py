@@ -10,6 +10,9 @@ from vae_sweeps.config.schema import Point
 from vae_sweeps.models.build import build_networks
 from vae_sweeps.models.vae import VAE
 
+# Networks with more weights are measured without allocating them.
+_MAX_ALLOCATED = 20_000_000
+
 
 def num_params(point: Point, image_shape: tuple[int, int, int]) -> int:
     """The number of trained parameters of the point's model."""
@@ -48,9 +51,11 @@ def _num_activations(architecture: str, image_shape: tuple[int, int, int]) -> in
         nonlocal num_activations
         num_activations += sum(t.numel() for t in (output if isinstance(output, tuple) else (output,)))
 
-    vae = _build(architecture, image_shape)  # not on the meta device: its first use spends a second on imports
-    for module in vae.modules():
-        module.register_forward_hook(count)
-    with torch.inference_mode():
+    # The meta device allocates nothing, but its first use spends a second on imports.
+    is_small = _num_weights(architecture, image_shape) <= _MAX_ALLOCATED
+    with torch.device("cpu" if is_small else "meta"), torch.inference_mode():
+        vae = _build(architecture, image_shape)
+        for module in vae.modules():
+            module.register_forward_hook(count)
         vae.decode(vae.encode(torch.zeros(1, *image_shape)).mu)
     return num_activations

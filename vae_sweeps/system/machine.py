@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import os
 import platform
 import signal
 import threading
@@ -10,6 +9,8 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
+
+from vae_sweeps.system import memory
 
 
 def resolve_device(name: str) -> torch.device:
@@ -35,10 +36,13 @@ def check_devices(device: torch.device, devices: int, precisions: Collection[str
 
 
 def memory_for_packs(device: torch.device) -> float:
-    """Bytes that a pack may use: half of the total (not free) memory, so that a machine always forms the same packs."""
+    """Bytes that a pack may use: half of the total (not free) memory, so that a machine always forms the same packs.
+
+    In a cgroup with a limit, as containers and jobs have, that is half of the limit.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / 2
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+    return memory.memory_bytes() / 2
 
 
 def prepare() -> None:

@@ -1,9 +1,13 @@
 """Decode one image file, and the worker process that decodes many; imports nothing heavy."""
 
+import contextlib
+import hashlib
 import json
 import os
+import stat
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,8 @@ RESAMPLE = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _ORIENTATION = 0x0112  # the EXIF tag
+# Whatever a file is named, Pillow's other formats are not tried: for one of them it starts Ghostscript.
+_FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Transform:
 
 def shape_of(path: Path, transform: Transform) -> tuple[int, int, int]:
     """The shape (C, H, W) that `decode` returns for the file, from its header. Raises as `decode` does."""
-    with Image.open(path) as image:
+    with _opened(path) as image:
         width, height = image.size
         if _orientation(image) >= 5:  # these swap width and height
             width, height = height, width
@@ -50,10 +56,10 @@ def shape_of(path: Path, transform: Transform) -> tuple[int, int, int]:
 def decode(path: Path | str, transform: Transform) -> np.ndarray:
     """The file's pixels, uint8 [C,H,W]; transparency is dropped, and 16 bits become 8.
 
-    Raises whatever Pillow raises for a damaged file or one that is not an image, and ValueError if the crop does not
-    fit.
+    Raises whatever Pillow raises for a damaged file, one that is not an image or one of more than 179 million pixels,
+    and ValueError if the crop does not fit.
     """
-    with Image.open(path) as opened:
+    with _opened(path) as opened:
         image = opened if _orientation(opened) == 1 else ImageOps.exif_transpose(opened)
         box = _box(image.size, transform.crop)
         image = _converted(image, transform.channels)
@@ -63,6 +69,16 @@ def decode(path: Path | str, transform: Transform) -> np.ndarray:
             image = image.resize((transform.size, transform.size), RESAMPLE[transform.resample])
         pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str) -> Iterator[Image.Image]:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a regular file")  # a pipe would be waited for
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd EXIF data and large images; what cannot be read is an error
+        with Image.open(path, formats=_FORMATS) as image:
+            yield image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -115,10 +131,10 @@ class Flaw:
     is_odd_size: bool = False
 
 
-def decode_chunk(chunk: Chunk, transform: Transform, shape: tuple[int, int, int], file: int) -> list[Flaw]:
+def decode_chunk(chunk: Chunk, transform: Transform, shape: tuple[int, int, int], file: int) -> tuple[list[Flaw], str]:
     """Write the chunk's rows, uint8 of `shape`, to the open file, without flushing; rows that fail are zero.
 
-    Raises OSError if the file cannot be written.
+    Returns the flaws, and the sha256 of the rows in hex. Raises OSError if the file cannot be written.
     """
     rows, flaws = np.zeros((len(chunk.names), *shape), np.uint8), []
     for i, name in enumerate(chunk.names):
@@ -136,7 +152,7 @@ def decode_chunk(chunk: Chunk, transform: Transform, shape: tuple[int, int, int]
     while data:
         written = os.pwrite(file, data, offset)
         data, offset = data[written:], offset + written
-    return flaws
+    return flaws, hashlib.sha256(rows.data).hexdigest()
 
 
 def reason_of(error: Exception) -> str:
@@ -152,18 +168,14 @@ def main() -> None:
 
     The first line of stdin holds the array's path and shape, and the transform. Ends at the end of stdin.
     """
-    warnings.simplefilter(
-        "ignore"
-    )  # Pillow warns of odd EXIF data and large images; files that it cannot read are errors
     header: dict[str, Any] = json.loads(sys.stdin.readline())
     transform, shape = Transform(**header["transform"]), tuple(header["shape"])
     file = os.open(header["array"], os.O_WRONLY)
     for line in sys.stdin:
         answer: dict[str, Any]
         try:
-            answer = {
-                "flaws": [asdict(flaw) for flaw in decode_chunk(Chunk(**json.loads(line)), transform, shape, file)]
-            }
+            flaws, sha256 = decode_chunk(Chunk(**json.loads(line)), transform, shape, file)
+            answer = {"flaws": [asdict(flaw) for flaw in flaws], "sha256": sha256}
         except OSError as error:
             answer = {"errno": error.errno, "strerror": error.strerror}
         print(json.dumps(answer), flush=True)

@@ -25,7 +25,7 @@ class _Decoder:
         self._process = helper_process.start("vae_sweeps.data.decoding.image")
         self._send({"array": str(array), "shape": shape, "transform": asdict(transform)})
 
-    def decode(self, chunk: Chunk) -> list[Flaw]:
+    def decode(self, chunk: Chunk) -> tuple[list[Flaw], str]:
         """The result of `decode_chunk`. Raises OSError as it does, and ValueError if the process has died."""
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -40,7 +40,7 @@ class _Decoder:
         answer = json.loads(line)
         if "errno" in answer:
             raise OSError(answer["errno"], answer["strerror"])
-        return [Flaw(**flaw) for flaw in answer["flaws"]]
+        return [Flaw(**flaw) for flaw in answer["flaws"]], answer["sha256"]
 
     def end(self) -> None:
         self._process.kill()
@@ -54,15 +54,16 @@ class _Decoder:
 
 def decode_all(
     chunks: Sequence[Chunk], array: Path, shape: tuple[int, int, int], transform: Transform
-) -> Generator[tuple[Chunk, list[Flaw]], None, None]:
+) -> Generator[tuple[Chunk, list[Flaw], str], None, None]:
     """Decode the chunks into the file `array`, on all cores; yield each chunk once it is written, in any order.
 
+    Yields the chunk, its flaws and the sha256 of its rows, as `decode_chunk` returns them.
     Raises OSError if the array cannot be written.
     """
     if len(chunks) == 1:  # not worth starting a process
         file = os.open(array, os.O_WRONLY)
         try:
-            yield chunks[0], decode_chunk(chunks[0], transform, shape, file)
+            yield chunks[0], *decode_chunk(chunks[0], transform, shape, file)
         finally:
             os.close(file)
         return
@@ -70,10 +71,10 @@ def decode_all(
     idle: queue.SimpleQueue[_Decoder] = queue.SimpleQueue()
     decoders: list[_Decoder] = []
 
-    def decode(chunk: Chunk) -> tuple[Chunk, list[Flaw]]:
+    def decode(chunk: Chunk) -> tuple[Chunk, list[Flaw], str]:
         decoder = idle.get()
         try:
-            return chunk, decoder.decode(chunk)
+            return chunk, *decoder.decode(chunk)
         finally:
             idle.put(decoder)
 

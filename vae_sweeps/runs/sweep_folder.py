@@ -1,6 +1,7 @@
 """A sweep's folder: the names of its files, its points, its launches and its jobs."""
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,11 @@ class SweepFolder:
     def jobs(self) -> Path:
         """submitit's files."""
         return self.path / "jobs"
+
+    @property
+    def submission_settings(self) -> Path:
+        """The settings of the last submission, shell lines included; only the user may read it."""
+        return self.jobs / "settings.json"
 
     @property
     def code(self) -> Path:
@@ -124,8 +130,8 @@ class SweepFolder:
 
 
 def output_dir_option(sweep: SweepFolder) -> str:
-    """The option that `vae-sweeps` needs to find the sweep by its name; empty for the default output folder."""
-    return "" if str(sweep.output_dir) == "outputs" else f" --output-dir {sweep.output_dir}"
+    """The option, quoted for a shell, by which `vae-sweeps` finds the sweep's name; empty for the default folder."""
+    return "" if str(sweep.output_dir) == "outputs" else f" --output-dir {shlex.quote(str(sweep.output_dir))}"
 
 
 def find_sweep(where: str | Path, output_dir: str | Path) -> SweepFolder | None:

@@ -95,9 +95,11 @@ def _check_folder_names(cfg: DictConfig) -> None:
             raise ValueError(f"{name}={value!r}: must not contain line breaks or other control characters")
         if value is not None and "%" in value:
             raise ValueError(f"{name}={value}: must not contain %, which SLURM replaces in paths")
+        if value is not None and value.startswith("-"):
+            raise ValueError(f"{name}={value}: must not begin with -, like an option of a command")
     sweep = cfg.sweep
-    if sweep is not None and (not sweep.strip(". ") or sweep[0] == "-" or "/" in sweep or len(sweep) > 100):
-        raise ValueError(f"sweep={sweep}: must be a folder name of at most 100 characters, without / or a - in front")
+    if sweep is not None and (not sweep.strip(". ") or "/" in sweep or len(sweep) > 100):
+        raise ValueError(f"sweep={sweep}: must be a folder name of at most 100 characters, without /")
 
 
 def _check_shares(cfg: DictConfig) -> None:

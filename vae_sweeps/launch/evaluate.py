@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vae_sweeps.analysis import table
 from vae_sweeps.config import trust
 from vae_sweeps.config.compose import compose_command
@@ -18,7 +20,7 @@ from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import summary
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs
 from vae_sweeps.runs.run_folder import RunFolder
-from vae_sweeps.runs.sweep_folder import find_sweep
+from vae_sweeps.runs.sweep_folder import SweepFolder, find_sweep
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import start_logging
 from vae_sweeps.tracker import account
@@ -41,15 +43,30 @@ def evaluate_sweep(where: str, overrides: Sequence[str], output_dir: Path, *, is
             allowed = "a key of evaluation or tracker, or device"
             raise ValueError(f"{override}: must be {allowed}; other keys of a finished run are fixed")
     _, options = compose_command(overrides)
-    runs, _ = table.find_runs(where, output_dir)
+    device = machine.resolve_device(options.device)
+    account.check(options.tracker.mode)
+    runs, swept = table.find_runs(where, output_dir)
     done = [run for run in runs if (run.read_result() or {}).get("status") == "done"]
     if not done:
         raise ValueError(f"{where}: has no finished runs to evaluate; launch it first")
     points = _readable_points(done)
     named = trust.targets_of_points(points) if is_trusted else frozenset()
+    explicit = {key[1] for key in keys if len(key) > 1}
+
+    def left() -> list[RunFolder]:
+        return [run for run in done if parts_left(run.read_result() or {}, options.evaluation, explicit)]
+
     with trust.allowing(trust.targets_of_options(options) | named):
         trust.check_points(points)
-        return _evaluate(where, output_dir, options, done, {key[1] for key in keys if len(key) > 1})
+        start_logging()
+        machine.prepare()
+        sweep, to_evaluate = find_sweep(where, output_dir), left()
+        log.info(
+            "%d of %d points finished, %d of them to evaluate on %s", len(done), len(runs), len(to_evaluate), device
+        )
+        _evaluate(to_evaluate, options, explicit, device, sweep)
+        summary.show(runs, swept, sweep)
+    return not left()
 
 
 def _readable_points(runs: Iterable[RunFolder]) -> list[Point]:
@@ -62,26 +79,18 @@ def _readable_points(runs: Iterable[RunFolder]) -> list[Point]:
 
 
 def _evaluate(
-    where: str, output_dir: Path, options: LaunchOptions, done: Sequence[RunFolder], explicit: Collection[str]
-) -> bool:
-    """Evaluate the runs `done` of `where`; returns whether they have all parts."""
-    runs, swept = table.find_runs(where, output_dir)
-    evaluation, device = options.evaluation, machine.resolve_device(options.device)
-    account.check(options.tracker.mode)
-
-    start_logging()
-    machine.prepare()
-    left = [run for run in done if parts_left(run.read_result() or {}, evaluation, explicit)]
-    log.info("%d of %d points finished, %d of them to evaluate on %s", len(done), len(runs), len(left), device)
-    sweep = find_sweep(where, output_dir)
+    runs: Sequence[RunFolder],
+    options: LaunchOptions,
+    explicit: Collection[str],
+    device: torch.device,
+    sweep: SweepFolder | None,
+) -> None:
     with machine.stop_signals() as should_stop, linked(options.tracker, sweep, keeps_place=True) as link:
         references = References(options, device)
         context = JobContext(device, options, should_stop, references, link, explicit=explicit)
-        for run in left:  # load and check the data of all runs before evaluating any
+        for run in runs:  # load and check the data of all runs before evaluating any
             references.of(run.read_point())
-        evaluate_runs(left, context)
-    summary.show(runs, swept, sweep)
-    return not any(parts_left(run.read_result() or {}, evaluation, explicit) for run in done)
+        evaluate_runs(runs, context)
 
 
 def fetch_ahead(overrides: Sequence[str]) -> None:

@@ -157,7 +157,26 @@ def test_a_job_looks_for_code_in_the_snapshot_first(sweep: SweepFolder) -> None:
     (sweep.output_dir / "ask.py").write_text(asked)
     command = "; ".join([*lines, f'PYTHONPATH="$PYTHONPATH:{sweep.output_dir}" {shlex.quote(sys.executable)} -m ask'])
     answer = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert answer.split() == [str(code / "vae_sweeps" / "__init__.py"), str(git._commit_of(ROOT))]
+    assert answer.split() == [str(code / "vae_sweeps" / "__init__.py"), str(git.commit_of(ROOT))]
+
+
+def run_git(source: Path, *arguments: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *who, *arguments], cwd=source, check=True, capture_output=True)
+
+
+def test_the_recorded_diff_leaves_out_launchers(tmp_path: Path) -> None:
+    launcher = tmp_path / "conf" / "hydra" / "launcher" / "mine.yaml"
+    launcher.parent.mkdir(parents=True)
+    for path in (launcher, tmp_path / "code.py"):
+        path.write_text("before\n")
+    run_git(tmp_path, "init")
+    run_git(tmp_path, "add", ".")
+    run_git(tmp_path, "commit", "-m", "first")
+    launcher.write_text(f"setup: ['export KEY={SECRET}']\n")
+    (tmp_path / "code.py").write_text("after\n")
+    assert "+after" in git.diff_of(tmp_path)
+    assert SECRET not in git.diff_of(tmp_path)
 
 
 def test_a_snapshot_keeps_the_commit_of_its_moment(tmp_path: Path) -> None:
@@ -165,15 +184,14 @@ def test_a_snapshot_keeps_the_commit_of_its_moment(tmp_path: Path) -> None:
     source.mkdir()
 
     def run(*arguments: str) -> None:
-        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        subprocess.run(["git", *who, *arguments], cwd=source, check=True, capture_output=True)
+        run_git(source, *arguments)
 
     run("init")
     (source / "file").write_text("one")
     (source / "untracked").write_text("x")
     run("add", "file")
     run("commit", "-m", "first")
-    first = git._commit_of(source)
+    first = git.commit_of(source)
     clean = git.snapshot(code, source)
     (source / "file").write_text("two")
     dirty = git.snapshot(code, source)

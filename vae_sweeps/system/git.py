@@ -24,10 +24,10 @@ def commit() -> str | None:
     For a copy that `snapshot` made, the commit at the time of the copy.
     """
     recorded = files.ROOT / _COMMIT_OF_COPY
-    return (recorded.read_text().strip() or None) if recorded.is_file() else _commit_of(files.ROOT)
+    return (recorded.read_text().strip() or None) if recorded.is_file() else commit_of(files.ROOT)
 
 
-def _commit_of(source: Path) -> str | None:
+def commit_of(source: Path) -> str | None:
     try:
         is_dirty = bool(_git("status", "--porcelain", "-uno", source=source).strip())
         return _git("rev-parse", "--short=12", "HEAD", source=source).strip() + ("-dirty" if is_dirty else "")
@@ -37,9 +37,14 @@ def _commit_of(source: Path) -> str | None:
 
 @lru_cache(maxsize=1)
 def diff() -> str:
-    """The diff between the tracked files and the commit; empty outside a checkout."""
+    """The diff between the tracked files and the commit, as `diff_of` gives it; empty outside a checkout."""
+    return diff_of(files.ROOT)
+
+
+def diff_of(source: Path) -> str:
+    """The diff of a checkout without launchers' settings: they change no number, and may hold secrets."""
     try:
-        return _git("diff", "HEAD")
+        return _git("diff", "HEAD", "--", ".", ":(exclude)conf/hydra/launcher", source=source)
     except (OSError, subprocess.SubprocessError):
         return ""
 
@@ -49,7 +54,7 @@ def snapshot(folder: Path, source: Path) -> Path:
 
     An existing copy is not used again: it is in an output folder, which may come from someone else.
     """
-    recorded = _commit_of(source) or ""
+    recorded = commit_of(source) or ""
     tracked = [Path(name) for name in _git("ls-files", "-z", source=source).split("\0") if name]
     unique = uuid.uuid4().hex[:8]
     aside = folder / f".{unique}.tmp"

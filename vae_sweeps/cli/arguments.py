@@ -15,6 +15,10 @@ OutputDir = Annotated[
     Path,
     typer.Option(metavar="FOLDER", help="The folder that holds runs/ and sweeps/ (launch.py's output_dir)."),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Call whatever the runs' configs name, which may be any code."),
+]
 OUTPUTS = Path("outputs")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Runs, refuse, refusing
+from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Runs, Trust, refuse, refusing
 
 
 def results(
@@ -96,6 +96,7 @@ def evaluate(
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="What to measure, as for launch.py; by default all missing parts."),
     ] = None,
+    trust: Trust = False,
     output_dir: OutputDir = OUTPUTS,
 ) -> None:
     """Add metrics to finished runs, without training.
@@ -107,7 +108,7 @@ def evaluate(
     from vae_sweeps.launch.evaluate import evaluate_sweep
 
     try:
-        is_whole = evaluate_sweep(sweep, overrides or [], output_dir)
+        is_whole = evaluate_sweep(sweep, overrides or [], output_dir, is_trusted=trust)
     except UserErrors as error:
         refuse(one_line(error))
     raise typer.Exit(0 if is_whole else 1)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Sweep, refuse, refusing
+from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Sweep, Trust, refuse, refusing
 
 _WATCH_INTERVAL_S = 5
 
@@ -59,7 +59,7 @@ def wait(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:
     raise typer.Exit(0 if all(point.state == "done" for point in ended) else 1)
 
 
-def retry(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:
+def retry(sweep: Sweep, trust: Trust = False, output_dir: OutputDir = OUTPUTS) -> None:
     """Resume points that failed, were preempted or are lost.
 
     They resume with the settings of their last launch, on this machine or on SLURM.
@@ -70,7 +70,7 @@ def retry(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:
 
     start_logging()
     with refusing():
-        is_over = retry_sweep(sweep, output_dir)
+        is_over = retry_sweep(sweep, output_dir, is_trusted=trust)
     raise typer.Exit(0 if is_over else 1)
 
 

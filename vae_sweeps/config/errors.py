@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from vae_sweeps.config.keys import choices_with, describe, did_you_mean, is_schema, known_keys
+from vae_sweeps.config.secrets import hide_in_override
 
 # Errors that are reported in one line; any other exception is a bug and keeps its traceback.
 UserErrors = (ValueError, HydraException, OmegaConfBaseException)
@@ -27,11 +28,12 @@ def one_line(error: BaseException) -> str:
     """Describe the error in one line: what is wrong, and what is allowed."""
     if type(error) is ValueError:
         return _joined(str(error))  # our own message, already written for the user
-    text = str(error)
+    text = _without_secrets(str(error))
     override = re.search(r"(?:Error merging override |To append to your config use \+)(\S+?)=(.*)", text)
     for link in _chain(error):
         if isinstance(link, OverrideParseException):
-            return f"{link.override}: cannot be parsed; must be key=value, with quotes (') around special characters"
+            shown = hide_in_override(str(link.override))
+            return f"{shown}: cannot be parsed; must be key=value, with quotes (') around special characters"
         if isinstance(link, MissingConfigException) and link.missing_cfg_file:
             return _no_such_choice(str(link.missing_cfg_file), link.options or ())
         if isinstance(link, ConfigKeyError | ConfigAttributeError):
@@ -50,9 +52,15 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         allowed = describe(error.full_key)
         is_missing = isinstance(error, MissingMandatoryValue)
-        reason = "has no value" if is_missing else _joined(str(error.msg).partition("\n")[0])
+        reason = "has no value" if is_missing else _joined(_without_secrets(str(error.msg)).partition("\n")[0])
         return f"{error.full_key}: {reason}" + (f"; must be {allowed}" if allowed else "")
     return _joined(text)
+
+
+def _without_secrets(text: str) -> str:
+    """Hydra's message without the values that shell lines and environment variables of the command may hold."""
+    text = re.sub(r"(The value of 'hydra\.\S+') is .*", r"\1 is not the given one", text, flags=re.DOTALL)
+    return re.sub(r"[+~]*hydra\.\S+?=[^\n]*", lambda found: hide_in_override(found[0]), text)
 
 
 def _joined(text: str) -> str:

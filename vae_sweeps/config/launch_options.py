@@ -29,6 +29,34 @@ class Evaluation:
     max_fit_images: int = at_least(10, "a whole number")
 
 
+def _dataset_later() -> Any:
+    return key("true: the function is called later, with the dataset", lambda v: v is True)
+
+
+@dataclass
+class AutoFeatures:
+    """Keys of the features that are chosen by what the dataset has."""
+
+    _target_: str = free("a function that returns features")
+    _partial_: bool = _dataset_later()
+    weights: str | None = free("a file, or null")
+
+
+@dataclass
+class DatasetFeatures:
+    """Keys of features that are made from the dataset alone."""
+
+    _target_: str = free("a function that returns features")
+    _partial_: bool = _dataset_later()
+
+
+@dataclass
+class InceptionFeatures:
+    _target_: str = free("a function that returns features")
+    weights: str | None = free("a file, or null")
+    num_features: int = free("one of 64, 192, 768, 2048")
+
+
 @dataclass
 class Tracker:
     """Whether and where runs are mirrored on W&B; the local files remain the source of truth."""

@@ -85,8 +85,21 @@ def _check_together(cfg: DictConfig) -> None:
             "add likelihood=gaussian, or use objective=elbo instead of mse"
         )
     _check_shares(cfg)
-    if cfg.sweep is not None and (not cfg.sweep.strip(". ") or "/" in cfg.sweep or len(cfg.sweep) > 100):
-        raise ValueError(f"sweep={cfg.sweep}: must be a folder name of at most 100 characters, without /")
+    _check_folder_names(cfg)
+
+
+def _check_folder_names(cfg: DictConfig) -> None:
+    for name in ("output_dir", "sweep"):
+        value = cfg[name]
+        if value is not None and not value.isprintable():
+            raise ValueError(f"{name}={value!r}: must not contain line breaks or other control characters")
+        if value is not None and "%" in value:
+            raise ValueError(f"{name}={value}: must not contain %, which SLURM replaces in paths")
+        if value is not None and value.startswith("-"):
+            raise ValueError(f"{name}={value}: must not begin with -, like an option of a command")
+    sweep = cfg.sweep
+    if sweep is not None and (not sweep.strip(". ") or "/" in sweep or len(sweep) > 100):
+        raise ValueError(f"sweep={sweep}: must be a folder name of at most 100 characters, without /")
 
 
 def _check_shares(cfg: DictConfig) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vae_sweeps.config.schema import Point
+from vae_sweeps.config.trust import allowed, allowing, targets_of_points
 from vae_sweeps.data.dataset import Dataset, for_evaluation, to_model
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.batching import images_at_once
@@ -32,6 +33,8 @@ class Model:
     point: Point
     vae: VAE
     image_shape: tuple[int, int, int]
+    # What may be called to load the data; see `config.trust`.
+    allowed: frozenset[str] = frozenset()
 
     @property
     def latent(self) -> int:
@@ -94,7 +97,8 @@ class Model:
         return None if labels is None else labels[split]
 
     def _dataset(self, split: str) -> Dataset:
-        dataset = load_dataset(self.point.data)
+        with allowing(self.allowed):
+            dataset = load_dataset(self.point.data)
         if split not in dataset.images:
             raise ValueError(f"split={split}: must be one of {', '.join(dataset.images)}")
         return dataset
@@ -110,19 +114,22 @@ def from_state(point: Point, state: Mapping[str, Any], image_shape: tuple[int, i
     """A model from the state dict of one point."""
     vae = build_vae([point], image_shape).to(DTYPES[point.precision])
     vae.load_state_dict(state)
-    return Model(point, vae.eval().requires_grad_(False), image_shape)
+    return Model(point, vae.eval().requires_grad_(False), image_shape, allowed())
 
 
-def load(run: str | Path, output_dir: str | Path = "outputs") -> Model:
+def load(run: str | Path, output_dir: str | Path = "outputs", *, trust: bool = False) -> Model:
     """The model of a run's folder, or of a run's name in `output_dir`, with the weights of its newest whole checkpoint.
 
-    Raises ValueError if there is no such run or it has no checkpoint.
+    A run's config names the functions that build its networks. Only vae-sweeps' own and those that your conf/ names are
+    called; `trust=True` calls whatever the config names, which may run any code. Raises ValueError if the run names
+    something else, if there is no such run, or if it has no checkpoint.
     """
     folders = (RunFolder(Path(run)), RunFolder.under(output_dir, str(run)))
     folder = next((folder for folder in folders if folder.exists()), None)
     if folder is None:
         raise ValueError(f"run={run}: no run folder (it has no config.yaml); `vae-sweeps results` lists them")
-    return load_run(folder)
+    with allowing(targets_of_points([folder.read_point()]) if trust else ()):
+        return load_run(folder)
 
 
 def load_run(folder: RunFolder) -> Model:

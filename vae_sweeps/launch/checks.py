@@ -1,5 +1,6 @@
 """Checks that run before a launch writes anything."""
 
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,12 +8,30 @@ from pathlib import Path
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.evaluation.reference import checked_features
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder
+from vae_sweeps.system import files, git, private
 
 
 def check_evaluation(datasets: Iterable[Dataset], evaluation: Evaluation) -> None:
     """Raise ValueError if the evaluation is not possible with these datasets, or on this machine."""
     for dataset in {id(dataset): dataset for dataset in datasets}.values():
         checked_features(dataset, evaluation)
+
+
+def check_jobs(folder: RunFolder | SweepFolder, *, has_snapshot: bool = False) -> None:
+    """Raise ValueError if jobs cannot keep their files in `folder`, or others could write what they run."""
+    path = folder.path.resolve()
+    if "%" in str(path) or not str(path).isprintable():
+        raise ValueError(f"output_dir: {str(path)!r} must not contain % or control characters, as jobs write there")
+    if has_snapshot and os.pathsep in str(path):
+        raise ValueError(
+            f"hydra.launcher.snapshot=true: must be false where the sweep's folder contains {os.pathsep}, which "
+            f"separates the folders of PYTHONPATH: {path}; or choose another output_dir or sweep"
+        )
+    if has_snapshot and git.commit() is None:
+        raise ValueError(f"hydra.launcher.snapshot=true: must be false here, as {files.ROOT} is not a git checkout")
+    private.check(folder.jobs)
 
 
 def check_output_dir(output_dir: str) -> None:

@@ -11,12 +11,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
+from vae_sweeps.config import trust
 from vae_sweeps.config.compose import compose_sweep
 from vae_sweeps.config.errors import RefusedError
 from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import option_names
+from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
 from vae_sweeps.config.point import check_values, to_command
+from vae_sweeps.config.schema import Point
+from vae_sweeps.config.secrets import hide_in_override
 from vae_sweeps.launch import submit, summary
 from vae_sweeps.launch.door import checking, current_invocation, exit_refused
 from vae_sweeps.launch.grid import default_sweep_name
@@ -43,7 +47,8 @@ def launch_one(cfg: DictConfig) -> None:
             if OmegaConf.get_type(HydraConfig.get().launcher) is SlurmLauncher:
                 raise ValueError("hydra/launcher=slurm: must be used with -m, even for one point: launch.py -m beta=1")
             sweep = None if options.sweep is None else SweepFolder.under(options.output_dir, options.sweep)
-        _carry_out(Launch([point], [list(HydraConfig.get().overrides.task)], options, sweep=sweep))
+        overrides = [list(HydraConfig.get().overrides.task)]
+        _carry_out(Launch([point], overrides, options, sweep=sweep, allowed=_composed([point], options)))
     except RefusedError as refused:
         if invocation.wants_traceback:
             raise
@@ -67,7 +72,7 @@ def launch_sweep(
     current_invocation().has_composed = True
     name = options[0].sweep or default_sweep_name(short_name(points[0].data["_target_"]), command, swept)
     sweep = SweepFolder.under(options[0].output_dir, name)
-    launch = Launch(points, job_overrides, options[0], launcher, sweep, swept)
+    launch = Launch(points, job_overrides, options[0], launcher, sweep, swept, _composed(points, options[0]))
     values = _carry_out(launch, may_detach=_may_detach(config))
     if values is None:
         return []
@@ -75,6 +80,11 @@ def launch_sweep(
         JobReturn(overrides=list(overrides), _return_value=value, status=JobStatus.COMPLETED)
         for overrides, value in zip(job_overrides, values, strict=True)
     ]
+
+
+def _composed(points: Sequence[Point], options: LaunchOptions) -> frozenset[str]:
+    """What the command's own configs name, which may therefore be called."""
+    return trust.targets_of_points(points) | trust.targets_of_options(options)
 
 
 def _launcher(config: DictConfig) -> LocalLauncher | SlurmLauncher | None:
@@ -98,6 +108,11 @@ def _carry_out(launch: Launch, *, may_detach: bool = True) -> list[float] | None
 
     Returns the validation ELBO of each point, NaN if it has none; None if the points were only submitted to a cluster.
     """
+    with trust.allowing(launch.allowed):
+        return _check_and_train(launch, may_detach=may_detach)
+
+
+def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
     with checking():
         account.check(launch.options.tracker.mode)
         queued = set()
@@ -144,4 +159,5 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
     if launch.sweep is not None:
         launch.sweep.add([run.name for run in plan.unique], launch.swept)
         new = [run.name for pack in plan.packs for run in pack]
-        launch.sweep.log_launch({"at": files.now(), "command": sys.argv, "new": new})
+        command = [hide_in_override(argument) for argument in sys.argv]
+        launch.sweep.log_launch({"at": files.now(), "command": command, "new": new})

@@ -1,18 +1,26 @@
 """`vae-sweeps evaluate` and `prefetch`: evaluate without training, and fetch data for jobs without network access."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from vae_sweeps.analysis import table
+from vae_sweeps.config import trust
 from vae_sweeps.config.compose import compose_command
+from vae_sweeps.config.launch_options import LaunchOptions
+from vae_sweeps.config.schema import Point
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.features.base import build_features
 from vae_sweeps.evaluation.features.extractors import download_inception
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import summary
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs
-from vae_sweeps.runs.sweep_folder import find_sweep
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import SweepFolder, find_sweep
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import start_logging
 from vae_sweeps.tracker import account
@@ -23,46 +31,77 @@ log = logging.getLogger(__name__)
 _ALLOWED = ("evaluation", "device", "tracker")
 
 
-def evaluate_sweep(where: str, overrides: Sequence[str], output_dir: Path) -> bool:
+def evaluate_sweep(where: str, overrides: Sequence[str], output_dir: Path, *, is_trusted: bool = False) -> bool:
     """Evaluate the finished runs of `where` as `overrides` say, except for parts that they already have.
 
-    Returns whether all runs now have all parts. Raises ValueError for a mistake, before anything is evaluated.
+    If `is_trusted`, whatever the runs' configs name is called; see `config.trust`. Returns whether all runs now have
+    all parts. Raises ValueError for a mistake, before anything is evaluated.
     """
     keys = [override.lstrip("+~").partition("=")[0].replace("/", ".").split(".") for override in overrides]
     for override, key in zip(overrides, keys, strict=True):
         if key[0] not in _ALLOWED:
             allowed = "a key of evaluation or tracker, or device"
             raise ValueError(f"{override}: must be {allowed}; other keys of a finished run are fixed")
-    runs, swept = table.find_runs(where, output_dir)
     _, options = compose_command(overrides)
-    evaluation, device = options.evaluation, machine.resolve_device(options.device)
+    device = machine.resolve_device(options.device)
     account.check(options.tracker.mode)
-    results = {run: run.read_result() for run in runs}
-    done = [run for run, result in results.items() if result is not None and result["status"] == "done"]
+    runs, swept = table.find_runs(where, output_dir)
+    done = [run for run in runs if (run.read_result() or {}).get("status") == "done"]
     if not done:
         raise ValueError(f"{where}: has no finished runs to evaluate; launch it first")
-
-    start_logging()
-    machine.prepare()
+    points = _readable_points(done)
+    named = trust.targets_of_points(points) if is_trusted else frozenset()
     explicit = {key[1] for key in keys if len(key) > 1}
-    left = [run for run in done if parts_left(results[run] or {}, evaluation, explicit)]
-    log.info("%d of %d points finished, %d of them to evaluate on %s", len(done), len(runs), len(left), device)
-    sweep = find_sweep(where, output_dir)
+
+    def left() -> list[RunFolder]:
+        return [run for run in done if parts_left(run.read_result() or {}, options.evaluation, explicit)]
+
+    with trust.allowing(trust.targets_of_options(options) | named):
+        trust.check_points(points)
+        start_logging()
+        machine.prepare()
+        sweep, to_evaluate = find_sweep(where, output_dir), left()
+        log.info(
+            "%d of %d points finished, %d of them to evaluate on %s", len(done), len(runs), len(to_evaluate), device
+        )
+        _evaluate(to_evaluate, options, explicit, device, sweep)
+        summary.show(runs, swept, sweep)
+    return not left()
+
+
+def _readable_points(runs: Iterable[RunFolder]) -> list[Point]:
+    """The points of those runs whose config can be read; the others are reported when they are evaluated."""
+    points = []
+    for run in runs:
+        with contextlib.suppress(ValueError):
+            points.append(run.read_point())
+    return points
+
+
+def _evaluate(
+    runs: Sequence[RunFolder],
+    options: LaunchOptions,
+    explicit: Collection[str],
+    device: torch.device,
+    sweep: SweepFolder | None,
+) -> None:
     with machine.stop_signals() as should_stop, linked(options.tracker, sweep, keeps_place=True) as link:
         references = References(options, device)
         context = JobContext(device, options, should_stop, references, link, explicit=explicit)
-        for run in left:  # load and check the data of all runs before evaluating any
+        for run in runs:  # load and check the data of all runs before evaluating any
             references.of(run.read_point())
-        evaluate_runs(left, context)
-    summary.show(runs, swept, sweep)
-    return not any(parts_left(run.read_result() or {}, evaluation, explicit) for run in done)
+        evaluate_runs(runs, context)
 
 
 def fetch_ahead(overrides: Sequence[str]) -> None:
     """Download or compute the data and features that `overrides` choose, for jobs without network access."""
     start_logging()
     point, options = compose_command(overrides)
-    chosen = options.evaluation.features
+    with trust.allowing(trust.targets_of_points([point]) | trust.targets_of_options(options)):
+        _fetch(point, options.evaluation.features)
+
+
+def _fetch(point: Point, chosen: Mapping[str, Any]) -> None:
     if str(chosen["_target_"]).endswith(".inception"):
         log.info("weights: %s", download_inception(chosen["weights"]))
     dataset = load_dataset(point.data)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from vae_sweeps.config import trust
 from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
@@ -27,6 +28,8 @@ class Job:
     sweep: SweepFolder | None
     options: LaunchOptions
     num_threads: int | None = None
+    # What the launch allowed the runs' configs to call; see `config.trust`.
+    allowed: frozenset[str] = frozenset()
 
     @property
     def devices(self) -> int:
@@ -47,7 +50,9 @@ class Job:
             signal.signal(number, note)
         _remove_partial_saves()
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is imported; see launch.py
-        self._work(lambda: bool(received))
+        with trust.allowing(self.allowed):
+            self._work(lambda: bool(received))
+        os.umask(0o077)  # what follows are submitit's own files
         if received and callable(requeue):
             self._requeue(requeue)
 
@@ -131,4 +136,5 @@ def job_of(packs: Iterable[Iterable[RunFolder]], to_evaluate: Iterable[RunFolder
         return [RunFolder(run.path.resolve()) for run in runs]
 
     sweep = SweepFolder(launch.sweep.path.resolve()) if launch.sweep else None
-    return Job([resolved(pack) for pack in packs], resolved(to_evaluate), sweep, launch.options)
+    packs_of_job = [resolved(pack) for pack in packs]
+    return Job(packs_of_job, resolved(to_evaluate), sweep, launch.options, allowed=launch.allowed)

@@ -15,7 +15,7 @@ from vae_sweeps.launch.job import Job, job_of
 from vae_sweeps.launch.plan import Launch, Plan
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs, run_pack
 from vae_sweeps.runs.run_folder import RunFolder
-from vae_sweeps.system import machine
+from vae_sweeps.system import machine, private
 from vae_sweeps.system.logs import count
 from vae_sweeps.tracker.link import linked
 
@@ -48,6 +48,7 @@ def _start(job: Job, slot: int, folder: Path) -> "submitit.Job[None]":
     gpus = [int(gpu) for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu.strip().isdigit()]
     gpus = gpus or list(range(torch.cuda.device_count())) or [0]
     visible = [gpus[(slot * job.devices + number) % len(gpus)] for number in range(job.devices)]
+    private.make_folder(folder)
     executor = submitit.LocalExecutor(folder=folder)
     executor.update_parameters(
         timeout_min=_NO_LIMIT_MIN, tasks_per_node=job.devices, gpus_per_node=job.devices, visible_gpus=visible
@@ -57,6 +58,7 @@ def _start(job: Job, slot: int, folder: Path) -> "submitit.Job[None]":
     try:
         return executor.submit(job)
     finally:
+        private.close_files(folder)
         signal.signal(signal.SIGINT, handler)
 
 

@@ -28,6 +28,7 @@ class Launch:
     """What a command requests: its points, the overrides of each point, and options for all of them.
 
     `sweep` and `swept` (the swept keys) are set for a command with -m. `launcher` is None for other launchers.
+    `allowed` are the addresses that the points and the options may call, besides vae-sweeps' own (`config.trust`).
     """
 
     points: Sequence[Point]
@@ -36,6 +37,7 @@ class Launch:
     launcher: LocalLauncher | SlurmLauncher | None = None
     sweep: SweepFolder | None = None
     swept: Sequence[str] = ()
+    allowed: frozenset[str] = frozenset()
 
     @property
     def cluster(self) -> SlurmLauncher | None:
@@ -79,6 +81,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
         RunFolder.under(options.output_dir, run_name(point, run_id(point, dataset.fingerprint)))
         for point, dataset in zip(points, datasets, strict=True)
     ]
+    if cluster or launch.num_workers > 1 or options.devices > 1:
+        checks.check_jobs(launch.sweep or folders[0], has_snapshot=cluster is not None and cluster.snapshot)
     unique = {folder: (point, job) for folder, point, job in zip(folders, points, launch.overrides, strict=True)}
     missing = _missing(unique, queued, overwrite=options.overwrite)
     index = {folder: i for i, folder in enumerate(folders)}

@@ -4,8 +4,10 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from vae_sweeps.config import trust
 from vae_sweeps.config.launch_options import options_from
 from vae_sweeps.config.launchers import SlurmLauncher
+from vae_sweeps.launch import resubmission
 from vae_sweeps.launch.local import run_here
 from vae_sweeps.launch.plan import Launch, make_plan
 from vae_sweeps.launch.submit import on_cluster
@@ -18,11 +20,12 @@ log = logging.getLogger(__name__)
 _RETRIED = ("failed", "preempted", "lost")
 
 
-def retry_sweep(where: str, output_dir: Path) -> bool:
+def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bool:
     """Resume the sweep's points that failed, were preempted or are lost, with the settings of their last launch.
 
-    Returns False if points on this machine did not finish. Raises ValueError if the sweep does not exist, or SLURM
-    rejects the jobs.
+    If `is_trusted`, whatever the runs' configs name is called; see `config.trust`. Returns False if points on this
+    machine did not finish. Raises ValueError if the sweep does not exist, if the user has not launched it and it names
+    anything but vae-sweeps' own functions, or if SLURM rejects the jobs.
     """
     sweep = get_sweep(where, output_dir)
     to_retry = [point for point in states.of_sweep(sweep) if point.state in _RETRIED]
@@ -30,22 +33,26 @@ def retry_sweep(where: str, output_dir: Path) -> bool:
         log.info("%s: nothing to retry: %s", sweep.name, states.counts(states.of_sweep(sweep)))
         return True
     runs = [sweep.run(point.run) for point in to_retry]
-    last = sweep.read_submissions()[-1:]
-    options = options_from(last[0]["settings"]["options"]) if last else runs[0].read_launch_options()
+    points = [run.read_point() for run in runs]
+    last = resubmission.read(sweep, is_trusted=is_trusted) if sweep.read_submissions() else None
+    options = options_from(last["options"]) if last else runs[0].read_launch_options()
+    named = trust.targets_of_points(points) | trust.targets_of_options(options) if is_trusted else frozenset()
     launch = Launch(
-        points=[run.read_point() for run in runs],
+        points=points,
         overrides=[[]] * len(runs),
         options=replace(options, output_dir=str(sweep.output_dir), overwrite=False),
-        launcher=SlurmLauncher(**last[0]["settings"]["launcher"]) if last else None,
+        launcher=SlurmLauncher(**last["launcher"]) if last else None,
         sweep=sweep,
+        allowed=named | frozenset(last["allowed"] if last else ()),
     )
-    plan = make_plan(launch)
-    with claims.taken(runs) as claimed:
-        for run in claimed:
-            run.clear(keep_training=True)
-    log.info("%s: retrying %s", sweep.name, states.counts(to_retry))
-    if last:
-        on_cluster(plan, launch)
-        return True
-    run_here(plan, launch)
+    with trust.allowing(launch.allowed):
+        plan = make_plan(launch)
+        with claims.taken(runs) as claimed:
+            for run in claimed:
+                run.clear(keep_training=True)
+        log.info("%s: retrying %s", sweep.name, states.counts(to_retry))
+        if last:
+            on_cluster(plan, launch)
+            return True
+        run_here(plan, launch)
     return all(run.has_ended() for run in runs)

@@ -16,12 +16,14 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import did_you_mean
 from vae_sweeps.config.launchers import SlurmLauncher
+from vae_sweeps.config.secrets import hide_all, hide_in_override
+from vae_sweeps.launch import resubmission
 from vae_sweeps.launch.job import job_of
 from vae_sweeps.launch.plan import Launch, Plan
 from vae_sweeps.runs import states
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import output_dir_option
-from vae_sweeps.system import files, slurm
+from vae_sweeps.system import files, private, slurm
 from vae_sweeps.system.git import snapshot
 from vae_sweeps.system.logs import count
 
@@ -48,8 +50,8 @@ def _for_architecture(settings: SlurmLauncher, name: str) -> SlurmLauncher:
     known = [f.name for f in fields(SlurmLauncher) if f.name not in _OF_THE_SWEEP]
     for key in changes:
         if key not in known:
-            line = f"hydra.launcher.resources.{name}.{key}={changes[key]}: no such key; {did_you_mean(key, known)}"
-            raise ValueError(line)
+            override = hide_in_override(f"hydra.launcher.resources.{name}.{key}={changes[key]}")
+            raise ValueError(f"{override}: no such key; {did_you_mean(key, known)}")
     return replace(settings, **changes)
 
 
@@ -67,7 +69,7 @@ def _ask_sbatch(settings: SlurmLauncher, devices: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         executor = _executor(settings, Path(folder), "check", tasks=devices)
         script = Path(folder) / "check.sh"
-        script.write_text(executor._make_submission_file_text("true", "check"))
+        private.write(script, executor._make_submission_file_text("true", "check"))
         answer = subprocess.run(["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=60)
     if answer.returncode != 0:
         lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in answer.stderr.splitlines()]
@@ -84,6 +86,8 @@ def submit(plan: Plan, launch: Launch) -> list[str]:
     assert settings is not None
     assert sweep is not None
     code = snapshot(sweep.code, files.ROOT) if settings.snapshot else None
+    resubmission.save(launch)
+    recorded = {"launcher": hide_all(asdict(settings)), "options": asdict(launch.options)}
     by_kind: dict[str, list[Sequence[RunFolder]]] = {}
     for pack in plan.packs:
         kind = short_name(str(pack[0].read_point().arch["_target_"]))
@@ -106,11 +110,13 @@ def submit(plan: Plan, launch: Launch) -> list[str]:
             except (FailedJobError, FailedSubmissionError) as error:
                 message = " ".join(str(error.__cause__ or error).split())
                 raise ValueError(f"sbatch: {message}; {len(tasks)} jobs were submitted before") from error
+            finally:
+                private.close_files(sweep.jobs)
             runs_by_task = {
                 slurm_job.job_id: [run.name for pack in [*job.packs, job.to_evaluate] for run in pack]
                 for slurm_job, job in zip(submitted, chunk, strict=True)
             }
-            sweep.log_submission(runs_by_task, {"launcher": asdict(settings), "options": asdict(launch.options)})
+            sweep.log_submission(runs_by_task, recorded)
             tasks += runs_by_task
     return tasks
 
@@ -131,7 +137,8 @@ def _executor(settings: SlurmLauncher, folder: Path, name: str, code: Path | Non
     chosen = {key: value for key, value in given.items() if key not in _NOT_PARAMETERS}
     setup = list(settings.setup)
     if code is not None:
-        setup.append(f"export PYTHONPATH={shlex.quote(str(code))}:$PYTHONPATH")
+        # By itself, `python -m` looks for modules in the current folder first, which is often the checkout.
+        setup += ["export PYTHONSAFEPATH=1", f"export PYTHONPATH={shlex.quote(str(code))}:$PWD:$PYTHONPATH"]
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=settings.max_num_timeout)
     extra = {"requeue": True, "open-mode": "append", **settings.additional_parameters}
     chosen |= {"additional_parameters": extra, "setup": setup or None, "job_name": name, "time": settings.timeout_min}
@@ -160,7 +167,8 @@ def on_cluster(plan: Plan, launch: Launch, *, may_detach: bool = True) -> bool:
     else:
         log.info("nothing to submit")
     if not launch.cluster.wait and may_detach:
-        log.info("see its progress: vae-sweeps status %s%s", launch.sweep.name, output_dir_option(launch.sweep))
+        sweep = f"{shlex.quote(launch.sweep.name)}{output_dir_option(launch.sweep)}"
+        log.info("see its progress: vae-sweeps status %s", sweep)
         return False
     if not launch.cluster.wait:
         log.info("the sweeper needs the points' values; waiting for them")

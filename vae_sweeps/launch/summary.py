@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ def show(runs: Sequence[RunFolder], swept: Sequence[str], sweep: SweepFolder | N
     else:
         terminal.show(means, swept, out=console, over=["seed"])
         where = sweep.path if sweep else runs[0].output_dir
-        log.info("table of all points: vae-sweeps results %s (the mosaic shows the lowest seed)", where)
+        command = f"vae-sweeps results {shlex.quote(str(where))}"
+        log.info("table of all points: %s (the mosaic shows the lowest seed)", command)
     for reason, names in table.reasons({run.name: run.read_result() or {} for run in runs}).items():
         log.info("missing of %s: %s", names[0] if len(names) == 1 else f"{len(names)} points", reason)
     if sweep is None:
@@ -84,9 +86,18 @@ def _mosaic_of(content: Contents, swept: Sequence[str]) -> Any:
     for row, latent, run, status in zip(rows, frame["latent"], frame["run"], frame["status"], strict=True):
         position = row_order.index(row), latents.index(latent)
         if position not in cells:
-            cells[position] = _samples(content.runs[run].folder) if status == "done" else str(status)
+            cells[position] = _cell(content.runs[run].folder) if status == "done" else str(status)
     labels = [" ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in row) for row in row_order]
     return mosaic(cells, labels, [str(n) for n in latents], row_name=" ".join([*others, "beta"]), column_name="latent")
+
+
+def _cell(run: RunFolder) -> Any:
+    """Samples of the run, or a word if it cannot be loaded: an earlier launch may have named other functions."""
+    try:
+        return _samples(run)
+    except ValueError as error:
+        log.warning("%s: not in the mosaic (%s)", run.name, error)
+        return "not loaded"
 
 
 def _samples(run: RunFolder) -> Any:

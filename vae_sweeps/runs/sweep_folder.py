@@ -1,6 +1,7 @@
 """A sweep's folder: the names of its files, its points, its launches and its jobs."""
 
 import secrets
+import shlex
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,11 @@ class SweepFolder:
     def jobs(self) -> Path:
         """submitit's files."""
         return self.path / "jobs"
+
+    @property
+    def submission_settings(self) -> Path:
+        """The settings of the last submission, shell lines included; only the user may read it."""
+        return self.jobs / "settings.json"
 
     @property
     def code(self) -> Path:
@@ -150,9 +156,8 @@ def read_points(path: Path) -> dict[str, Any]:
     then = "its points are missing from the sweep until the command that added them is launched again"
     try:
         content = files.unseal(path.read_bytes(), path, then)
-        if not all(isinstance(content[key], list) for key in ("swept", "runs")) or not isinstance(
-            content["sweep"], str
-        ):
+        types = {"sweep": str, "swept": list, "runs": list}
+        if not all(isinstance(content[key], kind) for key, kind in types.items()):
             raise KeyError
         return content
     except KeyError as error:
@@ -162,8 +167,8 @@ def read_points(path: Path) -> dict[str, Any]:
 
 
 def output_dir_option(sweep: SweepFolder) -> str:
-    """The option that `vae-sweeps` needs to find the sweep by its name; empty for the default output folder."""
-    return "" if str(sweep.output_dir) == "outputs" else f" --output-dir {sweep.output_dir}"
+    """The option, quoted for a shell, by which `vae-sweeps` finds the sweep's name; empty for the default folder."""
+    return "" if str(sweep.output_dir) == "outputs" else f" --output-dir {shlex.quote(str(sweep.output_dir))}"
 
 
 def find_sweep(where: str | Path, output_dir: str | Path) -> SweepFolder | None:

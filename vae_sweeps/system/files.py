@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -119,14 +119,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def now() -> str:
     """The local time, in the format used in all files."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def content_hash(paths: Iterable[Path]) -> str:
-    """The first 12 hex digits of a sha256 over the names and contents of `paths`."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def folder_name(text: str) -> str:

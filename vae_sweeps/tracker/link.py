@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import threading
@@ -138,4 +139,4 @@ def how_to_send(sweep: SweepFolder | None) -> str:
     """The command that later sends what W&B is missing."""
     if sweep is None:
         return "vae-sweeps sync RUN_FOLDER"
-    return f"vae-sweeps sync {sweep.name}{output_dir_option(sweep)}"
+    return f"vae-sweeps sync {shlex.quote(sweep.name)}{output_dir_option(sweep)}"

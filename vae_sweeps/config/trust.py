@@ -1,0 +1,111 @@
+"""Which functions and classes a config may name: vae-sweeps' own, and others only where the user has named them.
+
+Run folders may come from other people, and calling what a config names means running code. So nothing else is imported
+or called unless the user's command or configs name it, or the user says that a run is trusted.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vae_sweeps.config.launch_options import AutoFeatures, DatasetFeatures, InceptionFeatures, LaunchOptions
+from vae_sweeps.config.schema import Bernoulli, Celeba, Conv, Gaussian, ImageFolder, Mlp, Mnist, Point
+
+# The public names that a config can call, and the keys that each takes.
+OWN: dict[str, type] = {
+    "vae_sweeps.data.mnist5k": Mnist,
+    "vae_sweeps.data.mnist": Mnist,
+    "vae_sweeps.data.fashion_mnist": Mnist,
+    "vae_sweeps.data.image_folder": ImageFolder,
+    "vae_sweeps.data.celeba": Celeba,
+    "vae_sweeps.models.mlp": Mlp,
+    "vae_sweeps.models.conv": Conv,
+    "vae_sweeps.likelihoods.Bernoulli": Bernoulli,
+    "vae_sweeps.likelihoods.Gaussian": Gaussian,
+    "vae_sweeps.evaluation.features.auto": AutoFeatures,
+    "vae_sweeps.evaluation.features.classifier": DatasetFeatures,
+    "vae_sweeps.evaluation.features.random": DatasetFeatures,
+    "vae_sweeps.evaluation.features.inception": InceptionFeatures,
+}
+
+_allowed: ContextVar[frozenset[str]] = ContextVar("allowed", default=frozenset())
+
+
+def allowed() -> frozenset[str]:
+    """The addresses that may be called here, besides vae-sweeps' own and those that the user's configs name."""
+    return _allowed.get()
+
+
+@contextmanager
+def allowing(addresses: Iterable[str]) -> Iterator[None]:
+    """Allow configs in this block to call `addresses` too."""
+    token = _allowed.set(_allowed.get() | frozenset(addresses))
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def targets_in(config: Any) -> frozenset[str]:
+    """Every `_target_` in a config, however deep."""
+    if isinstance(config, Mapping):
+        own = [str(config["_target_"])] if "_target_" in config else []
+        return frozenset(own).union(*map(targets_in, config.values()))
+    return frozenset().union(*map(targets_in, config)) if isinstance(config, list | tuple) else frozenset()
+
+
+def targets_of_points(points: Iterable[Point]) -> frozenset[str]:
+    """Every `_target_` that the points name."""
+    return frozenset().union(*(targets_in([point.data, point.arch, point.likelihood]) for point in points))
+
+
+def targets_of_options(options: LaunchOptions) -> frozenset[str]:
+    """Every `_target_` that the launch options name."""
+    return targets_in(options.evaluation.features)
+
+
+def check_points(points: Iterable[Point]) -> None:
+    """Raise ValueError if a point names anything that may not be called here."""
+    for point in points:
+        for config in (point.data, point.arch, point.likelihood):
+            check(config)
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raise ValueError if `config` names anything that may not be called here. Imports nothing."""
+    for target in sorted(targets_in(config)):
+        if target not in OWN and target not in allowed() and target not in _named_in_conf():
+            raise ValueError(
+                f"_target_={target}: is not one of vae-sweeps' own, and your configs do not name it, so it is not "
+                "called; if you trust its author, use trust=True in Python, or --trust on the command line"
+            )
+    if _has_interpolation(config):
+        raise ValueError(f"_target_={config.get('_target_')}: its keys must not contain ${{...}}, which Hydra resolves")
+
+
+def _has_interpolation(config: Any) -> bool:
+    if isinstance(config, Mapping):
+        return any(map(_has_interpolation, [*config, *config.values()]))
+    if isinstance(config, list | tuple):
+        return any(map(_has_interpolation, config))
+    return isinstance(config, str) and "${" in config
+
+
+@lru_cache(maxsize=1)
+def _named_in_conf() -> frozenset[str]:
+    """Every `_target_` in the user's conf/. Only in that beside the code: other folders may be a stranger's."""
+    from vae_sweeps.config.compose import CONF
+
+    return frozenset().union(*map(_named_in_file, sorted(CONF.rglob("*.yaml"))))
+
+
+def _named_in_file(path: Path) -> frozenset[str]:
+    try:
+        return targets_in(yaml.load(path.read_text(), Loader=yaml.CSafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return frozenset()  # Hydra reports it when it is used

@@ -32,8 +32,8 @@ NUM_LATENTS, NUM_SEEDS = 20, 10
 TINY = ["arch.hidden=[8]", "epochs=10", "log_every_steps=20", "pictures_every_epochs=null", "tracker=none"]
 LAUNCH = [sys.executable, "launch.py", "-m", *TINY]
 VAE_SWEEPS = [str(Path(sys.executable).with_name("vae-sweeps"))]
-# Starts a command and prints its exit status, peak memory and CPU time. A process of its own, because the memory of a command
-# counts from the fork, and includes that of this process, which has imported torch.
+# Starts a command and prints its exit status, peak memory and CPU time. It is a process of its own, because a command's
+# memory counts from the fork, so that of this process, which has imported torch, would be counted too.
 MEASURE = """
 import os, subprocess, sys
 with open(sys.argv[1], "w") as log:

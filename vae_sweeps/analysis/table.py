@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from vae_sweeps.analysis import dtypes
 from vae_sweeps.analysis.dtypes import in_words
@@ -17,7 +16,7 @@ from vae_sweeps.runs import catalogue
 from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
 from vae_sweeps.runs.states import status
 from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps
-from vae_sweeps.system import files
+from vae_sweeps.system import files, yaml_files
 
 _LEADING = ["run", "run_id", "status", "seed", "data", "arch", "likelihood"]
 # Columns that are not config columns; metrics and names that contain / are not, either.
@@ -84,8 +83,7 @@ def make_table(folders: Sequence[RunFolder], swept: Sequence[str] = ()) -> pd.Da
 
 def read_record(folder: RunFolder) -> Record:
     """Read a run's config, status and result from its folder."""
-    content = OmegaConf.to_container(OmegaConf.load(folder.config))
-    assert isinstance(content, dict)
+    content = yaml_files.load(folder.config.read_text(encoding="utf-8"))
     result = folder.read_result()
     return Record(folder.name, _flat(content), status(folder, result), result)
 

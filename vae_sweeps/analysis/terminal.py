@@ -66,7 +66,10 @@ def plain(frame: pd.DataFrame) -> str:
             return f"{value:.6g}"
         return json.dumps(value) if isinstance(value, str) and re.search(r'\s|^$|"', value) else str(value)
 
-    return frame.map(word).to_string(index=False) if len(frame) else " ".join(map(str, frame.columns))
+    columns = [[str(name), *map(word, frame[name])] for name in frame]
+    widths = [max(map(len, column)) for column in columns]
+    rows = zip(*columns, strict=True)
+    return "\n".join(" ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
 
 
 def _texts(frame: pd.DataFrame, name: str) -> list[str]:

@@ -10,6 +10,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from vae_sweeps.config.keys import TYPED_GROUPS, as_typed, describe, did_you_mean, known_keys, option_names
 from vae_sweeps.config.launch_options import LaunchOptions, options_from
 from vae_sweeps.config.schema import Point
+from vae_sweeps.system import yaml_files
 
 
 def _checked_fields(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
@@ -118,4 +119,4 @@ def to_container(point: Point) -> dict[str, Any]:
 
 def read_point(path: Path) -> Point:
     """Read the point in a run's config.yaml."""
-    return from_container(OmegaConf.to_container(OmegaConf.load(path)))
+    return from_container(yaml_files.load(path.read_text(encoding="utf-8")))

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from vae_sweeps.config.compose import compose_sweep
+from vae_sweeps.config.compose import compose_points
 from vae_sweeps.config.errors import RefusedError
 from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import option_names
@@ -56,9 +56,7 @@ def launch_sweep(
     """Train the points that `job_overrides` describe; returns one value per point, in the same order."""
     with checking():
         launcher = _launcher(config)
-        points, options = zip(
-            *(to_command(cfg) for cfg in compose_sweep(config_loader, config, job_overrides)), strict=True
-        )
+        points, options = zip(*compose_points(config_loader, config, job_overrides), strict=True)
     command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(config.hydra.overrides.task))
     swept = [override.key_or_group for override in command if override.is_sweep_override()]
     for key in swept:

@@ -13,6 +13,7 @@ from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import not_numbers
 from vae_sweeps.config.schema import Point
 from vae_sweeps.runs import catalogue
+from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
 from vae_sweeps.runs.states import status
 from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps
@@ -76,15 +77,21 @@ def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[li
     raise ValueError(f"{where}: no such sweep or folder; {known_sweeps(output_dir)}")
 
 
-def make_table(folders: Sequence[RunFolder], swept: Sequence[str] = ()) -> pd.DataFrame:
-    """Make the table of the runs in `folders`; `swept` keys get a column even if they do not vary."""
-    return table_of([read_record(folder) for folder in folders if folder.exists()], swept)
+def make_table(
+    folders: Sequence[RunFolder], swept: Sequence[str] = (), results: KnownResults | None = None
+) -> pd.DataFrame:
+    """Make the table of the runs in `folders`; `swept` keys get a column even if they do not vary.
+
+    `results` are those that have been read already.
+    """
+    results = KnownResults() if results is None else results
+    return table_of([read_record(folder, results) for folder in folders if folder.exists()], swept)
 
 
-def read_record(folder: RunFolder) -> Record:
+def read_record(folder: RunFolder, results: KnownResults) -> Record:
     """Read a run's config, status and result from its folder."""
     content = yaml_files.load(folder.config.read_text(encoding="utf-8"))
-    result = folder.read_result()
+    result = results.of(folder)
     return Record(folder.name, _flat(content), status(folder, result), result)
 
 

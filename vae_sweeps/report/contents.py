@@ -1,29 +1,35 @@
 """Read the folders of sweeps for a report, and note what is missing in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from vae_sweeps.analysis import seeds, table
 from vae_sweeps.analysis.format import cell
+from vae_sweeps.report.rows import Curve, read_curves
 from vae_sweeps.runs import states
+from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 _LAST = ("beta", "latent", "seed")  # the end of a label, in this order
+MANY = 1000  # of more runs, only the best are shown one by one
+NUM_BEST = 50
+_MOST_ROWS, _FEW_ROWS = 2000, 24  # that are read of a run: of each, and of one of many
 
 
 @dataclass(frozen=True)
 class Run:
-    """A point, its state and the content of its folder; `rows` are those of metrics.jsonl, `result` may be empty."""
+    """A point, its state and the content of its folder; `curves` are by metric, `result` may be empty."""
 
     folder: RunFolder
     label: str
     state: states.PointState
     result: Mapping[str, Any]
-    rows: list[dict[str, Any]]
+    curves: Mapping[str, Curve]
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Contents:
 
     `table` has one row per run, in the order of `runs`. `groups` maps the first run of each group to the runs that
     differ only in their seed, and `means` has one row per group. `keys` are the config columns that vary, with beta,
-    latent and seed last. `gone` lists the runs without a folder, and `notes` describes other missing content.
+    latent and seed last. `gone` lists the runs without a folder, and `notes` describes other missing content. `best`
+    are the first runs of the groups with the best mean validation ELBO, if there are `MANY` runs, and empty otherwise.
     """
 
     sweeps: list[Sweep]
@@ -51,6 +58,7 @@ class Contents:
     keys: list[str]
     gone: list[str]
     notes: list[str]
+    best: list[str]
 
     @property
     def points(self) -> list[states.PointState]:
@@ -62,32 +70,57 @@ class Contents:
         """The varying keys except the seed; they distinguish the rows of `means`."""
         return [key for key in self.keys if key != "seed"]
 
+    @property
+    def is_of_many(self) -> bool:
+        """Whether only the best runs are shown one by one."""
+        return len(self.runs) > MANY
 
-def read(sweep_folders: Sequence[SweepFolder]) -> Contents:
-    """Read the sweeps and their runs; a run that several sweeps share counts once."""
+    def targets(self, runs: Iterable[str]) -> list[str] | list[int]:
+        """What a click on the marks of these runs opens: the runs, or if there are many, their rows in the table."""
+        return [self.row_of[run] for run in runs] if self.is_of_many else list(runs)
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each run in the table."""
+        return {run: i for i, run in enumerate(self.table["run"])}
+
+    @property
+    def shown(self) -> list[str]:
+        """The runs whose pictures and curves are shown: all, or the best of many."""
+        return self.best if self.is_of_many else list(self.runs)
+
+
+def read(sweep_folders: Sequence[SweepFolder], results: KnownResults | None = None) -> Contents:
+    """Read the sweeps and their runs; a run that several sweeps share counts once.
+
+    `results` are those that have been read already.
+    """
     notes: list[str] = []
+    results = KnownResults() if results is None else results
     state_of = {
         folder: state
-        for sweep, points in zip(sweep_folders, _states(sweep_folders, notes), strict=True)
+        for sweep, points in zip(sweep_folders, _states(sweep_folders, results, notes), strict=True)
         for folder, state in zip(sweep.runs(), points, strict=True)
     }
     by_name = {folder.name: folder for folder in state_of}
     folders = [folder for folder in by_name.values() if folder.exists()]
     swept = dict.fromkeys(key for sweep in sweep_folders for key in sweep.swept())
-    frame = table.make_table(folders, list(swept))
+    frame = table.make_table(folders, list(swept), results)
     keys = _varying(frame)
+    means, groups = _means(frame, notes)
+    best = _best(means) if len(folders) > MANY else []
+    in_full = set(best) if best else by_name
     named = [key for key in keys if key not in _LAST] + [key for key in _LAST if key in keys or key != "seed"]
     runs = {
         folder.name: Run(
             folder=folder,
             label=label(row, named),
             state=state_of[folder],
-            result=folder.read_result() or {},
-            rows=folder.read_rows(),
+            result=results.of(folder) or {},
+            curves=read_curves(folder, _MOST_ROWS if folder.name in in_full else _FEW_ROWS),
         )
-        for folder, row in zip(folders, frame.to_dict("records"), strict=True)
+        for folder, row in zip(folders, _records(frame, named), strict=True)
     }
-    means, groups = _means(frame, notes)
     return Contents(
         sweeps=[_sweep(folder) for folder in sweep_folders],
         runs=runs,
@@ -97,6 +130,7 @@ def read(sweep_folders: Sequence[SweepFolder]) -> Contents:
         keys=keys,
         gone=[name for name in by_name if name not in runs],
         notes=notes,
+        best=best,
     )
 
 
@@ -105,12 +139,18 @@ def label(row: Mapping[Any, Any], keys: Sequence[str]) -> str:
     return " ".join(f"{key}={cell(key, row[key])}" for key in keys)
 
 
-def _states(sweep_folders: Sequence[SweepFolder], notes: list[str]) -> list[list[states.PointState]]:
+def _records(frame: pd.DataFrame, keys: Sequence[str]) -> list[dict[Any, Any]]:
+    return frame[[key for key in keys if key in frame]].to_dict("records")
+
+
+def _states(
+    sweep_folders: Sequence[SweepFolder], results: KnownResults, notes: list[str]
+) -> list[list[states.PointState]]:
     try:
-        return states.of_sweeps(sweep_folders)
+        return states.of_sweeps(sweep_folders, results=results)
     except ValueError as error:  # a report must not depend on SLURM
         notes.append(f"States come from the run folders only, because SLURM did not answer ({error}).")
-        return states.of_sweeps(sweep_folders, may_ask_slurm=False)
+        return states.of_sweeps(sweep_folders, may_ask_slurm=False, results=results)
 
 
 def _sweep(folder: SweepFolder) -> Sweep:
@@ -136,3 +176,7 @@ def _means(frame: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, dict[st
     runs = frame.groupby(config, sort=False, dropna=False)["run"].agg(list)
     groups = {members[0]: members for members in runs}
     return means.assign(run=list(groups)), groups
+
+
+def _best(means: pd.DataFrame) -> list[str]:
+    return means.sort_values("val/elbo", ascending=False, kind="stable")["run"].head(NUM_BEST).tolist()

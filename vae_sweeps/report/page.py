@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from vae_sweeps.analysis.format import is_missing
 from vae_sweeps.report import curves, facts, figures, heat_map, parallel_coordinates, scatter, thumbnails
-from vae_sweeps.report.contents import Contents, Run
+from vae_sweeps.report.contents import MANY, NUM_BEST, Contents, Run
 from vae_sweeps.report.grid import of
 from vae_sweeps.report.thumbnails import Pictures
 from vae_sweeps.runs import catalogue
@@ -22,6 +22,7 @@ from vae_sweeps.system import files
 _MAX_BYTES = 14_000_000
 _LEAST_PICTURES_BYTES = 1_000_000
 _NEVER = ("run", "num_missing")
+NOT_SHOWN = f"With more than {MANY:,} points, the report has pictures and curves only of the {NUM_BEST} best."
 _MAX_FAILURE_CHARACTERS = 4000  # keeps the end of a traceback, its most useful part
 
 
@@ -54,7 +55,7 @@ def render(content: Contents) -> str:
     points = _points(content)
     without = template.render(**variables, points=_with_pictures(points, [Pictures()] * len(points)))
     room = max(_MAX_BYTES - len(without.encode()), _LEAST_PICTURES_BYTES)
-    pictures = thumbnails.embed([run.folder for run in content.runs.values()], room)
+    pictures = thumbnails.embed([content.runs[name].folder for name in content.shown], room)
     return template.render(**variables, points=_with_pictures(points, pictures))
 
 
@@ -86,11 +87,14 @@ def _variables(content: Contents) -> dict[str, Any]:
         "grid": grid,
         "first_runs": list(content.groups),
         "runs": content.runs,
+        "best": content.best,
         "figures": drawn,
         "data": {
             "tables": tables,
             "figures": {figure.key: [asdict(view) for view in figure.views] for figure in drawn},
             "point_layouts": {"curves": curves.POINT_LAYOUT, "kl": curves.KL_LAYOUT},
+            "runs_folder": " or ".join(dict.fromkeys(str(run.folder.path.parent) for run in content.runs.values())),
+            "not_shown": NOT_SHOWN if content.is_of_many else "",
         },
     }
 
@@ -118,12 +122,12 @@ def _with_pictures(points: Sequence[dict[str, Any]], pictures: Sequence[Pictures
 
 
 def _points(content: Contents) -> list[dict[str, Any]]:
-    """The content of each run's dialog, except its pictures."""
+    """The content of each shown run's dialog, except its pictures."""
     seeds = dict(zip(content.table["run"], content.table["seed"], strict=True))
     others = {run: [other for other in group if other != run] for group in content.groups.values() for run in group}
     return [
-        _point(name, run, {other: int(seeds[other]) for other in others[name]}, len(content.runs))
-        for name, run in content.runs.items()
+        _point(name, content.runs[name], {other: int(seeds[other]) for other in others[name]}, len(content.shown))
+        for name in content.shown
     ]
 
 

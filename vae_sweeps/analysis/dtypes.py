@@ -36,7 +36,10 @@ def config_column(key: str, values: Sequence[Any]) -> pd.Series:
 
 def in_words(value: Any) -> str:
     """The value as it is written on a command line; 1 and 1.0 give the same text."""
-    return _in_words(value) if isinstance(value, Mapping | list) else _scalar_in_words(value)
+    try:
+        return _remembered_in_words(value)
+    except TypeError:  # lists and dicts cannot be remembered
+        return _in_words(value)
 
 
 def _in_words(value: Any) -> str:
@@ -50,7 +53,7 @@ def _in_words(value: Any) -> str:
     return as_typed(in_floats(value))
 
 
-_scalar_in_words = lru_cache(maxsize=4096, typed=True)(_in_words)
+_remembered_in_words = lru_cache(maxsize=4096, typed=True)(_in_words)
 
 
 @cache

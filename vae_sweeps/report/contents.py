@@ -18,7 +18,7 @@ from vae_sweeps.runs.sweep_folder import SweepFolder
 _LAST = ("beta", "latent", "seed")  # the end of a label, in this order
 MANY = 1000  # of more runs, only the best are shown one by one
 NUM_BEST = 50
-_MOST_ROWS, _FEW_ROWS = 2000, 24  # that are read of a run: of each, and of one of many
+_MOST_ROWS, _FEW_ROWS = 2000, 12  # that are read of a run: of each, and of one of many
 
 
 @dataclass(frozen=True)

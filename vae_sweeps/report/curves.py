@@ -71,8 +71,8 @@ def learning_curves(contents: Contents) -> Figure | None:
         caption += " For several seeds: the mean, with a band of one standard error on each side."
     if contents.is_of_many:
         caption += (
-            f" Coloured: the {len(drawn)} points with the best validation ELBO. Grey: the median of all {len(groups):,} "
-            "curves, with bands that hold the middle half and the middle four fifths of them."
+            f" Coloured: the {len(drawn)} points with the best validation ELBO. Grey: the median of all "
+            f"{len(groups):,} curves, with bands that hold the middle half and the middle four fifths of them."
         )
     return Figure("curves", "Learning curves", caption, views, 480)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -22,7 +23,7 @@ from vae_sweeps.system import files
 _MAX_BYTES = 14_000_000
 _LEAST_PICTURES_BYTES = 1_000_000
 _NEVER = ("run", "num_missing")
-NOT_SHOWN = f"With more than {MANY:,} points, the report has pictures and curves only of the {NUM_BEST} best."
+_NOT_SHOWN = f"With more than {MANY:,} points, the report has pictures and curves only of the {NUM_BEST} best."
 _MAX_FAILURE_CHARACTERS = 4000  # keeps the end of a traceback, its most useful part
 
 
@@ -44,11 +45,14 @@ def render(content: Contents) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Standard JSON, with NaN as null. The filter also escapes text that would close a script element.
+    # Standard JSON, with NaN as null. It also escapes text that would close a script element.
     environment.policies["json.dumps_function"] = files.to_json
     environment.policies["json.dumps_kwargs"] = {}
     template = environment.get_template("page.html.j2")
-    variables = _variables(content) | {
+    variables = _variables(content)
+    data = htmlsafe_json_dumps(variables.pop("data"), dumps=files.to_json)
+    variables |= {
+        "data": data,
         "plotly": Markup(get_plotlyjs()),
         "sources": {name: _source(environment, name) for name in ("style.css", "figures.js", "table.js", "points.js")},
     }
@@ -88,13 +92,14 @@ def _variables(content: Contents) -> dict[str, Any]:
         "first_runs": list(content.groups),
         "runs": content.runs,
         "best": content.best,
+        "not_shown": _NOT_SHOWN,
         "figures": drawn,
         "data": {
             "tables": tables,
             "figures": {figure.key: [asdict(view) for view in figure.views] for figure in drawn},
             "point_layouts": {"curves": curves.POINT_LAYOUT, "kl": curves.KL_LAYOUT},
             "runs_folder": " or ".join(dict.fromkeys(str(run.folder.path.parent) for run in content.runs.values())),
-            "not_shown": NOT_SHOWN if content.is_of_many else "",
+            "not_shown": _NOT_SHOWN if content.is_of_many else "",
         },
     }
 

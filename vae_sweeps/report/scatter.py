@@ -135,7 +135,7 @@ def _scatter(contents: Contents, shown: pd.DataFrame, x: Axis, y: Axis) -> tuple
     colours, named = figures.colours(order), set(order[:: -(-len(order) // figures.MAX_NAMED)])
     has_labels = beside and len(shown) <= _MAX_WRITTEN
     traces = _joined(shown, beside, x, y) if coloured == "beta" and not contents.is_of_many else []
-    by_name = {name: rows for name, rows in shown.groupby(pd.Series(names, index=shown.index), sort=False)}
+    by_name = dict(iter(shown.groupby(pd.Series(names, index=shown.index), sort=False)))
     for name in order:
         rows = by_name[name]
         records = rows[keys].to_dict("records")

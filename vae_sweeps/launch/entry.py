@@ -113,14 +113,16 @@ def _carry_out(launch: Launch, *, may_detach: bool = True) -> list[float] | None
         was_interrupted = False
     else:
         was_interrupted = run_here(plan, launch)
-    summary.show(list(plan.unique), launch.swept, launch.sweep)
+    results = plan.results
+    results.forget([*(run for pack in plan.packs for run in pack), *plan.to_evaluate])
+    summary.show(list(plan.unique), launch.swept, launch.sweep, results)
     if was_interrupted:
         log.info("interrupted; everything is saved, and the same command resumes")
         sys.exit(INTERRUPTED)
-    results = {run: run.read_result() for run in plan.unique}
-    if any(result is None or result["status"] != "done" for result in results.values()):
+    ended = [results.of(run) for run in plan.folders]
+    if any(result is None or result["status"] != "done" for result in ended):
         current_invocation().exit_code = 1
-    return [summary.value(results[run]) for run in plan.folders]
+    return [summary.value(result) for result in ended]
 
 
 def _make_folders(plan: Plan, launch: Launch) -> None:

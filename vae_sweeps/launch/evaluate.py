@@ -12,6 +12,7 @@ from vae_sweeps.evaluation.features.extractors import download_inception
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import summary
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs
+from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.sweep_folder import find_sweep
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import start_logging
@@ -37,15 +38,15 @@ def evaluate_sweep(where: str, overrides: Sequence[str], output_dir: Path) -> bo
     _, options = compose_command(overrides)
     evaluation, device = options.evaluation, machine.resolve_device(options.device)
     account.check(options.tracker.mode)
-    results = {run: run.read_result() for run in runs}
-    done = [run for run, result in results.items() if result is not None and result["status"] == "done"]
+    results = KnownResults()
+    done = [run for run in runs if (result := results.of(run)) is not None and result["status"] == "done"]
     if not done:
         raise ValueError(f"{where}: has no finished runs to evaluate; launch it first")
 
     start_logging()
     machine.prepare()
     explicit = {key[1] for key in keys if len(key) > 1}
-    left = [run for run in done if parts_left(results[run] or {}, evaluation, explicit)]
+    left = [run for run in done if parts_left(results.of(run) or {}, evaluation, explicit)]
     log.info("%d of %d points finished, %d of them to evaluate on %s", len(done), len(runs), len(left), device)
     sweep = find_sweep(where, output_dir)
     with machine.stop_signals() as should_stop, linked(options.tracker, sweep, keeps_place=True) as link:
@@ -54,8 +55,9 @@ def evaluate_sweep(where: str, overrides: Sequence[str], output_dir: Path) -> bo
         for run in left:  # load and check the data of all runs before evaluating any
             references.of(run.read_point())
         evaluate_runs(left, context)
-    summary.show(runs, swept, sweep)
-    return not any(parts_left(run.read_result() or {}, evaluation, explicit) for run in done)
+    results.forget(left)
+    summary.show(runs, swept, sweep, results)
+    return not any(parts_left(results.of(run) or {}, evaluation, explicit) for run in done)
 
 
 def fetch_ahead(overrides: Sequence[str]) -> None:

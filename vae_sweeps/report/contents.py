@@ -108,8 +108,8 @@ def read(sweep_folders: Sequence[SweepFolder], results: KnownResults | None = No
     frame = table.make_table(folders, list(swept), results)
     keys = _varying(frame)
     means, groups = _means(frame, notes)
-    best = _best(means) if len(folders) > MANY else []
-    in_full = set(best) if best else by_name
+    shown = best(means)["run"].tolist() if len(folders) > MANY else []
+    in_full = set(shown) if shown else by_name
     named = [key for key in keys if key not in _LAST] + [key for key in _LAST if key in keys or key != "seed"]
     runs = {
         folder.name: Run(
@@ -130,7 +130,7 @@ def read(sweep_folders: Sequence[SweepFolder], results: KnownResults | None = No
         keys=keys,
         gone=[name for name in by_name if name not in runs],
         notes=notes,
-        best=best,
+        best=shown,
     )
 
 
@@ -178,5 +178,6 @@ def _means(frame: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, dict[st
     return means.assign(run=list(groups)), groups
 
 
-def _best(means: pd.DataFrame) -> list[str]:
-    return means.sort_values("val/elbo", ascending=False, kind="stable")["run"].head(NUM_BEST).tolist()
+def best(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the best validation ELBO, at most `NUM_BEST`, best first."""
+    return frame.sort_values("val/elbo", ascending=False, kind="stable").head(NUM_BEST)

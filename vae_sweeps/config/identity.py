@@ -17,7 +17,8 @@ def identifying_content(point: Point) -> dict[str, Any]:
     content = {name: value for name, value in to_container(point).items() if name not in not_numbers()}
     for name, inner in content.items():
         if isinstance(inner, dict):
-            kept = {key: value for key, value in inner.items() if key not in not_numbers_of(name)}
+            left_out = not_numbers_of(name)
+            kept = {key: value for key, value in inner.items() if key not in left_out}
             content[name] = without_later_keys(name, kept)
     return without_later_keys("", content)
 

@@ -140,7 +140,7 @@ def label(row: Mapping[Any, Any], keys: Sequence[str]) -> str:
 
 
 def _records(frame: pd.DataFrame, keys: Sequence[str]) -> list[dict[Any, Any]]:
-    return frame[[key for key in keys if key in frame]].to_dict("records")
+    return frame.loc[:, [key for key in keys if key in frame]].to_dict("records")
 
 
 def _states(

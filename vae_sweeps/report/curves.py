@@ -90,10 +90,11 @@ def mean_and_se(curves: Sequence[Curve]) -> Mean:
         values = np.stack([curve.values for curve in curves])
         return Mean(steps, values.mean(0), values.std(0, ddof=1) / np.sqrt(len(curves)))
     by_step = pd.concat([pd.Series(curve.values, curve.steps) for curve in curves]).groupby(level=0)
-    count = by_step.count()
-    is_whole = count >= count[::-1].cummax()[::-1]
-    mean, se = by_step.mean()[is_whole], by_step.sem(ddof=1)[is_whole]
-    return Mean(mean.index.to_numpy(), mean.to_numpy(), se.to_numpy())
+    steps, count, mean, se = (
+        np.array(x) for x in zip(*by_step.agg(["count", "mean", "sem"]).itertuples(), strict=True)
+    )
+    is_whole = count >= np.maximum.accumulate(count[::-1])[::-1]
+    return Mean(steps[is_whole], mean[is_whole], se[is_whole])
 
 
 def _spread(means: Sequence[Mean]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:

@@ -30,7 +30,7 @@ def of(contents: Contents) -> Places:
     row_of, column_of = ({text: i for i, text in enumerate(texts)} for texts in (rows, columns))
     slices: dict[str, dict[tuple[int, int], int]] = {}
     keys = list(dict.fromkeys([down, across, *others]))
-    for i, row in enumerate(means[keys].to_dict("records")):
+    for i, row in enumerate(means.loc[:, keys].to_dict("records")):
         place = row_of[cell(down, row[down])], column_of[cell(across, row[across])]
         slices.setdefault(label(row, others), {}).setdefault(place, i)
     return Places(down, across, rows, columns, slices)

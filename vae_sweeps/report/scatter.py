@@ -138,7 +138,7 @@ def _scatter(contents: Contents, shown: pd.DataFrame, x: Axis, y: Axis) -> tuple
     by_name = dict(iter(shown.groupby(pd.Series(names, index=shown.index), sort=False)))
     for name in order:
         rows = by_name[name]
-        records = rows[keys].to_dict("records")
+        records = rows.loc[:, keys].to_dict("records")
         traces.append(
             {
                 "type": "scatter",

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 from omegaconf._utils import OmegaConfDumper, get_yaml_loader
-from yaml.cyaml import CParser
+from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
 
 class _Loader(CParser, get_yaml_loader()):

@@ -10,7 +10,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import ROOT
-from vae_sweeps.config.compose import compose_sweep, register_schemas
+from vae_sweeps.config.compose import compose_points, compose_sweep, register_schemas
+from vae_sweeps.config.errors import UserErrors, one_line
+from vae_sweeps.config.point import to_command
 from vae_sweeps.launch.grid import expand_grid
 
 
@@ -82,3 +84,36 @@ def test_invalid_overrides_raise_the_same_errors_as_in_hydra(loader, bad: str) -
     with pytest.raises(type(expected.value)) as actual:
         list(compose_sweep(loader, config, [["latent=2", "beta=1"], ["latent=2", bad]]))
     assert str(actual.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
+def test_the_points_of_a_sweep_are_those_of_their_configs(loader, grid: list[str]) -> None:
+    """Also to the type of each number, and with the same error for the first point that has a mistake."""
+    config = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+    jobs = expand_grid(loader, grid)
+
+    def until_error(commands: Iterator[object]) -> list[str]:
+        found = []
+        try:
+            found += map(repr, commands)
+        except ValueError as error:
+            found.append(str(error))
+        return found
+
+    one_by_one = (to_command(cfg) for cfg in compose_sweep(loader, config, jobs))
+    assert until_error(compose_points(loader, config, jobs)) == until_error(one_by_one)
+
+
+@pytest.mark.parametrize(
+    "bad", ["beta=-1", "beta=x", "bata=1", "latent=0", "data.pixel_range=[-1,1]", "arch.hidden=[x]"]
+)
+def test_a_mistake_in_a_later_point_is_named_as_in_a_single_one(loader, bad: str) -> None:
+    config = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+    key = bad.partition("=")[0]
+    good = {"data.pixel_range": "[0,1]", "arch.hidden": "[5]"}.get(key, "1")
+    jobs = [["seed=1", f"{key}={good}"]] if key != "bata" else [["seed=1"]]
+    with pytest.raises(UserErrors) as expected:
+        list(compose_points(loader, config, [["seed=1", bad]]))
+    with pytest.raises(UserErrors) as actual:
+        list(compose_points(loader, config, [*jobs, ["seed=1", bad]]))
+    assert one_line(actual.value) == one_line(expected.value)

@@ -273,7 +273,7 @@ def repeated(content: contents.Contents, num: int) -> contents.Contents:
 
     table = of(content.table)
     runs = {
-        f"{name}-{i}": replace(run, rows=[], folder=RunFolder(run.folder.path / "none"))
+        f"{name}-{i}": replace(run, curves={}, folder=RunFolder(run.folder.path / "none"))
         for i in range(num)
         for name, run in content.runs.items()
     }

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -218,14 +218,14 @@ class Process:
 
 
 @pytest.fixture
-def start(tmp_path) -> "Callable[..., Process]":
+def start(tmp_path) -> Iterator[Callable[..., Process]]:
     started: list[Process] = []
 
     def run(*command: str, lease_s: float = 1.0) -> Process:
         started.append(Process(tmp_path, command, lease_s))
         return started[-1]
 
-    yield run  # type: ignore[misc]
+    yield run
     for process in started:
         process.send(signal.SIGCONT)
         process.send(signal.SIGKILL)

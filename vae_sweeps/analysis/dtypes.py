@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, get_type_hints
 
 import pandas as pd
@@ -36,7 +36,13 @@ def config_column(key: str, values: Sequence[Any]) -> pd.Series:
 
 def in_words(value: Any) -> str:
     """The value as it is written on a command line; 1 and 1.0 give the same text."""
+    try:
+        return _remembered_in_words(value)
+    except TypeError:  # lists and dicts cannot be remembered
+        return _in_words(value)
 
+
+def _in_words(value: Any) -> str:
     def in_floats(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: in_floats(v) for name, v in value.items()}
@@ -45,6 +51,9 @@ def in_words(value: Any) -> str:
         return float(value) if _is_number(value) else value
 
     return as_typed(in_floats(value))
+
+
+_remembered_in_words = lru_cache(maxsize=4096, typed=True)(_in_words)
 
 
 @cache

@@ -60,6 +60,8 @@ def cells(name: str, values: Iterable[Any]) -> list[str]:
     """Format a column's cells; metrics get the same number of decimals in all rows."""
     values = list(values)
     decimals = decimals_of(name, [v for v in values if isinstance(v, float)])
+    if not _is_setting(name) and all(type(v) is float for v in values):  # what `cell` does, in a fifth of the time
+        return [NOTHING if math.isnan(v) else f"{v:,.{decimals}f}" for v in values]
     return [cell(name, value, decimals) for value in values]
 
 

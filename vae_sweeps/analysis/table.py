@@ -13,6 +13,7 @@ from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import not_numbers
 from vae_sweeps.config.schema import Point
 from vae_sweeps.runs import catalogue
+from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
 from vae_sweeps.runs.states import status
 from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps
@@ -78,24 +79,34 @@ def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[li
     raise ValueError(f"{where}: no such sweep or folder; {known_sweeps(output_dir)}")
 
 
-def make_table(folders: Sequence[RunFolder], swept: Sequence[str] = ()) -> pd.DataFrame:
-    """Make the table of the runs in `folders`; `swept` keys get a column even if they do not vary."""
-    return table_of(read_records(folders), swept)
+def make_table(
+    folders: Sequence[RunFolder], swept: Sequence[str] = (), results: KnownResults | None = None
+) -> pd.DataFrame:
+    """Make the table of the runs in `folders`; `swept` keys get a column even if they do not vary.
+
+    `results` are those that have been read already.
+    """
+    return table_of(read_records(folders, KnownResults() if results is None else results), swept)
 
 
-def read_records(folders: Iterable[RunFolder]) -> list[Record]:
+def read_records(folders: Iterable[RunFolder], results: KnownResults) -> list[Record]:
     """The records of the runs in `folders`, without those that have no config or a damaged one."""
-    return [record for folder in folders if folder.exists() and (record := read_record(folder)) is not None]
+    return [record for folder in folders if (record := read_record(folder, results)) is not None]
 
 
-def read_record(folder: RunFolder) -> Record | None:
-    """Read a run's config, status and result from its folder; None, with a warning, if its config is damaged."""
+def read_record(folder: RunFolder, results: KnownResults) -> Record | None:
+    """Read a run's config, status and result from its folder.
+
+    Returns None if it has no config, or, with a warning, a damaged one.
+    """
     try:
         content = folder.read_config()
+    except FileNotFoundError:
+        return None
     except DamagedError as error:
         warn_once(f"{error}; the run is left out")
         return None
-    result = folder.read_result()
+    result = results.of(folder)
     return Record(folder.name, _flat(content), status(folder, result), result)
 
 

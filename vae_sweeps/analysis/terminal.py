@@ -31,21 +31,24 @@ def show(
     out: Console,
     over: Sequence[str] = (),
     is_chosen: bool = False,
+    printed: pd.DataFrame | None = None,
 ) -> None:
     """Print as many columns as fit, the most useful ones first; if `is_chosen`, keep the table's order.
 
-    `over` names the config columns that the rows are averaged over, if any.
+    `over` names the config columns that the rows are averaged over, if any. `printed` are the rows of `frame` to print,
+    if not all.
     """
+    printed = frame if printed is None else printed
     width = out.width if out.is_terminal else _WIDTH_OF_A_FILE
     order = columns.shown(frame) if is_chosen else columns.by_interest(frame, swept)
-    texts = {name: _texts(frame, name) for name in order}
+    texts = {name: _texts(printed, name) for name in order}
     kept = _that_fit(texts, width)
     if not is_chosen:
         config = config_columns(frame)
         kept.sort(key=lambda name: name not in config)  # config columns to the left of the metrics
     rows = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold")
     for name in kept:
-        is_text = any(isinstance(value, str) for value in frame[name])
+        is_text = any(isinstance(value, str) for value in printed[name])
         rows.add_column(_heading(name), justify="left" if is_text else "right", no_wrap=True, vertical="bottom")
     for row in zip(*(texts[name] for name in kept), strict=True):
         rows.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))
@@ -66,7 +69,10 @@ def plain(frame: pd.DataFrame) -> str:
             return f"{value:.6g}"
         return json.dumps(value) if isinstance(value, str) and re.search(r'\s|^$|"', value) else str(value)
 
-    return frame.map(word).to_string(index=False) if len(frame) else " ".join(map(str, frame.columns))
+    columns = [[str(name), *map(word, frame[name])] for name in frame]
+    widths = [max(map(len, column)) for column in columns]
+    rows = zip(*columns, strict=True)
+    return "\n".join(" ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
 
 
 def _texts(frame: pd.DataFrame, name: str) -> list[str]:

@@ -16,6 +16,7 @@ from vae_sweeps.config.keys import GROUP_SCHEMAS, Command
 from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.point import to_command
 from vae_sweeps.config.schema import Point
+from vae_sweeps.config.template import Template
 from vae_sweeps.system.files import ROOT
 
 # In a wheel, conf/ is inside the package; in a checkout, next to it.
@@ -68,6 +69,33 @@ def compose_sweep(
         ConfigLoaderImpl._apply_overrides_to_config([parsed[text] for text in job if not chooses[text]], cfg)
         OmegaConf.set_struct(cfg, False)
         yield cfg
+
+
+def compose_points(
+    config_loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]
+) -> Iterator[tuple[Point, LaunchOptions]]:
+    """Yield what `to_command` makes of each config that `compose_sweep` yields.
+
+    The points of a sweep differ in a few plain values. So one point is composed for each choice of groups and of keys,
+    and each value is checked once (`Template`), which takes a hundredth of the time. A point that this cannot describe
+    is composed alone, and so is one with a mistake, whose error is then the same as without other points.
+    """
+    assert isinstance(config_loader, ConfigLoaderImpl)
+    parser = OverridesParser.create(config_loader=config_loader)
+    parsed = {text: parser.parse_override(text) for text in dict.fromkeys(o for job in job_overrides for o in job)}
+    chooses = {text: _chooses_group(config_loader, override) for text, override in parsed.items()}
+    bases: dict[tuple[str, ...], bytes] = {}
+    templates: dict[tuple[str, ...], Template] = {}
+    for job in job_overrides:
+        kind = tuple(text if chooses[text] else parsed[text].get_key_element() for text in job)
+        known = templates.get(kind)
+        command = known and known.command(parsed[text] for text in job if not chooses[text])
+        if command is None:
+            (cfg,) = compose_sweep(config_loader, config, [job], bases)
+            command = to_command(cfg)
+            if known is None:
+                templates[kind] = Template(cfg)
+        yield command
 
 
 def _chooses_group(config_loader: ConfigLoaderImpl, override: Override) -> bool:

@@ -3,10 +3,9 @@
 import hashlib
 import json
 import re
-from dataclasses import fields
 from typing import Any
 
-from vae_sweeps.config.keys import GROUP_SCHEMAS, not_numbers, without_later_keys
+from vae_sweeps.config.keys import not_numbers, not_numbers_of, without_later_keys
 from vae_sweeps.config.point import to_container
 from vae_sweeps.config.schema import Point
 
@@ -17,12 +16,12 @@ SCHEMA_VERSION = 2
 def identifying_content(point: Point) -> dict[str, Any]:
     """The config without keys that cannot change the numbers, and without later keys that have their default."""
     content = {name: value for name, value in to_container(point).items() if name not in not_numbers()}
-    for (group, _), schema in GROUP_SCHEMAS.items():
-        for f in fields(schema):
-            if not f.metadata["numbers"] and isinstance(content.get(group), dict):
-                content[group].pop(f.name, None)
-    groups = {name: without_later_keys(name, inner) for name, inner in content.items() if isinstance(inner, dict)}
-    return without_later_keys("", content | groups)
+    for name, inner in content.items():
+        if isinstance(inner, dict):
+            left_out = not_numbers_of(name)
+            kept = {key: value for key, value in inner.items() if key not in left_out}
+            content[name] = without_later_keys(name, kept)
+    return without_later_keys("", content)
 
 
 def _canonical(value: Any) -> Any:

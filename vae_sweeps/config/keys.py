@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import field, fields, make_dataclass
+from functools import cache
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
@@ -55,14 +56,26 @@ GROUP_SCHEMAS: dict[tuple[str, str], type] = {
 }
 
 
-def option_names() -> set[str]:
+@cache
+def option_names() -> frozenset[str]:
     """Top-level keys that are launch options, not part of a point."""
-    return {f.name for f in fields(LaunchOptions)}
+    return frozenset(f.name for f in fields(LaunchOptions))
 
 
-def not_numbers() -> set[str]:
+@cache
+def not_numbers() -> frozenset[str]:
     """Top-level keys that cannot change a point's numbers."""
-    return {f.name for f in fields(Command) if not f.metadata["numbers"]}
+    return frozenset(f.name for f in fields(Command) if not f.metadata["numbers"])
+
+
+def not_numbers_of(group: str) -> frozenset[str]:
+    """Keys of any schema of `group` that cannot change a point's numbers."""
+    return frozenset[str]().union(*map(_not_numbers_of, schemas_at(group)))
+
+
+@cache
+def _not_numbers_of(schema: type) -> frozenset[str]:
+    return frozenset(f.name for f in fields(schema) if not f.metadata["numbers"])
 
 
 def schemas_at(prefix: str) -> list[type]:
@@ -80,11 +93,17 @@ def without_later_keys(group: str, content: Mapping[str, Any]) -> dict[str, Any]
     Run ids omit these keys, so adding a key does not change the ids of existing runs. A group without a schema, such as
     a user's own network, is returned unchanged.
     """
-    for schema in [Point] if not group else schemas_at(group):
-        later = {f.name: f.default for f in fields(schema) if f.default is not MISSING}
-        if not group or content.keys() == {f.name for f in fields(schema)}:
+    for names, later in map(_later_keys, schemas_at(group) if group else [Point]):
+        if not group or content.keys() == names:
             return {name: value for name, value in content.items() if name not in later or later[name] != value}
     return dict(content)
+
+
+@cache
+def _later_keys(schema: type) -> tuple[set[str], dict[str, Any]]:
+    """The names of a schema's keys, and the defaults of those that were added later."""
+    defaults = {f.name: f.default for f in fields(schema)}
+    return set(defaults), {name: default for name, default in defaults.items() if default is not MISSING}
 
 
 def known_keys(prefix: str) -> list[str]:

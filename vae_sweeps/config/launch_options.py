@@ -4,11 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-from omegaconf import OmegaConf
+from typing import Any
 
 from vae_sweeps.config.fields import at_least, free, key, one_of, or_null
+from vae_sweeps.system import yaml_files
 
 
 @dataclass
@@ -94,8 +93,8 @@ def options_from(content: Mapping[str, Any]) -> LaunchOptions:
 
 def read_options(path: Path) -> LaunchOptions:
     """Read the launch options in a run's folder. Raises ValueError if its keys do not match this version."""
-    content = OmegaConf.to_container(OmegaConf.load(path))
+    content = yaml_files.load(path.read_text(encoding="utf-8"))
     try:
-        return options_from(cast(dict[str, Any], content))
+        return options_from(content)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path}: not launch options of this version: {error}") from error

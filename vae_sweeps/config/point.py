@@ -1,7 +1,7 @@
 """Check composed configs and convert them to points and launch options; convert points to and from dicts."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, asdict, fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,20 +29,35 @@ def to_command(cfg: DictConfig) -> tuple[Point, LaunchOptions]:
 
     Raises ValueError with the key, its value and what is allowed.
     """
+    return from_checked(checked_content(cfg))
+
+
+def checked_content(cfg: DictConfig) -> dict[str, Any]:
+    """Check every key and value of a composed config on its own, and convert it to dicts, lists and scalars.
+
+    Raises ValueError with the key, its value and what is allowed.
+    """
     _check_names(cfg)
     check_values(cfg)
-    if cfg.steps is None and cfg.epochs is None:
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+
+
+def from_checked(content: Mapping[str, Any]) -> tuple[Point, LaunchOptions]:
+    """Check values that depend on each other, and return the point and the launch options of `checked_content`.
+
+    Raises ValueError with the key, its value and what is allowed. They share the lists of `content`.
+    """
+    if content["steps"] is None and content["epochs"] is None:
         raise ValueError("epochs=null: must be a whole number >= 1 if steps is null; set one of the two")
-    _check_together(cfg)
-    content = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(content, dict)
-    if content["steps"] is not None:
-        content["epochs"] = None  # steps takes precedence, so that equal points have equal ids
+    _check_together(content)
+    names, data = option_names(), dict(content["data"])
     for name in ("root", "cache"):
-        if (folder := content["data"].get(name)) is not None:
-            content["data"][name] = str(Path(folder).expanduser().resolve())  # notebooks run in other folders
-    options = {name: content.pop(name) for name in option_names()}
-    return from_container(cast(dict[str, Any], content)), options_from(options)
+        if (folder := data.get(name)) is not None:
+            data[name] = str(Path(folder).expanduser().resolve())  # notebooks run in other folders
+    point = {name: value for name, value in content.items() if name not in names} | {"data": data}
+    if point["steps"] is not None:
+        point["epochs"] = None  # steps takes precedence, so that equal points have equal ids
+    return from_container(point), options_from({name: content[name] for name in names})
 
 
 def check_values(node: DictConfig, prefix: str = "") -> None:
@@ -50,6 +65,13 @@ def check_values(node: DictConfig, prefix: str = "") -> None:
     for full_key, spec, value in _checked_fields(node, prefix):
         if not spec.metadata["check"](value):
             raise ValueError(f"{full_key}={as_typed(value)}: must be {spec.metadata['allowed']}")
+
+
+def is_allowed(node: DictConfig, name: str) -> bool:
+    """Whether `check_values` allows the value of `name` in `node`, which is not a group."""
+    schema = OmegaConf.get_type(node)
+    known = {f.name: f for f in fields(schema)} if is_dataclass(schema) else {}
+    return name not in known or bool(known[name].metadata["check"](node[name]))
 
 
 def _check_names(cfg: DictConfig) -> None:
@@ -62,56 +84,55 @@ def _check_names(cfg: DictConfig) -> None:
             raise ValueError(f"~{name}: must not be deleted; every command needs {name}, {describe(name)}")
 
 
-def _check_together(cfg: DictConfig) -> None:
-    target = str(cfg.likelihood.get("_target_"))
-    pixel_range = cfg.data.get("pixel_range", [0, 1])
+def _check_together(content: Mapping[str, Any]) -> None:
+    target = str(content["likelihood"].get("_target_"))
+    pixel_range = content["data"].get("pixel_range", [0, 1])
     if target.endswith("Bernoulli") and list(pixel_range) != [0, 1]:
         raise ValueError(
             f"data.pixel_range={as_typed(pixel_range)}: must be [0,1] with likelihood=bernoulli; "
             "or choose likelihood=gaussian"
         )
-    output = cfg.arch.get("output", "identity")
+    output = content["arch"].get("output", "identity")
     if target.endswith("Bernoulli") and output != "identity":
         raise ValueError(
             f"arch.output={output}: must be identity with likelihood=bernoulli, which applies a sigmoid; "
             "or choose likelihood=gaussian"
         )
-    if not OmegaConf.is_dict(cfg.evaluation.features):
-        chosen = cfg.evaluation.features
+    if not isinstance(chosen := content["evaluation"]["features"], dict):
         raise ValueError(f"evaluation.features={chosen}: must be chosen as a group: evaluation/features={chosen}")
-    if cfg.objective.error == "squared" and not isinstance(cfg.likelihood.get("sigma"), float | int):
+    if content["objective"]["error"] == "squared" and not isinstance(content["likelihood"].get("sigma"), float | int):
         raise ValueError(
             "objective.error=squared: must be nll unless likelihood.sigma is a number; "
             "add likelihood=gaussian, or use objective=elbo instead of mse"
         )
-    _check_shares(cfg)
-    _check_folder_names(cfg)
+    _check_shares(content["devices"], content["batch_size"], content["towers"], content["device"])
+    _check_folder_names(content)
 
 
-def _check_folder_names(cfg: DictConfig) -> None:
+def _check_folder_names(content: Mapping[str, Any]) -> None:
     for name in ("output_dir", "sweep"):
-        value = cfg[name]
+        value = content[name]
         if value is not None and not value.isprintable():
             raise ValueError(f"{name}={value!r}: must not contain line breaks or other control characters")
         if value is not None and "%" in value:
             raise ValueError(f"{name}={value}: must not contain %, which SLURM replaces in paths")
         if value is not None and value.startswith("-"):
             raise ValueError(f"{name}={value}: must not begin with -, like an option of a command")
-    sweep = cfg.sweep
+    sweep = content["sweep"]
     if sweep is not None and (not sweep.strip(". ") or "/" in sweep or len(sweep) > 100):
         raise ValueError(f"sweep={sweep}: must be a folder name of at most 100 characters, without /")
 
 
-def _check_shares(cfg: DictConfig) -> None:
-    if cfg.devices > cfg.batch_size:
+def _check_shares(devices: int, batch_size: int, towers: int, device: str) -> None:
+    if devices > batch_size:
         raise ValueError(
-            f"devices={cfg.devices}: must be at most batch_size={cfg.batch_size}, since each takes a share of it; "
+            f"devices={devices}: must be at most batch_size={batch_size}, since each takes a share of it; "
             "use fewer devices or a larger batch"
         )
-    if cfg.towers > 1 and cfg.towers % cfg.devices:
-        raise ValueError(f"towers={cfg.towers}: must be 1, or a multiple of devices={cfg.devices}")
-    if cfg.devices > 1 and ":" in cfg.device:
-        raise ValueError(f"device={cfg.device}: must be auto, cpu or cuda with devices={cfg.devices}")
+    if towers > 1 and towers % devices:
+        raise ValueError(f"towers={towers}: must be 1, or a multiple of devices={devices}")
+    if devices > 1 and ":" in device:
+        raise ValueError(f"device={device}: must be auto, cpu or cuda with devices={devices}")
 
 
 def from_container(content: Any) -> Point:
@@ -126,4 +147,13 @@ def from_container(content: Any) -> Point:
 
 def to_container(point: Point) -> dict[str, Any]:
     """Convert a point to new dicts, lists and scalars; the inverse of `from_container`."""
-    return asdict(point)
+    return {name: _plain(value) for name, value in vars(point).items()}
+
+
+def _plain(value: Any) -> Any:
+    """What `dataclasses.asdict` makes of a value, which takes three times as long."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return {name: _plain(inner) for name, inner in vars(value).items()} if is_dataclass(value) else value

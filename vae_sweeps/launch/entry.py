@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from vae_sweeps.config import trust
-from vae_sweeps.config.compose import compose_sweep
+from vae_sweeps.config.compose import compose_points
 from vae_sweeps.config.errors import RefusedError
 from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import option_names
@@ -61,9 +61,7 @@ def launch_sweep(
     """Train the points that `job_overrides` describe; returns one value per point, in the same order."""
     with checking():
         launcher = _launcher(config)
-        points, options = zip(
-            *(to_command(cfg) for cfg in compose_sweep(config_loader, config, job_overrides)), strict=True
-        )
+        points, options = zip(*compose_points(config_loader, config, job_overrides), strict=True)
     command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(config.hydra.overrides.task))
     swept = [override.key_or_group for override in command if override.is_sweep_override()]
     for key in swept:
@@ -130,14 +128,16 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
         was_interrupted = False
     else:
         was_interrupted = run_here(plan, launch)
-    summary.show(list(plan.unique), launch.swept, launch.sweep)
+    results = plan.results
+    results.forget([*(run for pack in plan.packs for run in pack), *plan.to_evaluate])
+    summary.show(list(plan.unique), launch.swept, launch.sweep, results)
     if was_interrupted:
         log.info("interrupted; everything is saved, and the same command resumes")
         sys.exit(INTERRUPTED)
-    results = {run: run.read_result() for run in plan.unique}
-    if any(result is None or result["status"] != "done" for result in results.values()):
+    ended = [results.of(run) for run in plan.folders]
+    if any(result is None or result["status"] != "done" for result in ended):
         current_invocation().exit_code = 1
-    return [summary.value(results[run]) for run in plan.folders]
+    return [summary.value(result) for result in ended]
 
 
 def _make_folders(plan: Plan, launch: Launch) -> None:

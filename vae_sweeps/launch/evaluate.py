@@ -19,6 +19,7 @@ from vae_sweeps.evaluation.features.extractors import download_inception
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import summary
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs
+from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder, find_sweep
 from vae_sweeps.system import machine
@@ -46,7 +47,8 @@ def evaluate_sweep(where: str, overrides: Sequence[str], output_dir: Path, *, is
     device = machine.resolve_device(options.device)
     account.check(options.tracker.mode)
     runs, swept = table.find_runs(where, output_dir)
-    done = [run for run in runs if (run.read_result() or {}).get("status") == "done"]
+    results = KnownResults()
+    done = [run for run in runs if (result := results.of(run)) is not None and result["status"] == "done"]
     if not done:
         raise ValueError(f"{where}: has no finished runs to evaluate; launch it first")
     points = _readable_points(done)
@@ -54,7 +56,7 @@ def evaluate_sweep(where: str, overrides: Sequence[str], output_dir: Path, *, is
     explicit = {key[1] for key in keys if len(key) > 1}
 
     def left() -> list[RunFolder]:
-        return [run for run in done if parts_left(run.read_result() or {}, options.evaluation, explicit)]
+        return [run for run in done if parts_left(results.of(run) or {}, options.evaluation, explicit)]
 
     with trust.allowing(trust.targets_of_options(options) | named):
         trust.check_points(points)
@@ -65,7 +67,8 @@ def evaluate_sweep(where: str, overrides: Sequence[str], output_dir: Path, *, is
             "%d of %d points finished, %d of them to evaluate on %s", len(done), len(runs), len(to_evaluate), device
         )
         _evaluate(to_evaluate, options, explicit, device, sweep)
-        summary.show(runs, swept, sweep)
+        results.forget(to_evaluate)
+        summary.show(runs, swept, sweep, results)
     return not left()
 
 

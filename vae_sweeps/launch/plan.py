@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import checks, fitting
 from vae_sweeps.launch.packing import cost, group, memory_of, pack_limit
 from vae_sweeps.runs import claims
+from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import machine
@@ -54,13 +56,17 @@ class Launch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a launch will do. `folders` has one entry per point of the launch, in order; equal points share a folder."""
+    """What a launch will do. `folders` has one entry per point of the launch, in order; equal points share a folder.
+
+    `results` are those of the runs before the launch.
+    """
 
     folders: list[RunFolder]
     unique: dict[RunFolder, tuple[Point, Sequence[str]]]
     data_fingerprints: dict[RunFolder, str]
     packs: list[list[RunFolder]]
     to_evaluate: list[RunFolder]
+    results: KnownResults
 
 
 def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
@@ -84,7 +90,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     if cluster or launch.num_workers > 1 or options.devices > 1:
         checks.check_jobs(launch.sweep or folders[0], has_snapshot=cluster is not None and cluster.snapshot)
     unique = {folder: (point, job) for folder, point, job in zip(folders, points, launch.overrides, strict=True)}
-    missing = _missing(unique, queued, overwrite=options.overwrite)
+    results = KnownResults()
+    missing = _missing(unique, queued, results, overwrite=options.overwrite)
     index = {folder: i for i, folder in enumerate(folders)}
     todo = [index[folder] for folder in missing]
     fitting.check([points[i] for i in todo], [datasets[i] for i in todo], device, options.devices, cluster)
@@ -95,25 +102,27 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
         limits = [min(limit, -(-len(todo) // num_packs)) for limit in limits]
     packs = group([points[i] for i in todo], [costs[i] for i in todo], limits)
     skipped = {*missing, *(folder for folder in unique if folder.name in queued)}
-    to_evaluate = [f for f in unique if f not in skipped and _needs_evaluation(f, options.evaluation)]
+    to_evaluate = [f for f in unique if f not in skipped and _needs_evaluation(f, results.of(f), options.evaluation)]
     fingerprints = {folder: dataset.fingerprint for folder, dataset in zip(folders, datasets, strict=True)}
-    return Plan(folders, unique, fingerprints, [[folders[todo[i]] for i in pack] for pack in packs], to_evaluate)
+    in_packs = [[folders[todo[i]] for i in pack] for pack in packs]
+    return Plan(folders, unique, fingerprints, in_packs, to_evaluate, results)
 
 
-def _needs_evaluation(run: RunFolder, evaluation: Evaluation) -> bool:
+def _needs_evaluation(run: RunFolder, result: Mapping[str, Any] | None, evaluation: Evaluation) -> bool:
     """Whether a part of `evaluation` is missing; a part with other settings does not count as missing."""
-    result = run.read_result()
-    is_done = result is not None and result["status"] == "done" and not claims.is_held(run)
-    return is_done and bool(parts_left(result or {}, evaluation))
+    is_left = result is not None and result["status"] == "done" and bool(parts_left(result, evaluation))
+    return is_left and not claims.is_held(run)
 
 
-def _missing(unique: Mapping[RunFolder, object], queued: Collection[str], *, overwrite: bool) -> list[RunFolder]:
+def _missing(
+    unique: Mapping[RunFolder, object], queued: Collection[str], results: KnownResults, *, overwrite: bool
+) -> list[RunFolder]:
     """The runs to train; logs which runs are skipped and why."""
     missing, num_done, num_queued = [], 0, 0
     for run in unique:
         if run.name in queued:
             num_queued += 1
-        elif run.read_result() is not None and not overwrite:
+        elif results.of(run) is not None and not overwrite:
             num_done += 1
         elif claims.is_held(run):
             log.info("%s is being trained by another process; skipping it", run.name)

@@ -15,12 +15,15 @@ from vae_sweeps.analysis.mosaic import mosaic
 from vae_sweeps.evaluation.model import load_run
 from vae_sweeps.report import contents, page
 from vae_sweeps.report.contents import Contents
+from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system.logs import console
 from vae_sweeps.system.rng import generator
 
 log = logging.getLogger(__name__)
+
+_BEST_PER_ROW = 10
 
 
 def value(result: Mapping[str, Any] | None) -> float:
@@ -30,22 +33,29 @@ def value(result: Mapping[str, Any] | None) -> float:
     return float(result["metrics"]["val/elbo"])
 
 
-def show(runs: Sequence[RunFolder], swept: Sequence[str], sweep: SweepFolder | None) -> None:
+def show(runs: Sequence[RunFolder], swept: Sequence[str], sweep: SweepFolder | None, results: KnownResults) -> None:
     """Print the table of `runs`, as means over seeds if there are several; for a sweep, write its files too."""
-    frame = table.make_table(runs, swept)
-    if (means := _over_seeds(frame)) is None:
-        terminal.show(frame, swept, out=console)
+    content = None if sweep is None else contents.read([sweep], results)
+    if content is not None and list(content.runs) == [run.name for run in runs]:
+        frame = content.table
     else:
-        terminal.show(means, swept, out=console, over=["seed"])
+        frame = table.make_table(runs, swept, results)
+    means = _over_seeds(frame)
+    rows, over = (frame, []) if means is None else (means, ["seed"])
+    best = contents.best(rows) if len(runs) > contents.MANY else None
+    terminal.show(rows, swept, out=console, over=over, printed=best)
+    if best is not None or means is not None:
+        what = "lowest seed" if best is None else f"{len(best)} rows above, which have the best validation ELBO"
         where = sweep.path if sweep else runs[0].output_dir
         command = f"vae-sweeps results {shlex.quote(str(where))}"
-        log.info("table of all points: %s (the mosaic shows the lowest seed)", command)
-    for reason, names in table.reasons({run.name: run.read_result() or {} for run in runs}).items():
+        log.info("table of all points: %s (the mosaic shows the %s)", command, what)
+    for reason, names in table.reasons({run.name: results.of(run) or {} for run in runs}).items():
         log.info("missing of %s: %s", names[0] if len(names) == 1 else f"{len(names)} points", reason)
     if sweep is None:
         log.info("run: %s", runs[0].path if len(runs) == 1 else f"{runs[0].path.parent} ({len(runs)} runs)")
         return
-    log.info("table, mosaic and report: %s", ", ".join(map(str, write(sweep))))
+    assert content is not None
+    log.info("table, mosaic and report: %s", ", ".join(map(str, _write(content, sweep))))
     log.info("pictures of each point: %s", RunFolder.under(sweep.output_dir, "<run>").pictures)
 
 
@@ -63,7 +73,10 @@ def _over_seeds(frame: pd.DataFrame) -> pd.DataFrame | None:
 
 def write(sweep: SweepFolder) -> list[Path]:
     """Write the sweep's table, mosaic and report in their current state; returns the paths."""
-    content = contents.read([sweep])
+    return _write(contents.read([sweep]), sweep)
+
+
+def _write(content: Contents, sweep: SweepFolder) -> list[Path]:
     table.to_file(content.table, sweep.table)
     files = [sweep.table]
     if content.runs:
@@ -75,8 +88,10 @@ def write(sweep: SweepFolder) -> list[Path]:
 def _mosaic_of(content: Contents, swept: Sequence[str]) -> Any:
     """A picture of samples of every point with the lowest seed.
 
-    Rows are the swept keys with beta last, columns the latent size.
+    Rows are the swept keys with beta last, columns the latent size. Of many points, only the best are shown, in order.
     """
+    if content.is_of_many:
+        return _mosaic_of_best(content)
     frame = content.table.sort_values("seed", kind="stable")
     others = [key for key in swept if key in frame and key not in ("beta", "latent", "seed")]
     rows = list(zip(*(frame[key] for key in [*others, "beta"]), strict=True))
@@ -98,6 +113,18 @@ def _cell(run: RunFolder) -> Any:
     except ValueError as error:
         log.warning("%s: not in the mosaic (%s)", run.name, error)
         return "not loaded"
+
+
+def _mosaic_of_best(content: Contents) -> Any:
+    tiles = [
+        _cell(run.folder) if run.state.state == "done" else run.state.state
+        for run in map(content.runs.__getitem__, content.best)
+    ]
+    num_rows = -(-len(tiles) // _BEST_PER_ROW)
+    rows = [f"{_BEST_PER_ROW * r} +" for r in range(num_rows)]
+    cells = {divmod(i, _BEST_PER_ROW): tile for i, tile in enumerate(tiles)}
+    columns = [str(1 + c) for c in range(_BEST_PER_ROW)]
+    return mosaic(cells, rows, columns, row_name="place", column_name="validation ELBO, best first")
 
 
 def _samples(run: RunFolder) -> Any:

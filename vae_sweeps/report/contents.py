@@ -1,29 +1,35 @@
 """Read the folders of sweeps for a report, and note what is missing in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from vae_sweeps.analysis import seeds, table
 from vae_sweeps.analysis.format import cell
+from vae_sweeps.report.rows import Curve, read_curves
 from vae_sweeps.runs import row_log, states
+from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 _LAST = ("beta", "latent", "seed")  # the end of a label, in this order
+MANY = 1000  # of more runs, only the best are shown one by one
+NUM_BEST = 50
+_MOST_ROWS, _FEW_ROWS = 2000, 12  # that are read of a run: of each, and of one of many
 
 
 @dataclass(frozen=True)
 class Run:
-    """A point, its state and the content of its folder; `rows` are those of metrics.jsonl, `result` may be empty."""
+    """A point, its state and the content of its folder; `curves` are by metric, `result` may be empty."""
 
     folder: RunFolder
     label: str
     state: states.PointState
     result: Mapping[str, Any]
-    rows: list[dict[str, Any]]
+    curves: Mapping[str, Curve]
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Contents:
 
     `table` has one row per run, in the order of `runs`. `groups` maps the first run of each group to the runs that
     differ only in their seed, and `means` has one row per group. `keys` are the config columns that vary, with beta,
-    latent and seed last. `gone` lists the runs without a folder, and `notes` describes other missing content.
+    latent and seed last. `gone` lists the runs without a folder, and `notes` describes other missing content. `best`
+    are the first runs of the groups with the best mean validation ELBO, if there are `MANY` runs, and empty otherwise.
     """
 
     sweeps: list[Sweep]
@@ -51,6 +58,7 @@ class Contents:
     keys: list[str]
     gone: list[str]
     notes: list[str]
+    best: list[str]
 
     @property
     def points(self) -> list[states.PointState]:
@@ -62,21 +70,47 @@ class Contents:
         """The varying keys except the seed; they distinguish the rows of `means`."""
         return [key for key in self.keys if key != "seed"]
 
+    @property
+    def is_of_many(self) -> bool:
+        """Whether only the best runs are shown one by one."""
+        return len(self.runs) > MANY
 
-def read(sweep_folders: Sequence[SweepFolder]) -> Contents:
-    """Read the sweeps and their runs; a run that several sweeps share counts once."""
+    def targets(self, runs: Iterable[str]) -> list[str] | list[int]:
+        """What a click on the marks of these runs opens: the runs, or if there are many, their rows in the table."""
+        return [self.row_of[run] for run in runs] if self.is_of_many else list(runs)
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each run in the table."""
+        return {run: i for i, run in enumerate(self.table["run"])}
+
+    @property
+    def shown(self) -> list[str]:
+        """The runs whose pictures and curves are shown: all, or the best of many."""
+        return self.best if self.is_of_many else list(self.runs)
+
+
+def read(sweep_folders: Sequence[SweepFolder], results: KnownResults | None = None) -> Contents:
+    """Read the sweeps and their runs; a run that several sweeps share counts once.
+
+    `results` are those that have been read already.
+    """
     notes: list[str] = []
+    results = KnownResults() if results is None else results
     state_of = {
         folder: state
-        for sweep, points in zip(sweep_folders, _states(sweep_folders, notes), strict=True)
+        for sweep, points in zip(sweep_folders, _states(sweep_folders, results, notes), strict=True)
         for folder, state in zip(sweep.runs(), points, strict=True)
     }
     by_name = {folder.name: folder for folder in state_of}
     swept = dict.fromkeys(key for sweep in sweep_folders for key in sweep.swept())
-    records = {record.run: record for record in table.read_records(by_name.values())}
+    records = {record.run: record for record in table.read_records(by_name.values(), results)}
     folders = [by_name[name] for name in records]
     frame = table.table_of(list(records.values()), list(swept))
     keys = _varying(frame)
+    means, groups = _means(frame, notes)
+    shown = best(means)["run"].tolist() if len(folders) > MANY else []
+    in_full = set(shown) if shown else by_name
     named = [key for key in keys if key not in _LAST] + [key for key in _LAST if key in keys or key != "seed"]
     runs = {
         folder.name: Run(
@@ -84,11 +118,10 @@ def read(sweep_folders: Sequence[SweepFolder]) -> Contents:
             label=label(row, named),
             state=state_of[folder],
             result=records[folder.name].result or {},
-            rows=_rows(folder, records[folder.name].result, notes),
+            curves=_curves(folder, results, _MOST_ROWS if folder.name in in_full else _FEW_ROWS, notes),
         )
-        for folder, row in zip(folders, frame.to_dict("records"), strict=True)
+        for folder, row in zip(folders, _records(frame, named), strict=True)
     }
-    means, groups = _means(frame, notes)
     return Contents(
         sweeps=[_sweep(folder) for folder in sweep_folders],
         runs=runs,
@@ -98,6 +131,7 @@ def read(sweep_folders: Sequence[SweepFolder]) -> Contents:
         keys=keys,
         gone=[name for name in by_name if name not in runs],
         notes=notes,
+        best=shown,
     )
 
 
@@ -106,20 +140,27 @@ def label(row: Mapping[Any, Any], keys: Sequence[str]) -> str:
     return " ".join(f"{key}={cell(key, row[key])}" for key in keys)
 
 
-def _states(sweep_folders: Sequence[SweepFolder], notes: list[str]) -> list[list[states.PointState]]:
+def _records(frame: pd.DataFrame, keys: Sequence[str]) -> list[dict[Any, Any]]:
+    return frame.loc[:, [key for key in keys if key in frame]].to_dict("records")
+
+
+def _states(
+    sweep_folders: Sequence[SweepFolder], results: KnownResults, notes: list[str]
+) -> list[list[states.PointState]]:
     try:
-        return states.of_sweeps(sweep_folders)
+        return states.of_sweeps(sweep_folders, results=results)
     except ValueError as error:  # a report must not depend on SLURM
         notes.append(f"States come from the run folders only, because SLURM did not answer ({error}).")
-        return states.of_sweeps(sweep_folders, may_ask_slurm=False)
+        return states.of_sweeps(sweep_folders, may_ask_slurm=False, results=results)
 
 
-def _rows(folder: RunFolder, result: Mapping[str, Any] | None, notes: list[str]) -> list[dict[str, Any]]:
-    """The run's rows; none, with a note, if a finished run has other rows than it wrote."""
+def _curves(folder: RunFolder, results: KnownResults, num_rows: int, notes: list[str]) -> Mapping[str, Curve]:
+    """The run's curves; none, with a note, if a finished run has other rows than it wrote."""
+    result = results.of(folder)
     if result is not None and not row_log.is_whole(folder, result):
         notes.append(f"The rows of {folder.name} are damaged, so its curves are left out.")
-        return []
-    return folder.read_rows()
+        return {}
+    return read_curves(folder, num_rows)
 
 
 def _sweep(folder: SweepFolder) -> Sweep:
@@ -145,3 +186,8 @@ def _means(frame: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, dict[st
     runs = frame.groupby(config, sort=False, dropna=False)["run"].agg(list)
     groups = {members[0]: members for members in runs}
     return means.assign(run=list(groups)), groups
+
+
+def best(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the best validation ELBO, at most `NUM_BEST`, best first."""
+    return frame.sort_values("val/elbo", ascending=False, kind="stable").head(NUM_BEST)

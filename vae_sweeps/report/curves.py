@@ -1,7 +1,7 @@
 """Learning curves: of groups of seeds as mean and band, and of single points."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,69 +11,119 @@ from vae_sweeps.analysis.style import START, USED_NATS
 from vae_sweeps.report import figures
 from vae_sweeps.report.contents import Contents, Run, label
 from vae_sweeps.report.figures import Figure, View, literal
+from vae_sweeps.report.rows import METRICS, Curve
 from vae_sweeps.runs import catalogue
 
-_METRICS = [f"{split}/{name}" for name in catalogue.TERMS for split in ("val", "train")]
 _NUM_PLACES, _FEWEST, _MOST = 12_000, 20, 200  # for all curves of one metric; for one curve
 _FEW = 2  # with so few points, markers are needed
+_NUM_LINES = 20  # of the best points, if there are many
+# Of many points: the shares of their curves that lie below the edges of the bands, and how opaque the bands are.
+_BANDS = {(0.1, 0.9): "26", (0.25, 0.75): "40"}
 # The curves of one point: two splits in three panels, for the ELBO and its two terms.
 _SPLITS = {"train": figures.COLOUR_OF_ONE, "val": "#e8743b"}
 _PANELS = dict(zip(catalogue.TERMS, ("", "2", "3"), strict=True))
 
 
+class Mean(NamedTuple):
+    """A mean over runs and its standard error (NaN for one run), at steps [n] in increasing order."""
+
+    steps: np.ndarray
+    mean: np.ndarray
+    se: np.ndarray
+
+
 def learning_curves(contents: Contents) -> Figure | None:
     """Make a view for each metric of each split; None if no run has rows yet."""
     groups = {
-        first: frames
+        first: curves
         for first, members in contents.groups.items()
-        if (frames := [pd.DataFrame(rows) for run in members if (rows := contents.runs[run].rows)])
+        if (curves := [contents.runs[run].curves for run in members if contents.runs[run].curves])
     }
-    configs = {row["run"]: row for row in contents.means.to_dict("records")}
     key = figures.colour_key(contents.group_keys)
     colours = figures.colours(figures.choices(key, contents.means[key]) if key else [""])
-    num_kept = _room(len(groups))
+    drawn = [run for run in contents.best[:_NUM_LINES] if run in groups] if contents.is_of_many else list(groups)
+    shown = contents.means.loc[contents.means["run"].isin(drawn)] if len(contents.means) else contents.means
+    configs = {row["run"]: row for row in shown.to_dict("records")}
+    num_kept = _room(len(drawn))
     views = []
-    for metric in _METRICS:
+    for metric in METRICS:
+        means = {run: mean_and_se([c[metric] for c in curves if metric in c]) for run, curves in groups.items()}
+        means = {run: mean for run, mean in means.items() if len(mean.steps)}
         data, limits = [], []
-        for run, frames in groups.items():
-            curve = _mean_and_se(frames, metric)
-            if curve.empty:
-                continue
+        if contents.is_of_many and means:
+            data, limits = _spread(list(means.values()))
+        for run in (run for run in drawn if run in means):
             row = configs[run]
             choice = cell(key, row[key]) if key else ""
             name = label(row, contents.group_keys or ["beta", "latent"])
-            several = f" ({len(frames)} seeds)" if len(frames) > 1 else ""
-            limits.append(_settled(curve))
-            data += _line_and_band(_thinned(curve, num_kept), literal(name + several), choice, colours[choice], run)
+            several = f" ({len(groups[run])} seeds)" if len(groups[run]) > 1 else ""
+            limits.append(_settled(means[run]))
+            curve = _thinned(means[run], num_kept)
+            data += _line_and_band(curve, literal(name + several), choice, colours[choice], run)
         if data:
             if key:
                 _name_colours(data, key)
-            views.append(View(metric, data, _layout(metric, pd.concat(limits))))
+            views.append(View(metric, data, _layout(metric, np.concatenate(limits))))
     if not views:
         return None
     caption = "The y-axis fits the curves after the first tenth of the steps; double-click to show all."
     if "seed" in contents.keys:
         caption += " For several seeds: the mean, with a band of one standard error on each side."
+    if contents.is_of_many:
+        caption += (
+            f" Coloured: the {len(drawn)} points with the best validation ELBO. Grey: the median of all "
+            f"{len(groups):,} curves, with bands that hold the middle half and the middle four fifths of them."
+        )
     return Figure("curves", "Learning curves", caption, views, 480)
 
 
-def _mean_and_se(frames: Sequence[pd.DataFrame], metric: str) -> pd.DataFrame:
-    """Columns mean and se by step, over the runs that have a value at this step."""
-    values = [frame.set_index("step")[metric].astype("float64").dropna() for frame in frames if metric in frame]
-    if not values:
-        return pd.DataFrame({"mean": [], "se": []})
-    if len(values) == 1:
-        return pd.DataFrame({"mean": values[0], "se": np.nan})
-    by_step = pd.concat(values).groupby(level=0)
-    return pd.DataFrame({"mean": by_step.mean(), "se": by_step.sem(ddof=1)})
+def mean_and_se(curves: Sequence[Curve]) -> Mean:
+    """The mean over runs, by step, and its standard error.
+
+    Steps that only some runs have are left out if more runs have a later one: of those, fewer rows were read.
+    """
+    if len(curves) < 2:
+        steps, values = curves[0] if curves else (np.array([]), np.array([]))
+        return Mean(steps, values, np.full(len(steps), np.nan))
+    steps = curves[0].steps
+    if all(np.array_equal(curve.steps, steps) for curve in curves):
+        values = np.stack([curve.values for curve in curves])
+        return Mean(steps, values.mean(0), values.std(0, ddof=1) / np.sqrt(len(curves)))
+    by_step = pd.concat([pd.Series(curve.values, curve.steps) for curve in curves]).groupby(level=0)
+    steps, count, mean, se = (
+        np.array(x) for x in zip(*by_step.agg(["count", "mean", "sem"]).itertuples(), strict=True)
+    )
+    is_whole = count >= np.maximum.accumulate(count[::-1])[::-1]
+    return Mean(steps[is_whole], mean[is_whole], se[is_whole])
 
 
-def _settled(curve: pd.DataFrame) -> pd.DataFrame:
-    return curve.loc[curve.index >= START * curve.index[-1]]
+def _spread(means: Sequence[Mean]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    """The traces of the median of many curves and of the bands around it, and the values that the y-axis shows."""
+    longest = max(means, key=lambda mean: mean.steps[-1])
+    steps = _thinned(longest, _FEWEST).steps
+    values = np.stack([np.interp(steps, m.steps, m.mean, left=np.nan, right=np.nan) for m in means])
+    edges = {share: np.nanquantile(values, share, axis=0) for shares in _BANDS for share in shares}
+    data = [
+        _band(steps, edges[low], edges[high], figures.INK + opacity, "all points")
+        for (low, high), opacity in _BANDS.items()
+    ]
+    median = np.nanmedian(values, axis=0)
+    hover = "median of all points<br>step %{x:,}: %{y:,.2f}<extra></extra>"
+    line = {"color": figures.INK, "width": 1.6, "dash": "dash"}
+    data.append(
+        _line(Mean(steps, median, median), "all points", line, hover) | {"showlegend": True, "name": "all points"}
+    )
+    is_settled = steps >= START * steps[-1]
+    return data, [edge[is_settled] for edge in edges.values()]
 
 
-def _thinned(curve: pd.DataFrame, num: int) -> pd.DataFrame:
-    return curve.iloc[_kept(len(curve), num)]
+def _settled(curve: Mean) -> np.ndarray:
+    return curve.mean[curve.steps >= START * curve.steps[-1]]
+
+
+def _thinned(curve: Mean, num: int) -> Mean:
+    kept = _kept(len(curve.steps), num)
+    return Mean(*(values[kept] for values in curve))
 
 
 def _kept(num: int, num_kept: int) -> list[int]:
@@ -91,45 +141,51 @@ def _name_colours(traces: Sequence[dict[str, Any]], key: str) -> None:
     named: set[str] = set()
     for trace in traces:
         group = trace["legendgroup"]
-        if trace["mode"] != "none" and group not in named and len(named) < figures.MAX_NAMED:
+        if trace["mode"] != "none" and "meta" in trace and group not in named and len(named) < figures.MAX_NAMED:
             named.add(group)
             trace |= {"showlegend": True, "name": literal(f"{key}={group}")}
 
 
-def _line_and_band(curve: pd.DataFrame, name: str, choice: str, colour: str, run: str) -> list[dict[str, Any]]:
+def _line_and_band(curve: Mean, name: str, choice: str, colour: str, run: str) -> list[dict[str, Any]]:
     """The traces of a curve and its band, in the legend group `choice`."""
-    steps = curve.index.tolist()
-    line = {
+    hover = f"{name}<br>step %{{x:,}}: %{{y:,.2f}}<extra></extra>"
+    line = _line(curve, choice, {"color": colour, "width": 1.6}, hover) | {"meta": run}
+    has_se = ~np.isnan(curve.se)
+    if not has_se.any():
+        return [line]
+    steps, mean, se = (values[has_se] for values in curve)
+    return [_band(steps, mean - se, mean + se, f"{colour}33", choice), line]
+
+
+def _line(curve: Mean, choice: str, look: dict[str, Any], hover: str) -> dict[str, Any]:
+    return {
         "type": "scatter",
-        "mode": "lines" if len(curve) > _FEW else "lines+markers",
+        "mode": "lines" if len(curve.steps) > _FEW else "lines+markers",
         "legendgroup": choice,
         "showlegend": False,
-        "x": steps,
-        "y": figures.rounded(curve["mean"]),
-        "line": {"color": colour, "width": 1.6},
-        "meta": run,
-        "hovertemplate": f"{name}<br>step %{{x:,}}: %{{y:,.2f}}<extra></extra>",
+        "x": curve.steps.tolist(),
+        "y": figures.rounded(curve.mean),
+        "line": look,
+        "hovertemplate": hover,
     }
-    banded = curve.dropna()
-    if banded.empty:
-        return [line]
-    low, high = banded["mean"] - banded["se"], banded["mean"] + banded["se"]
-    band = {
+
+
+def _band(steps: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, choice: str) -> dict[str, Any]:
+    return {
         "type": "scatter",
         "mode": "none",
         "legendgroup": choice,
         "showlegend": False,
-        "x": [*banded.index.tolist(), *reversed(banded.index.tolist())],
-        "y": figures.rounded([*high, *reversed(list(low))]),
+        "x": [*steps.tolist(), *steps[::-1].tolist()],
+        "y": figures.rounded([*high, *low[::-1]]),
         "fill": "toself",
-        "fillcolor": f"{colour}33",
+        "fillcolor": colour,
         "hoverinfo": "skip",
     }
-    return [band, line]
 
 
-def _layout(metric: str, settled: pd.DataFrame) -> dict[str, Any]:
-    low, high = settled["mean"].min(), settled["mean"].max()
+def _layout(metric: str, settled: np.ndarray) -> dict[str, Any]:
+    low, high = float(np.nanmin(settled)), float(np.nanmax(settled))
     margin = 0.06 * (high - low) or 0.5
     return {
         "xaxis": {"title": {"text": "step"}},
@@ -143,20 +199,18 @@ def of_point(run: Run, num_points: int) -> list[dict[str, Any]]:
     traces = []
     for name, panel in _PANELS.items():
         for split, colour in _SPLITS.items():
-            metric = f"{split}/{name}"
-            curve = [(row["step"], row[metric]) for row in run.rows if row.get(metric) is not None]
-            if not curve:
+            if (curve := run.curves.get(f"{split}/{name}")) is None:
                 continue
-            steps, values = zip(*(curve[i] for i in _kept(len(curve), _room(num_points))), strict=True)
+            kept = _kept(len(curve.steps), _room(num_points))
             traces.append(
                 {
                     "type": "scatter",
-                    "mode": "lines" if len(curve) > _FEW else "lines+markers",
+                    "mode": "lines" if len(curve.steps) > _FEW else "lines+markers",
                     "name": split,
                     "legendgroup": split,
                     "showlegend": name == "elbo",
-                    "x": list(steps),
-                    "y": figures.rounded(values),
+                    "x": curve.steps[kept].tolist(),
+                    "y": figures.rounded(curve.values[kept]),
                     "xaxis": f"x{panel}",
                     "yaxis": f"y{panel}",
                     "line": {"color": colour, "width": 1.6, "dash": "solid" if split == "train" else "dash"},

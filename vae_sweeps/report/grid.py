@@ -27,8 +27,10 @@ def of(contents: Contents) -> Places:
     across = "latent" if "latent" in contents.keys or not others else others.pop()
     down = "beta" if "beta" in contents.keys or not others else others.pop()
     rows, columns = choices(down, means[down]), choices(across, means[across])
+    row_of, column_of = ({text: i for i, text in enumerate(texts)} for texts in (rows, columns))
     slices: dict[str, dict[tuple[int, int], int]] = {}
-    for i, row in enumerate(means.to_dict("records")):
-        place = rows.index(cell(down, row[down])), columns.index(cell(across, row[across]))
+    keys = list(dict.fromkeys([down, across, *others]))
+    for i, row in enumerate(means.loc[:, keys].to_dict("records")):
+        place = row_of[cell(down, row[down])], column_of[cell(across, row[across])]
         slices.setdefault(label(row, others), {}).setdefault(place, i)
     return Places(down, across, rows, columns, slices)

@@ -17,11 +17,15 @@ def heat_map(contents: Contents, places: Places) -> Figure | None:
     means = contents.means
     shape = len(places.rows), len(places.columns)
     names = figures.metrics(means)
+    if contents.is_of_many:
+        names = [name for name in names if (metric := catalogue.find(name)) is not None and metric.is_headline]
     if min(shape) < 2 or not names:
         return None
     numbers = {name: figures.rounded(figures.floats(means, name)) for name in names}
     is_written = shape[0] * shape[1] <= _MAX_WRITTEN
     where = f"{places.down}=%{{y}} {places.across}=%{{x}}"
+    targets = contents.targets(means["run"])
+    texts = {} if contents.is_of_many else {name: figures.texts(means, name) for name in names}
     views = []
     for group, cells in places.slices.items():
         grid = [[cells.get((r, c)) for c in range(shape[1])] for r in range(shape[0])]
@@ -31,10 +35,10 @@ def heat_map(contents: Contents, places: Places) -> Figure | None:
                 "x": [literal(value) for value in places.columns],
                 "y": [literal(value) for value in places.rows],
                 "z": _each(grid, numbers[name]),
-                "customdata": _each(grid, means["run"].tolist()),
-                "text": _each(grid, figures.texts(means, name), ""),
-                "texttemplate": "%{text}" if is_written else "",
-                "hovertemplate": f"{literal(where)}<br>%{{text}}<extra></extra>",
+                "customdata": _each(grid, targets),
+                **({"text": _each(grid, texts[name], "")} if name in texts else {}),
+                "texttemplate": "%{text}" if is_written and name in texts else "",
+                "hovertemplate": f"{literal(where)}<br>%{{{'text' if name in texts else 'z'}}}<extra></extra>",
                 "hoverongaps": False,
                 "colorscale": "Viridis",
                 "colorbar": {"thickness": 12, "outlinewidth": 0},

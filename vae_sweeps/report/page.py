@@ -7,12 +7,13 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from vae_sweeps.analysis.format import is_missing
 from vae_sweeps.report import curves, facts, figures, heat_map, parallel_coordinates, scatter, thumbnails
-from vae_sweeps.report.contents import Contents, Run
+from vae_sweeps.report.contents import MANY, NUM_BEST, Contents, Run
 from vae_sweeps.report.grid import of
 from vae_sweeps.report.thumbnails import Pictures
 from vae_sweeps.runs import catalogue
@@ -22,6 +23,7 @@ from vae_sweeps.system import files
 _MAX_BYTES = 14_000_000
 _LEAST_PICTURES_BYTES = 1_000_000
 _NEVER = ("run", "num_missing")
+_NOT_SHOWN = f"With more than {MANY:,} points, the report has pictures and curves only of the {NUM_BEST} best."
 _MAX_FAILURE_CHARACTERS = 4000  # keeps the end of a traceback, its most useful part
 
 
@@ -43,18 +45,21 @@ def render(content: Contents) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Standard JSON, with NaN as null. The filter also escapes text that would close a script element.
+    # Standard JSON, with NaN as null. It also escapes text that would close a script element.
     environment.policies["json.dumps_function"] = files.to_json
     environment.policies["json.dumps_kwargs"] = {}
     template = environment.get_template("page.html.j2")
-    variables = _variables(content) | {
+    variables = _variables(content)
+    data = htmlsafe_json_dumps(variables.pop("data"), dumps=files.to_json)
+    variables |= {
+        "data": data,
         "plotly": Markup(get_plotlyjs()),
         "sources": {name: _source(environment, name) for name in ("style.css", "figures.js", "table.js", "points.js")},
     }
     points = _points(content)
     without = template.render(**variables, points=_with_pictures(points, [Pictures()] * len(points)))
     room = max(_MAX_BYTES - len(without.encode()), _LEAST_PICTURES_BYTES)
-    pictures = thumbnails.embed([run.folder for run in content.runs.values()], room)
+    pictures = thumbnails.embed([content.runs[name].folder for name in content.shown], room)
     return template.render(**variables, points=_with_pictures(points, pictures))
 
 
@@ -86,11 +91,15 @@ def _variables(content: Contents) -> dict[str, Any]:
         "grid": grid,
         "first_runs": list(content.groups),
         "runs": content.runs,
+        "best": content.best,
+        "not_shown": _NOT_SHOWN,
         "figures": drawn,
         "data": {
             "tables": tables,
             "figures": {figure.key: [asdict(view) for view in figure.views] for figure in drawn},
             "point_layouts": {"curves": curves.POINT_LAYOUT, "kl": curves.KL_LAYOUT},
+            "runs_folder": " or ".join(dict.fromkeys(str(run.folder.path.parent) for run in content.runs.values())),
+            "not_shown": _NOT_SHOWN if content.is_of_many else "",
         },
     }
 
@@ -118,12 +127,12 @@ def _with_pictures(points: Sequence[dict[str, Any]], pictures: Sequence[Pictures
 
 
 def _points(content: Contents) -> list[dict[str, Any]]:
-    """The content of each run's dialog, except its pictures."""
+    """The content of each shown run's dialog, except its pictures."""
     seeds = dict(zip(content.table["run"], content.table["seed"], strict=True))
     others = {run: [other for other in group if other != run] for group in content.groups.values() for run in group}
     return [
-        _point(name, run, {other: int(seeds[other]) for other in others[name]}, len(content.runs))
-        for name, run in content.runs.items()
+        _point(name, content.runs[name], {other: int(seeds[other]) for other in others[name]}, len(content.shown))
+        for name in content.shown
     ]
 
 

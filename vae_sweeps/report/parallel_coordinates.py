@@ -50,10 +50,11 @@ def _is_drawn(column: str) -> bool:
 
 def _choice(shown: pd.DataFrame, key: str) -> dict[str, Any]:
     names = figures.choices(key, shown[key])
+    index = {name: i for i, name in enumerate(names)}
     every = -(-len(names) // figures.MAX_NAMED)
     return {
         "label": literal(key),
-        "values": [names.index(cell(key, v)) for v in shown[key]],
+        "values": [index[cell(key, v)] for v in shown[key]],
         "tickvals": list(range(0, len(names), every)),
         "ticktext": names[::every],
         "range": [-0.5, len(names) - 0.5],

@@ -1,7 +1,7 @@
 """Scatter plots of finished points: rate and distortion, FID and reconstruction error."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from vae_sweeps.report.figures import Figure, View, literal
 from vae_sweeps.runs import catalogue
 from vae_sweeps.runs.catalogue import with_unit
 
+_MOST_COLOURS = 100  # with more, the browser has too many traces
 _MAX_WRITTEN = 60  # with more points, there is no room for labels
 _NUM_STEPS = 120  # points per iso-ELBO line
 _WIDE = 30.0  # if the rate spans more than this factor, its log axis is the default
@@ -54,7 +55,7 @@ def rate_distortion(contents: Contents) -> Figure | None:
     }
     if high > _WIDE * low:
         scales = dict(reversed(scales.items()))
-    points, layout = _scatter(shown, contents.group_keys, _RATE, _DISTORTION)
+    points, layout = _scatter(contents, shown, _RATE, _DISTORTION)
     views = [
         View(
             name,
@@ -80,7 +81,7 @@ def fid(contents: Contents) -> Figure | None:
     for error in _ERRORS:
         for score in scores if figures.has(means, error.column) else ():
             shown = _with_both(means, error, Axis(score, score))
-            data, layout = _scatter(shown, contents.group_keys, error, Axis(score, score))
+            data, layout = _scatter(contents, shown, error, Axis(score, score))
             views.append(View(score, data, layout, group=f"against {error.title}"))
     if not views:
         return None
@@ -125,18 +126,19 @@ def _iso_elbo(elbo: float, rate: np.ndarray, bottom: float, top: float) -> list[
     return [line]
 
 
-def _scatter(shown: pd.DataFrame, keys: Sequence[str], x: Axis, y: Axis) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _scatter(contents: Contents, shown: pd.DataFrame, x: Axis, y: Axis) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Make traces and layout: a colour for each beta, and labels with the values of the other keys."""
+    keys = contents.group_keys
     coloured = figures.colour_key(keys)
     beside = [key for key in keys if key != coloured]
-    names = [cell(coloured, v) for v in shown[coloured]] if coloured else [""] * len(shown)
-    order = figures.choices(coloured, shown[coloured]) if coloured else [""]
+    names, order = _names(coloured, shown)
     colours, named = figures.colours(order), set(order[:: -(-len(order) // figures.MAX_NAMED)])
     has_labels = beside and len(shown) <= _MAX_WRITTEN
-    traces = _joined(shown, beside, x, y) if coloured == "beta" else []
+    traces = _joined(shown, beside, x, y) if coloured == "beta" and not contents.is_of_many else []
+    by_name = dict(iter(shown.groupby(pd.Series(names, index=shown.index), sort=False)))
     for name in order:
-        rows = shown.loc[[value == name for value in names]]
-        records = rows.to_dict("records")
+        rows = by_name[name]
+        records = rows.loc[:, keys].to_dict("records")
         traces.append(
             {
                 "type": "scatter",
@@ -145,11 +147,11 @@ def _scatter(shown: pd.DataFrame, keys: Sequence[str], x: Axis, y: Axis) -> tupl
                 "x": figures.rounded(x.values(rows)),
                 "y": figures.rounded(y.values(rows)),
                 **{f"error_{way}": _error(rows, axis) for way, axis in (("x", x), ("y", y)) if _has_error(rows, axis)},
-                "text": [literal(" ".join(cell(key, row[key]) for key in beside)) for row in records],
+                **({"text": [_written(row, beside) for row in records]} if has_labels else {}),
                 "textposition": "top right",
                 "textfont": {"size": 10},
                 "marker": {"size": 9, "color": colours[name], "line": {"width": 0.5, "color": figures.INK}},
-                "customdata": [row["run"] for row in records],
+                "customdata": contents.targets(rows["run"]),
                 "hovertext": [literal(label(row, keys)) for row in records],
                 "hovertemplate": "%{hovertext}<br>%{x:,.2f}, %{y:,.2f}<extra></extra>",
                 "showlegend": coloured is not None and name in named,
@@ -160,6 +162,23 @@ def _scatter(shown: pd.DataFrame, keys: Sequence[str], x: Axis, y: Axis) -> tupl
         "yaxis": {"title": {"text": literal(y.title)}},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
+
+
+def _names(key: str | None, shown: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The name of each row's colour, and all names in order; of very many values, neighbours share a colour."""
+    if key is None:
+        return [""] * len(shown), [""]
+    order, names = figures.choices(key, shown[key]), [cell(key, v) for v in shown[key]]
+    if len(order) <= _MOST_COLOURS:
+        return names, order
+    every = -(-len(order) // figures.MAX_NAMED)
+    parts = [order[i : i + every] for i in range(0, len(order), every)]
+    shared = {name: f"{part[0]} to {part[-1]}" for part in parts for name in part}
+    return [shared[name] for name in names], list(dict.fromkeys(shared.values()))
+
+
+def _written(row: Mapping[Any, Any], keys: Sequence[str]) -> str:
+    return literal(" ".join(cell(key, row[key]) for key in keys))
 
 
 def _has_error(rows: pd.DataFrame, axis: Axis) -> bool:

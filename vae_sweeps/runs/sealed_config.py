@@ -50,7 +50,7 @@ def unseal(path: Path, folder_name: str) -> Config:
     if is_run_id(expected) and name != expected:
         raise DamagedError(f"{path}: damaged: it is the config of run {name}, but the folder is named {expected}")
     try:
-        content = yaml_files.load(body)
+        content = yaml_files.load(body.decode())
     except ValueError as error:
         raise DamagedError(f"{path}: damaged: {error}") from error
     if _sum_of(f"run {name}, data {data}".encode(), body) != sha256:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vae_sweeps.runs import claims
+from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import slurm
@@ -45,25 +46,28 @@ def status(run: RunFolder, result: Mapping[str, Any] | None) -> str:
     return "preempted" if run.checkpoint.exists() else "pending"
 
 
-def of_sweeps(sweeps: Sequence[SweepFolder], *, may_ask_slurm: bool = True) -> list[list[PointState]]:
+def of_sweeps(
+    sweeps: Sequence[SweepFolder], *, may_ask_slurm: bool = True, results: KnownResults | None = None
+) -> list[list[PointState]]:
     """The states of each sweep's points; calls squeue once and sacct once, if any point has not ended.
 
-    Unless `may_ask_slurm`, they are based on the folders alone. Raises ValueError if squeue does not answer.
+    Unless `may_ask_slurm`, they are based on the folders alone. `results` are those that have been read already. Raises
+    ValueError if squeue does not answer.
     """
+    results = KnownResults() if results is None else results
     tasks = [sweep.tasks_of_runs() if may_ask_slurm else {} for sweep in sweeps]
     runs = [sweep.runs() for sweep in sweeps]
     open_tasks = {
         sweep_tasks[run.name]
         for sweep_tasks, sweep_runs in zip(tasks, runs, strict=True)
         for run in sweep_runs
-        if run.name in sweep_tasks and run.read_result() is None
+        if run.name in sweep_tasks and results.of(run) is None
     }
     queue = slurm.in_queue(open_tasks)
     ended = slurm.ended(open_tasks - set(queue))
     # Read after the queue, so that a run that ended in between has its result and does not count as lost.
-    results = {run: run.read_result() for sweep_runs in runs for run in sweep_runs}
     return [
-        [_of_run(run, results[run], sweep_tasks.get(run.name), queue, ended) for run in sweep_runs]
+        [_of_run(run, results.of(run), sweep_tasks.get(run.name), queue, ended) for run in sweep_runs]
         for sweep_tasks, sweep_runs in zip(tasks, runs, strict=True)
     ]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.system import files
 from vae_sweeps.system.files import DamagedError
 from vae_sweeps.system.logs import warn_once
@@ -117,7 +117,8 @@ class SweepFolder:
 
     def runs(self) -> list[RunFolder]:
         """The sweep's runs, in the sweep's order."""
-        return [self.run(name) for name in self.read()["runs"]]
+        folder = runs_folder(self.output_dir)
+        return [RunFolder(folder / name) for name in self.read()["runs"]]
 
     def run(self, name: str) -> RunFolder:
         """The folder of the run `name`; the sweeps of an output folder share runs."""

@@ -93,7 +93,10 @@ def to_json(content: Mapping[str, Any], *, indent: int | None = None) -> str:
             return {k: plain(v) for k, v in value.items()}
         return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
-    return json.dumps(plain(content), indent=indent, default=_json_default)
+    try:
+        return json.dumps(content, indent=indent, default=_json_default, allow_nan=False)
+    except (TypeError, ValueError):
+        return json.dumps(plain(content), indent=indent, default=_json_default)
 
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:

@@ -17,14 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from vae_sweeps.data.decoding.array import IMAGES, DamagedArrayError, Index, check_pixels, read_index
 from vae_sweeps.data.decoding.image import Transform
 from vae_sweeps.data.decoding.making import OnBadFile, Source, make_array
-from vae_sweeps.system import cache
+from vae_sweeps.system import cache, lease
 
 log = logging.getLogger(__name__)
 
@@ -102,16 +101,15 @@ def _index_if_readable(folder: Path) -> Index | None:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Let one process decode while the others wait."""
-    lock = FileLock(folder.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    name = f".{folder.name}"
+    held = lease.take(folder.parent, name)
+    if held is None:
         log.info("waiting for another process to decode the same images")
-        lock.acquire()
+        held = lease.wait_for(folder.parent, name)
     try:
         yield
     finally:
-        lock.release()
+        held.release()
 
 
 @contextlib.contextmanager

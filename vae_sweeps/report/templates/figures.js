@@ -34,7 +34,7 @@ const figures = (() => {
     if (isNew) {
       place.on("plotly_click", ({ points: [point] }) => {
         const run = point.customdata ?? point.data.meta; // of this marker, or of the whole line
-        if (run) location.hash = toRun(run);
+        if (run != null) location.hash = toRun(typeof run === "number" ? DATA.tables.points.runs[run] : run);
       });
     }
   }

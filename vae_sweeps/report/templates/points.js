@@ -5,8 +5,15 @@ const points = (() => {
   const byId = (id) => document.getElementById(`point-${id}`);
   const dialog = document.getElementById("point");
   const blocks = new Map([...document.querySelectorAll("script.point")].map((block) => [block.dataset.run, block]));
-  const read = (run) => JSON.parse(blocks.get(run).textContent); // parsed on demand, since pictures are large
+  const read = (run) => (blocks.has(run) ? JSON.parse(blocks.get(run).textContent) : plain(run)); // on demand: pictures are large
+  const rowOf = (run) => DATA.tables.points.runs.indexOf(run);
   let cameFromHere = false;
+
+  // A point of which the page has the columns alone, because there are too many points.
+  function plain(run) {
+    const text = (name) => DATA.tables.points.columns.find((c) => c.name === name).texts[rowOf(run)];
+    return { run, label: run, state: text("status"), reason: "", seeds: [], failure: "", images: {}, epoch: null, left_out: [], curves: [], kl: [] };
+  }
 
   function showSamples(link) {
     const { images, label, state } = read(link.dataset.samples);
@@ -48,10 +55,10 @@ const points = (() => {
         return element("figure", {}, element("img", { src, alt: title }), element("figcaption", { textContent: title }));
       }),
     );
-    const noPictures = Object.keys(point.images).length ? "" : "No pictures yet. ";
+    const noPictures = Object.keys(point.images).length ? "" : (!blocks.has(point.run) && `${DATA.not_shown} `) || "No pictures yet. ";
     const leftOut = point.left_out.length ? `Omitted to limit the size of this file: ${point.left_out.join(", ").replaceAll("_", " ")}. ` : "";
-    byId("left-out").textContent = `${noPictures}${leftOut}Folder: ${point.run}`;
-    const row = DATA.tables.points.runs.indexOf(point.run);
+    byId("left-out").textContent = `${noPictures}${leftOut}Folder: ${DATA.runs_folder}/${point.run}`;
+    const row = rowOf(point.run);
     byId("values").replaceChildren(
       ...DATA.tables.points.columns.flatMap((c) => [element("dt", { textContent: c.name }), element("dd", { textContent: c.texts[row] })]),
     );
@@ -63,7 +70,7 @@ const points = (() => {
 
   function follow() {
     const run = location.hash.startsWith("#run/") ? decodeURIComponent(location.hash.slice(5)) : null;
-    if (run !== null && blocks.has(run)) fill(read(run));
+    if (run !== null && rowOf(run) >= 0) fill(read(run));
     else if (dialog.open) dialog.close();
   }
 

@@ -2,8 +2,9 @@
 
 Each fault disturbs a sweep of six to nine points; then the same command is launched again, and the sweep is held
 against an undisturbed one (verdict.py). A fault's choices follow from the seed, its name, and how often it has happened
-before, so `--only NAME` repeats them; but how far a process is when a signal reaches it is not the same each time. Prints a line for each fault and a table at the end; the exit code is 1 if a demand was not
-met.
+before, so `--only NAME` repeats them; but how far a process is when a signal reaches it is not the same each time.
+
+Prints a line for each fault and a table at the end; the exit code is 1 if a demand was not met.
 """
 
 import argparse
@@ -42,7 +43,9 @@ class Outcome:
     def line(self) -> str:
         found = "; ".join(f"{problem.kind.upper()} {problem.text}" for problem in self.problems)
         name = f"{self.fault.name}#{self.repeat}"
-        return f"{self.number:4}  {name:<34} {self.grid.name:<10} {self.what}: {found or self.note} [{self.seconds:.1f} s]"
+        return (
+            f"{self.number:4}  {name:<34} {self.grid.name:<10} {self.what}: {found or self.note} [{self.seconds:.1f} s]"
+        )
 
 
 def inject(

@@ -45,7 +45,9 @@ def _wrong(scene: Scene) -> Marks:
     scene.wait(running)
     clock.set(other := scene.rng.choice(_OFFSETS[1:]))
     ended = scene.launch(zygote=clock.zygote)
-    return Marks(f"killed after {moment:.2f} s with the clock at {offset}, launched at {other} (exit code {ended.code})")
+    return Marks(
+        f"killed after {moment:.2f} s with the clock at {offset}, launched at {other} (exit code {ended.code})"
+    )
 
 
 def _set(scene: Scene) -> Marks:

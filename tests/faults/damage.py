@@ -108,12 +108,12 @@ def _covered(path: Path, until: int) -> object:
 
 def _damage_run(name: str, method: str, must_say: bool, finished: bool):
     def inflict(scene: Scene) -> Marks:
-        (scene.copy_finished if finished else scene.copy_unfinished)(scene)
+        (scene.stock.copy_finished if finished else scene.stock.copy_unfinished)(scene)
         runs = [run for run in scene.runs() if finished or is_resumable(run)]
         run = scene.rng.choice(runs)
         path = run.path / name
         if name == "failure.txt":
-            run.write_failure("Traceback (most recent call last):\nRuntimeError: an example\n".replace("Trace", "trace"))
+            run.write_failure("in an example\nRuntimeError: an example\n")
         is_relevant, what = _damage(path, method, scene.rng, run if name == "metrics.jsonl" and not finished else None)
         marks = Marks(f"{method} {run.name[-12:]}/{name}, {'finished' if finished else 'unfinished'}{what}")
         if must_say and is_relevant:
@@ -142,7 +142,7 @@ def _damage(path: Path, method: str, rng: random.Random, rows_of: RunFolder | No
 
 def _damage_sweep(pattern: str, method: str, must_say: bool):
     def inflict(scene: Scene) -> Marks:
-        scene.copy_unfinished(scene)
+        scene.stock.copy_unfinished(scene)
         path = scene.rng.choice(sorted(p for p in scene.sweep.path.rglob(pattern) if p.is_file()))
         is_relevant, what = _damage(path, method, scene.rng)
         marks = Marks(f"{method} {path.relative_to(scene.out)}{what}")
@@ -191,7 +191,7 @@ def _of_runs() -> list[Fault]:
 
 
 # A run that is trained again from the start leaves its pack, which changes bits by rounding unless packs are of one.
-_GRIDS = {name: ALONE for name in _OF_RUNS}
+_GRIDS = dict.fromkeys(_OF_RUNS, ALONE)
 
 _CACHE = [("images.u8", method) for method in ("flip", "cut", "empty", "delete", "garbage")]
 _CACHE += [("index.json", method) for method in ("flip", "digit", "cut", "empty", "delete", "garbage", "shape")]

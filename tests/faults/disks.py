@@ -99,7 +99,7 @@ def _forbidden(choose: Callable[[Scene], Path], mode: int) -> Callable[[Scene], 
     """A path of an unfinished sweep loses permissions for one launch."""
 
     def inflict(scene: Scene) -> Marks:
-        scene.copy_unfinished(scene)
+        scene.stock.copy_unfinished(scene)
         _own(scene)
         path = choose(scene)
         usual = path.stat().st_mode & 0o777

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tests.faults.processes import Ended, Running, Zygote
+from tests.helpers.slurm_cluster import Cluster
 from vae_sweeps.runs.run_folder import RunFolder, all_runs
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
@@ -61,6 +62,7 @@ class Scene:
     grid: Grid
     rng: random.Random
     user: int | None = None
+    zygote: Zygote | None = None
     ended: list[Ended] = field(default_factory=list)
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -91,7 +93,7 @@ class Scene:
         environment: Mapping[str, str] | None = None,
     ) -> Running:
         """Start the command."""
-        zygote = zygote or self.stock.zygote
+        zygote = zygote or self.zygote or self.stock.zygote
         return zygote.start("launch.py", *self.arguments(grid), *more, environment=environment, user=self.user)
 
     def wait(self, running: Running) -> Ended:
@@ -105,7 +107,8 @@ class Scene:
 
     def ask(self, *arguments: object) -> Ended:
         """Run `vae-sweeps ...` to its end."""
-        return self.wait(self.stock.zygote.start("vae-sweeps", *arguments, user=self.user))
+        zygote = self.zygote or self.stock.zygote
+        return self.wait(zygote.start("vae-sweeps", *arguments, user=self.user))
 
     def runs(self) -> list[RunFolder]:
         return all_runs(self.out)
@@ -135,6 +138,8 @@ class Stock:
         self._templates: dict[Grid, tuple[Path, int]] = {}
         self._zygotes: list[Zygote] = []
         self._named: dict[str, Zygote] = {}
+        self.cluster: Cluster | None = None
+        self.undo = contextlib.ExitStack()
         folder.chmod(0o755)
         self.cache = folder / "xdg"
         self.cache.mkdir(exist_ok=True)
@@ -155,6 +160,8 @@ class Stock:
         return self._named[name]
 
     def close(self) -> None:
+        """End everything that was started."""
+        self.undo.close()
         for zygote in self._zygotes:
             zygote.close()
 
@@ -196,7 +203,7 @@ class Stock:
 
     def _new_template(self, grid: Grid) -> Path:
         self.reference(grid)
-        for attempt in range(100):
+        for _ in range(100):
             folder = self.folder / f"killed-{grid.name}-{time.monotonic_ns()}"
             scene = self.scene(folder, grid, self._rng)
             wanted = self._rng.randint(90, 240)
@@ -208,7 +215,7 @@ class Stock:
             if any(is_resumable(run) for run in scene.runs()):
                 return scene.out
             shutil.rmtree(folder)
-        raise AssertionError(f"{attempt + 1} launches ended before they could be killed")
+        raise AssertionError("launches end before they can be killed")
 
 
 def is_resumable(run: RunFolder) -> bool:

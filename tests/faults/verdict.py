@@ -77,10 +77,17 @@ def _relaunch(scene: Scene, marks: Marks) -> tuple[list[Problem], str]:
         said += ended.output
         if ended.code != 0:
             problems.append(Problem("code", f"{ended.code}: {_last_line(ended)}"))
+    said += _logs_of_jobs(scene) if marks.more else ""
     said += scene.ask("doctor", scene.sweep.path).output if _has_doctor(scene) else ""
     with _heard() as lines:
         problems += differences(scene, grids)
     return problems, said + "\n".join([*lines, *(problem.text for problem in problems if problem.kind == "unequal")])
+
+
+def _logs_of_jobs(scene: Scene) -> str:
+    """What jobs have printed."""
+    paths = [path for path in scene.sweep.jobs.glob("*") if path.suffix in (".out", ".err")]
+    return "".join(path.read_text(errors="replace") for path in sorted(paths))
 
 
 def _has_doctor(scene: Scene) -> bool:

@@ -3,8 +3,8 @@
 The parent writes one JSON object a line to its standard input, and reads one a line from its standard output:
 
     {"start": [program, arguments...], "output": path, "cwd": path, "env": {...}, "user": id}  ->  {"started": pid}
-    {"signal": number, "pid": pid}       to the command and its children                       ->  {"signalled": pid}
-    when a command has ended                                                                   ->  {"ended": pid, "code": n}
+    {"signal": number, "pid": pid}, to the command and its children  ->  {"signalled": pid}
+    when a command has ended  ->  {"ended": pid, "code": number}
 
 Process ids are those of the zygote's own namespace, so it also serves from a namespace of its own.
 """

@@ -95,6 +95,8 @@ def campaign(
             by_kind[fault.kind].append(fault)
     if not by_kind:
         raise SystemExit("no such fault: " + ", ".join(f.name for f in all_faults()))
+    for kind in sorted(by_kind):
+        random.Random(f"{seed}-{kind}").shuffle(by_kind[kind])  # a short campaign takes some of them
     stock, outcomes = Stock(folder, seed), []
     num_of_kind: Counter[str] = Counter()
     try:

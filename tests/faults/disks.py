@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.faults import Fault
-from tests.faults.processes import NOBODY, Ended
+from tests.faults.processes import Ended
 from tests.faults.scenes import Scene, is_resumable
 from tests.faults.verdict import Marks, Problem
 
@@ -89,10 +89,8 @@ def _read_only(scene: Scene) -> Marks:
     return marks
 
 
-def _own(scene: Scene) -> None:
-    """Let a user who is not root own the scene: permissions do not bind root."""
-    scene.user = NOBODY
-    subprocess.run(["chown", "-R", str(NOBODY), str(scene.folder)], check=True)
+# Root without these capabilities is bound by permissions, as any other user is.
+_BOUND = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 
 
 def _forbidden(choose: Callable[[Scene], Path], mode: int) -> Callable[[Scene], Marks]:
@@ -100,7 +98,7 @@ def _forbidden(choose: Callable[[Scene], Path], mode: int) -> Callable[[Scene], 
 
     def inflict(scene: Scene) -> Marks:
         scene.stock.copy_unfinished(scene)
-        _own(scene)
+        scene.zygote = scene.stock.named_zygote("bound", *_BOUND)
         path = choose(scene)
         usual = path.stat().st_mode & 0o777
         path.chmod(mode)

@@ -14,7 +14,6 @@ from typing import Any
 
 from tests.faults import ROOT
 
-NOBODY = 65534
 _LONG_S = 240.0
 
 
@@ -75,7 +74,6 @@ class Zygote:
         self._unread = b""
         self._count = 0
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o777)  # commands of other users write their output there
         self._process = subprocess.Popen(
             [*self.prefix, sys.executable, "-m", "tests.faults.zygote"],
             cwd=ROOT,
@@ -89,15 +87,13 @@ class Zygote:
         self._waiting.register(self._process.stdout, selectors.EVENT_READ)
         self._take("ready")
 
-    def start(
-        self, program: str, *arguments: object, environment: Mapping[str, str] | None = None, user: int | None = None
-    ) -> Running:
+    def start(self, program: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Running:
         """Start `launch.py` or `vae-sweeps`; in an empty folder, as `python launch.py` may be started anywhere."""
         self._count += 1
         log = self.folder / f"{os.getpid()}-{self._count}.log"
         path = str(ROOT / program) if program.endswith(".py") else program
         request = {"start": [path, *map(str, arguments)], "output": str(log), "cwd": str(self.folder)}
-        answer = self.ask(request | {"env": dict(environment or {}), "user": user}, "started")
+        answer = self.ask(request | {"env": dict(environment or {})}, "started")
         return Running(self, answer["started"], log)
 
     def ask(self, request: Mapping[str, Any], answer: str) -> dict[str, Any]:

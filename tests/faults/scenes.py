@@ -61,7 +61,6 @@ class Scene:
     folder: Path
     grid: Grid
     rng: random.Random
-    user: int | None = None
     zygote: Zygote | None = None
     ended: list[Ended] = field(default_factory=list)
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -94,7 +93,7 @@ class Scene:
     ) -> Running:
         """Start the command."""
         zygote = zygote or self.zygote or self.stock.zygote
-        return zygote.start("launch.py", *self.arguments(grid), *more, environment=environment, user=self.user)
+        return zygote.start("launch.py", *self.arguments(grid), *more, environment=environment)
 
     def wait(self, running: Running) -> Ended:
         """Wait for a command, and remember how it ended."""
@@ -108,7 +107,7 @@ class Scene:
     def ask(self, *arguments: object) -> Ended:
         """Run `vae-sweeps ...` to its end."""
         zygote = self.zygote or self.stock.zygote
-        return self.wait(zygote.start("vae-sweeps", *arguments, user=self.user))
+        return self.wait(zygote.start("vae-sweeps", *arguments))
 
     def runs(self) -> list[RunFolder]:
         return all_runs(self.out)
@@ -140,10 +139,8 @@ class Stock:
         self._named: dict[str, Zygote] = {}
         self.cluster: Cluster | None = None
         self.undo = contextlib.ExitStack()
-        folder.chmod(0o755)
         self.cache = folder / "xdg"
         self.cache.mkdir(exist_ok=True)
-        self.cache.chmod(0o777)
         self.zygote = self.new_zygote()
         _draw_images(self.images)
 
@@ -168,7 +165,6 @@ class Stock:
     def scene(self, folder: Path, grid: Grid, rng: random.Random) -> Scene:
         """A new scene, in an empty folder."""
         folder.mkdir(parents=True)
-        folder.chmod(0o777)
         return Scene(self, folder, grid, rng)
 
     def reference(self, grid: Grid) -> Path:

@@ -46,6 +46,7 @@ class Problem:
 
     kind: str
     text: str
+    is_raised: bool = False  # the text is what a reader raised, so it says what is damaged
 
 
 def judge(scene: Scene, marks: Marks) -> tuple[list[Problem], str]:
@@ -81,7 +82,7 @@ def _relaunch(scene: Scene, marks: Marks) -> tuple[list[Problem], str]:
     said += scene.ask("doctor", scene.sweep.path).output if _has_doctor(scene) else ""
     with _heard() as lines:
         problems += differences(scene, grids)
-    return problems, said + "\n".join([*lines, *(problem.text for problem in problems if problem.kind == "unequal")])
+    return problems, said + "\n".join([*lines, *(problem.text for problem in problems if problem.is_raised)])
 
 
 def _logs_of_jobs(scene: Scene) -> str:
@@ -128,7 +129,7 @@ def differences(scene: Scene, grids: Sequence[Grid]) -> list[Problem]:
     try:
         listed = Counter(run.name for run in scene.sweep.runs())
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        problems.append(Problem("unequal", f"{scene.sweep.path}: {type(error).__name__}: {error}"))
+        problems.append(Problem("unequal", f"{scene.sweep.path}: {type(error).__name__}: {error}", True))
     else:
         problems += [Problem("lost", f"{name}: not in the sweep") for name in expected.keys() - listed.keys()]
         problems += [Problem("twice", f"{name}: twice in the sweep") for name, n in listed.items() if n > 1]
@@ -156,7 +157,7 @@ def _of_run(run: RunFolder, expected: RunFolder) -> list[Problem]:
             problems.append(Problem("unequal", f"{run.name}/result.json: step {result['step']}"))
         return problems + _of_checkpoints(run, expected)
     except Exception as error:  # whatever reading damaged files raises
-        return [Problem("unequal", f"{run.name}: {type(error).__name__}: {error}")]
+        return [Problem("unequal", f"{run.name}: {type(error).__name__}: {error}", True)]
 
 
 def _of_checkpoints(run: RunFolder, expected: RunFolder) -> list[Problem]:

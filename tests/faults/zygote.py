@@ -2,7 +2,7 @@
 
 The parent writes one JSON object a line to its standard input, and reads one a line from its standard output:
 
-    {"start": [program, arguments...], "output": path, "cwd": path, "env": {...}, "user": id}  ->  {"started": pid}
+    {"start": [program, arguments...], "output": path, "cwd": path, "env": {...}}  ->  {"started": pid}
     {"signal": number, "pid": pid}, to the command and its children  ->  {"signalled": pid}
     when a command has ended  ->  {"ended": pid, "code": number}
 
@@ -45,10 +45,6 @@ def _become(request: dict[str, Any]) -> NoReturn:
         os.dup2(source, target)
     os.closerange(3, 256)
     os.chdir(request["cwd"])
-    if request["user"] is not None:
-        os.setgroups([])
-        os.setgid(request["user"])
-        os.setuid(request["user"])
     os.environ.update(request["env"])
     program, *arguments = request["start"]
     sys.argv = [program, *arguments]

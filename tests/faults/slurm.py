@@ -64,13 +64,15 @@ def _wait_for(condition: Callable[[], object]) -> None:
 
 
 def _told(*command: str) -> Callable[[Scene], Marks]:
-    """`scancel` with these options, or `scontrol requeue`, for all jobs."""
+    """`scancel` with these options, or `scontrol requeue`, for all jobs; what was cancelled is left time to end."""
 
     def inflict(scene: Scene) -> Marks:
         cluster, moment = _submit(scene)
         for job in cluster.run("squeue", "-h", "-o", "%A").split():
             with contextlib.suppress(AssertionError):  # it may have ended
                 cluster.run(*command, job)
+        if command[0] == "scancel" and "--signal=USR2" not in command:
+            _wait_for(lambda: not cluster.run("squeue", "-h"))
         return Marks(f"{' '.join(command)} after {moment:.1f} s", more=(*_SLURM, _WAIT))
 
     return inflict

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from tests.faults.faults import ALONE, Fault
+from tests.faults.faults import Fault
 from tests.faults.scenes import IMAGES, Scene, is_resumable
 from tests.faults.verdict import Marks, Problem
 from vae_sweeps.runs.run_folder import RunFolder
@@ -119,6 +119,7 @@ def _damage_run(name: str, method: str, must_say: bool, finished: bool):
         if must_say and is_relevant:
             marks.damaged = [path]
         marks.mend = lambda: shutil.rmtree(run.path)
+        marks.apart = None if scene.grid.alone else run.name
         _look(scene, marks)
         return marks
 
@@ -186,12 +187,9 @@ def _of_runs() -> list[Fault]:
             states = {"result.json": (True,), "failure.txt": (False,)}.get(name, (False, True))
             for finished in states:
                 inflict = _damage_run(name, method, must_say, finished)
-                found.append(Fault(f"damage/{name}/{method}{'/finished' * finished}", inflict, _GRIDS[name]))
+                found.append(Fault(f"damage/{name}/{method}{'/finished' * finished}", inflict))
     return found
 
-
-# A run that is trained again from the start leaves its pack, which changes bits by rounding unless packs are of one.
-_GRIDS = dict.fromkeys(_OF_RUNS, ALONE)
 
 _CACHE = [("images.u8", method) for method in ("flip", "cut", "empty", "delete", "garbage")]
 _CACHE += [("index.json", method) for method in ("flip", "digit", "cut", "empty", "delete", "garbage", "shape")]

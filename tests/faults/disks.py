@@ -108,6 +108,8 @@ def _forbidden(choose: Callable[[Scene], Path], mode: int) -> Callable[[Scene], 
         for command in ("status", "results"):
             scene.ask(command, scene.sweep.path)
         path.chmod(usual)
+        inside = path.relative_to(scene.out).parts
+        marks.apart = inside[1] if inside[:1] == ("runs",) and len(inside) > 1 and not scene.grid.alone else None
         return marks
 
     return inflict

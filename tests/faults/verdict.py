@@ -33,8 +33,8 @@ class Marks:
 
     `damaged` are files whose damage must be said: name and folder. `mend` does by hand what a message may advise, after
     which another launch must end well. `relaunch` are the commands that end the story, by default the scene's own;
-    `more` their additional arguments. The run `apart` may have trained outside its pack, so it may differ by rounding; its
-    pack mates may not.
+    `more` their additional arguments. The run `apart` may have trained outside its pack, so it may differ by rounding;
+    its pack mates may not.
     """
 
     what: str

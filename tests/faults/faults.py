@@ -53,11 +53,11 @@ def all_faults() -> list[Fault]:
 
 
 def kinds_of(num: int, kinds: Sequence[str]) -> list[str]:
-    """The kinds of `num` faults, in their shares and well mixed."""
+    """The kinds of `num` faults, well mixed: each once, then in their shares."""
     chosen: dict[str, int] = dict.fromkeys(kinds, 0)
     order = []
     for _ in range(num):
-        kind = min(kinds, key=lambda kind: ((chosen[kind] + 1) / SHARES.get(kind, 1), kind))
+        kind = min(kinds, key=lambda kind: (chosen[kind] > 0, (chosen[kind] + 1) / SHARES[kind], kind))
         chosen[kind] += 1
         order.append(kind)
     return order

@@ -18,7 +18,7 @@ from vae_sweeps.runs.run_folder import RunFolder, all_runs
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 SWEEP = "faults"
-_COMMON = ("-m", "arch.hidden=[40]", "steps=300", "evaluation=none", "checkpoint_every_s=0.1", "log_every_steps=30")
+_COMMON = ("-m", "arch.hidden=[40]", "steps=300", "evaluation=none", "checkpoint_every_s=0.03", "log_every_steps=30")
 _COMMON += ("tracker=none", f"sweep={SWEEP}", "beta=0.01,0.1,1")
 _TEMPLATE_USES = 20  # half-trained copies are made anew after so many uses, killed at another moment
 
@@ -205,7 +205,7 @@ class Stock:
             wanted = self._rng.randint(90, 240)
             running = scene.start()
             while running.is_running() and not _has_reached(scene, wanted):
-                time.sleep(0.005)
+                time.sleep(0.002)
             running.send(signal.SIGKILL)
             running.wait()
             if any(is_resumable(run) for run in scene.runs()):

@@ -53,7 +53,7 @@ def inject(
 ) -> Outcome:
     """Let one fault happen, for the `repeat`th time, and judge what follows."""
     rng = random.Random(f"{seed}-{fault.name}-{repeat}")
-    grid = rng.choice([grid for grid in fault.grids if grid in grids] or list(fault.grids))
+    grid = rng.choice([grid for grid in fault.grids if not grids or grid in grids])
     stock.reference(grid)
     folder = stock.folder / f"fault-{number}"
     scene, began = stock.scene(folder, grid, rng), time.monotonic()
@@ -85,8 +85,9 @@ def campaign(
     say: Callable[[str], None] = print,
     keep: Path | None = None,
 ) -> list[Outcome]:
-    """Inject `num` faults whose names begin with one of `only` (all, if it is empty), on `grids` where a fault can."""
+    """Inject `num` faults whose names begin with one of `only`, and which can happen on `grids`; empty: on any."""
     faults = [f for f in all_faults() if not only or any(f.name.startswith(name) for name in only)]
+    faults = [f for f in faults if not grids or set(f.grids) & set(grids)]
     for reason in dict.fromkeys(reason for f in faults if (reason := f.why_not())):
         say(f"left out: {', '.join(f.name for f in faults if f.why_not() == reason)}: {reason}")
     by_kind: dict[str, list[Fault]] = defaultdict(list)

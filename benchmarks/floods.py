@@ -8,6 +8,7 @@ size. What is in the folder already is used again. Each command then runs in a p
 """
 
 import argparse
+import hashlib
 import os
 import random
 import shutil
@@ -103,7 +104,9 @@ def make_long_run(trained: list[RunFolder], output_dir: Path, num_rows: int) -> 
         for n in range(1, num_rows + 1):
             row: dict[str, Any] = {**(without if n % 10 else with_validation), "step": n, "num_steps": num_rows}
             file.write(files.to_json(row | {"train/elbo": -100 - draw.random()}) + "\n")
-    copy.write_result(run.read_result() or {})
+    result = run.read_result() or {}
+    size, sha256 = copy.rows.stat().st_size, hashlib.sha256(copy.rows.read_bytes()).hexdigest()
+    copy.write_result(result | {"rows": {"size": size, "sha256": sha256}})
     sweep.add([copy.name], [])
     return sweep
 

@@ -19,7 +19,7 @@ def examples(num: int) -> Any:
         derandomize=not _NUM_EXAMPLES,
         database=None,
         deadline=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck),  # type: ignore[arg-type]
     )
 
 

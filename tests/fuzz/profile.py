@@ -6,7 +6,7 @@ The quick suite draws a few, always the same. VAE_SWEEPS_FUZZ=N draws N new ones
 import os
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 _NUM_EXAMPLES = int(os.environ.get("VAE_SWEEPS_FUZZ", "0"))
@@ -19,6 +19,8 @@ def examples(num: int) -> Any:
         derandomize=not _NUM_EXAMPLES,
         database=None,
         deadline=None,
+        # Making a failing example smaller takes minutes, so only a long fuzz does it.
+        phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if _NUM_EXAMPLES else [])],
         suppress_health_check=list(HealthCheck),  # type: ignore[arg-type]
     )
 

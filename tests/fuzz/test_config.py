@@ -71,7 +71,7 @@ def check_mistake(error: Exception) -> None:
     assert len(line.splitlines()) == 1
 
 
-@examples(60)
+@examples(25)
 @given(OVERRIDES)
 def test_a_random_command_is_a_point_or_a_mistake_in_one_line(overrides: list[str]) -> None:
     try:
@@ -93,7 +93,7 @@ LINES = st.one_of(
 )
 
 
-@examples(12)
+@examples(5)
 @given(st.sampled_from(FILES), st.integers(0, 40), LINES, st.booleans())
 def test_a_random_edit_of_a_config_file_is_a_point_or_a_mistake_in_one_line(
     file: str, number: int, line: str, is_inserted: bool

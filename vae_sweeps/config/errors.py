@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from vae_sweeps.config.keys import choices_with, describe, did_you_mean, is_schema, known_keys
 from vae_sweeps.config.secrets import hide_in_override
 
 # Errors that are reported in one line; any other exception is a bug and keeps its traceback.
-UserErrors = (ValueError, HydraException, OmegaConfBaseException)
+UserErrors = (ValueError, HydraException, OmegaConfBaseException, YAMLError)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -54,7 +55,7 @@ def one_line(error: BaseException) -> str:
         is_missing = isinstance(error, MissingMandatoryValue)
         reason = "has no value" if is_missing else _joined(_without_secrets(str(error.msg)).partition("\n")[0])
         return f"{error.full_key}: {reason}" + (f"; must be {allowed}" if allowed else "")
-    return _joined(text)
+    return _joined(text) or f"the config cannot be read ({type(error).__name__})"
 
 
 def _without_secrets(text: str) -> str:

@@ -92,6 +92,21 @@ def _killed_in_a_container(scene: Scene) -> Marks:
     return marks
 
 
+def _paused_in_a_container(scene: Scene) -> Marks:
+    """Longer than its lease, so that another container takes over; then it wakes up, and must not write."""
+    lease = {"VAE_SWEEPS_LEASE_S": "4"}
+    one, other = _containers(scene)
+    first, moment = scene.start(zygote=one, environment=lease), scene.moment()
+    scene.pause(moment, first)
+    first.send(signal.SIGSTOP)
+    time.sleep(5)
+    meanwhile = scene.wait(scene.start(zygote=other, environment=lease))
+    first.send(signal.SIGCONT)
+    marks = Marks(f"paused after {moment:.2f} s, longer than its lease (exit code meanwhile {meanwhile.code})")
+    _finish(scene, [first], marks)
+    return marks
+
+
 def _why_not() -> str | None:
     return None if os.geteuid() == 0 else "needs root"
 
@@ -104,5 +119,6 @@ FAULTS = [
     Fault("crowd/killed", _one_is_killed, _ALONE),
     Fault("namespace/two", _in_containers, _ALONE, _why_not),
     Fault("namespace/three", _inside_and_outside, _ALONE, _why_not),
+    Fault("namespace/paused", _paused_in_a_container, _ALONE, _why_not),
     Fault("namespace/killed", _killed_in_a_container, _ALONE, _why_not),
 ]

@@ -66,7 +66,7 @@ _OF_RUNS: dict[str, tuple[tuple[str, ...], bool]] = {
 }
 # Files of a sweep. Its commands are history; nothing follows from them.
 _OF_SWEEPS: dict[str, tuple[tuple[str, ...], bool]] = {
-    "points*": (_TEXT, True),
+    "points/*.json": (_TEXT, True),
     "launches.jsonl": (("digit", "not-utf8", "garbage", "cut", "shape"), False),
 }
 
@@ -197,7 +197,7 @@ _CACHE += [("index.json", method) for method in ("flip", "digit", "cut", "empty"
 FAULTS = [
     *_of_runs(),
     *(
-        Fault(f"damage/{pattern.rstrip('*')}/{method}", _damage_sweep(pattern, method, must_say))
+        Fault(f"damage/{pattern.split('/')[0]}/{method}", _damage_sweep(pattern, method, must_say))
         for pattern, (methods, must_say) in _OF_SWEEPS.items()
         for method in methods
     ),

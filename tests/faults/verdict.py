@@ -207,9 +207,12 @@ def _strays(out: Path, references: Sequence[Path]) -> list[Problem]:
 
 
 def _patterns(out: Path) -> list[tuple[Path, str]]:
-    """Every path below the folder, with RUN for the name of a run."""
+    """Every path below the folder, with RUN for the name of a run, and LIST for that of a launch's list of points."""
     paths = sorted(out.rglob("*"))
-    return [(path, re.sub(r"^runs/[^/]+", "runs/RUN", str(path.relative_to(out)))) for path in paths]
+    names = [re.sub(r"^runs/[^/]+", "runs/RUN", str(path.relative_to(out))) for path in paths]
+    return [
+        (path, re.sub(r"/points/\d+-\w+\.json$", "/points/LIST", name)) for path, name in zip(paths, names, strict=True)
+    ]
 
 
 def _last_line(ended: Ended) -> str:

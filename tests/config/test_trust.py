@@ -60,7 +60,7 @@ def strangers_run(tmp_path: Path) -> RunFolder:
     run = RunFolder.under(tmp_path / "out", "mnist5k-network-0123456789ab")
     run.create(point, make_options("tracker=none"), [])
     checkpoint.save(run, new_start(SMALL, SHAPE))
-    run.write_result({"status": "done", "step": 1, "metrics": {"val/elbo": -1.0}})
+    run.write_result({"status": "done", "step": 0, "metrics": {"val/elbo": -1.0}})
     SweepFolder.under(tmp_path / "out", "grid").add([run.name], ["beta"])
     return run
 

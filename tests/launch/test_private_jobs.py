@@ -68,7 +68,7 @@ def test_a_secret_stands_only_in_private_files_and_retry_submits_with_it(
     assert mode(sweep.jobs) == 0o700
     assert {mode(path) for path in sweep.jobs.iterdir()} == {0o600}
     (run,) = all_runs(sweep.output_dir)
-    assert (mode(run.path), mode(run.config), mode(sweep.points)) == (0o755, 0o644, 0o644)
+    assert (mode(run.path), mode(run.config), mode(sweep.launches)) == (0o755, 0o644, 0o644)
     assert "hydra.launcher.setup=***" in sweep.read_launches()[0]["command"]
     (submission,) = sweep.read_submissions()
     assert submission["settings"]["launcher"]["setup"] == ["export WANDB_API_KEY=*** MORE=***", "module load cuda"]

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,24 @@ def test_rows_cut_anywhere_lose_at_most_the_last_one(num_bytes: int, tmp_path: P
     assert [row["step"] for row in run.read_rows()] == kept
     files.append_line(run.rows, {"step": 3, "num_steps": 9})
     assert [row["step"] for row in run.read_rows()] == [*kept, 3]
+
+
+def test_points_that_are_added_at_the_same_time_are_all_there(tmp_path: Path) -> None:
+    sweep = SweepFolder.under(tmp_path, "grid")
+    names = [[f"run-{i}-{j}" for j in range(5)] for i in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda some: sweep.add(some, ["beta"]), names))
+    assert sorted(run.name for run in sweep.runs()) == sorted(name for some in names for name in some)
+    assert sweep.swept() == ["beta"]
+
+
+def test_a_damaged_list_of_points_is_named_and_the_others_are_read(tmp_path: Path, caplog) -> None:
+    sweep = SweepFolder.under(tmp_path, "grid")
+    sweep.add(["a"], ["beta"])
+    (first,) = sweep.points.iterdir()
+    sweep.add(["b"], ["latent"])
+    first.write_text(first.read_text().replace('"a"', '"c"'))
+    assert [run.name for run in sweep.runs()] == ["b"]
+    assert f"{first}: damaged: its content does not match its checksum; its points are missing" in caplog.text
+    sweep.add(["a", "b"], ["beta", "latent"])  # what the same launch does
+    assert [run.name for run in sweep.runs()] == ["b", "a"]

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from vae_sweeps.system.files import write_whole
+from vae_sweeps.system.files import create, write_whole
 
 _OWNER = "owner.json"
 _UNSEEN = ".new"  # the ending of a folder that is not yet, or no longer, a lease
@@ -241,7 +241,8 @@ def take(folder: Path, name: str = ".claim") -> Lease | None:
     try:
         prepared.mkdir()
         (prepared / owner.token).mkdir()
-        write_whole(prepared / _OWNER, json.dumps(asdict(owner)))
+        with create(prepared / _OWNER) as file:  # not flushed to the disk: no claim outlives a power cut
+            file.write(json.dumps(asdict(owner)).encode())
         while True:
             leases = numbered(folder, name)
             try:

@@ -54,12 +54,12 @@ def copied(tmp_path: Path) -> tuple[Path, Path, Dataset]:
     return root, folder, dataset
 
 
-DAMAGE: dict[str, tuple[str, Callable[[Path], None], str]] = {
+DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a bit": ("images.u8", lambda path: flip(path, 1234), "the pixels' sha256 is not the one in index.json"),
     "the last byte": ("images.u8", lambda path: flip(path, 20 * 192 - 1), "the pixels' sha256 is not the one in"),
     "cut": ("images.u8", lambda path: os.truncate(path, 1000), "1,000 bytes instead of 3,840"),
     "half an index": ("index.json", lambda path: os.truncate(path, 20), "cannot be read"),
-    "no text": ("index.json", lambda path: path.write_bytes(b"\xff\xfe\0" * 9) and None, "cannot be read"),
+    "no text": ("index.json", lambda path: path.write_bytes(b"\xff\xfe\0" * 9), "cannot be read"),
     "another shape": ("index.json", one_digit, "its sha256 is not the stored one"),
 }
 

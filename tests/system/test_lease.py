@@ -14,6 +14,7 @@ import pytest
 
 from vae_sweeps.system import lease
 from vae_sweeps.system.lease import Lease, LostLeaseError
+from vae_sweeps.system.lease_owner import this_process
 
 ELSEWHERE = {"boot": "another boot", "host": "elsewhere"}
 
@@ -21,7 +22,7 @@ ELSEWHERE = {"boot": "another boot", "host": "elsewhere"}
 def claim_of(folder: Path, silence_s: float = 0.0, **changes: object) -> Path:
     """A lease that a process made of which nothing is known here, and whose last heartbeat was `silence_s` ago."""
     path = folder / ".claim-1"
-    owner = replace(lease._this_process(), **{**ELSEWHERE, **changes})  # type: ignore[arg-type]
+    owner = replace(this_process(), **{**ELSEWHERE, **changes})  # type: ignore[arg-type]
     (path / owner.token).mkdir(parents=True)
     (path / "owner.json").write_text(json.dumps(asdict(owner)))
     beat = (path / "owner.json").stat().st_mtime - silence_s
@@ -83,20 +84,20 @@ def test_silence_decides_about_a_process_that_cannot_be_looked_up(silence_s, is_
 
 def test_a_process_of_this_machine_that_is_gone_has_lost_its_folder_at_once(tmp_path) -> None:
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    here = lease._this_process()
+    here = this_process()
     claim_of(tmp_path, boot=here.boot, pid=int(done.stdout), began="1")
     assert not lease.is_held(tmp_path)
     taken(tmp_path).release()
 
 
 def test_a_pid_that_another_process_has_by_now_does_not_hold_a_folder(tmp_path) -> None:
-    here = lease._this_process()
+    here = this_process()
     claim_of(tmp_path, boot=here.boot, began="1")  # our own pid, but of a process that began earlier
     assert not lease.is_held(tmp_path)
 
 
 def test_the_same_pid_in_another_namespace_holds_its_folder(tmp_path) -> None:
-    claim_of(tmp_path, boot=lease._this_process().boot, pid_namespace="pid:[1]", began="1")
+    claim_of(tmp_path, boot=this_process().boot, pid_namespace="pid:[1]", began="1")
     assert lease.take(tmp_path) is None
 
 

@@ -12,10 +12,8 @@ from typing import NoReturn
 
 import torch
 
-from vae_sweeps.config.identity import is_run_id, run_id
 from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.schema import Point
-from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.evaluation.evaluate import evaluate_parts, with_findings
 from vae_sweeps.evaluation.model import load_run
 from vae_sweeps.evaluation.reference import Reference, new_reference
@@ -23,10 +21,9 @@ from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.launch.observe import JobObserver
 from vae_sweeps.launch.record import facts, record
-from vae_sweeps.runs import checkpoint, claims, row_log
-from vae_sweeps.runs.checkpoint import Checkpoint
+from vae_sweeps.launch.resume import Member, fail, read_member, runs_from, why_not
+from vae_sweeps.runs import checkpoint, claims
 from vae_sweeps.runs.row_log import RowLog
-from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import distributed, files, machine, memory
 from vae_sweeps.system.lease import LostLeaseError
@@ -35,7 +32,7 @@ from vae_sweeps.tracker import view
 from vae_sweeps.tracker.link import Link
 from vae_sweeps.training import progress
 from vae_sweeps.training.loop import NoObserver, TrainOptions, train
-from vae_sweeps.training.pack import Pack, new_start
+from vae_sweeps.training.pack import Pack
 
 log = logging.getLogger(__name__)
 
@@ -150,32 +147,15 @@ def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) 
             _train_or_split(part, context, label)
 
 
-@dataclass(frozen=True)
-class _Member:
-    """A run of a pack: its folder, its point, and the checkpoints that it can start from."""
-
-    folder: RunFolder
-    point: Point
-    choices: Sequence[Checkpoint]
-
-    def run_at(self, step: int, image_shape: tuple[int, int, int], rows: RowLog | None = None) -> Run:
-        """The run at `step`, from its checkpoint, or from new weights if `step` is 0."""
-        saved = next((c for c in self.choices if c.step == step), None)
-        return Run(self.point, self.folder, saved or new_start(self.point, image_shape), rows)
-
-    def stand_in(self, like: Checkpoint) -> Run:
-        """A run that only fills its place in a pack that starts from checkpoints such as `like`."""
-        start = new_start(self.point, like.image_shape)
-        return Run(self.point, self.folder, replace(start, step=like.step, trace=torch.zeros_like(like.trace)))
-
-
 def _resume_and_train(folders: Sequence[RunFolder], context: JobContext, label: str) -> None:
     """Train the runs in one pack, or, if they have no step in common, in one pack for each step that they reached."""
-    members = [member for folder in folders if (member := _read_member(folder)) is not None]
+    members = [member for folder in folders if (member := read_member(folder)) is not None]
     for i, member in reversed(list(enumerate(members))):
-        if reason := _why_not(member, context):
-            _fail(member.folder, reason)
+        if reason := why_not(member, context.references.of(member.point).dataset.fingerprint):
+            fail(member.folder, reason)
             del members[i]
+    if not members:
+        return
     step = checkpoint.common_step([member.choices for member in members])
     newest = [member.choices[0].step if member.choices else 0 for member in members]
     steps = [step] * len(members) if step is not None else newest
@@ -185,46 +165,7 @@ def _resume_and_train(folders: Sequence[RunFolder], context: JobContext, label: 
             _train_from(step, members, absent, context, label)
 
 
-def _read_member(folder: RunFolder) -> _Member | None:
-    """What training needs of the folder; None, with the reason in failure.txt, if its config is damaged."""
-    try:
-        return _Member(folder, folder.read_point(), _fitting_checkpoints(folder))
-    except (ValueError, FileNotFoundError) as error:
-        _fail(folder, str(error))
-        return None
-
-
-def _fitting_checkpoints(folder: RunFolder) -> list[Checkpoint]:
-    """The intact checkpoints whose rows are in metrics.jsonl, newest first. The others are reported in the log."""
-    fitting = []
-    for saved in checkpoint.available(folder):
-        if row_log.holds(folder.rows, saved.rows):
-            fitting.append(saved)
-        else:
-            log.warning("%s: damaged: not the rows of the checkpoint of step %d, not used", folder.rows, saved.step)
-    if not fitting and folder.checkpoint.exists():
-        log.warning("%s: no checkpoint can be used; it starts again from step 0", folder.name)
-    return fitting
-
-
-def _why_not(member: _Member, context: JobContext) -> str | None:
-    """Why the run cannot be trained: its config and the data at hand do not have its run id."""
-    fingerprint = context.references.of(member.point).dataset.fingerprint
-    bound = member.folder.bound_id()
-    if not is_run_id(bound) or run_id(member.point, fingerprint) == bound:
-        return None
-    return f"{member.folder.config}: the data or this file has changed since the launch; launch the command again"
-
-
-def _fail(folder: RunFolder, reason: str) -> None:
-    log.error("%s failed: %s", folder.name, reason)
-    with contextlib.suppress(LostLeaseError):
-        folder.write_failure(reason + "\n")
-
-
-def _train_from(
-    step: int, members: Sequence[_Member], absent: Collection[int], context: JobContext, label: str
-) -> None:
+def _train_from(step: int, members: Sequence[Member], absent: Collection[int], context: JobContext, label: str) -> None:
     """Train the members that start from `step`; the `absent` ones only fill their places in the pack."""
     living = [k for k in range(len(members)) if k not in absent]
     reference = context.references.of(members[0].point)
@@ -232,7 +173,7 @@ def _train_from(
     if step:
         log.info("%s: resumes after step %d", label, step)
     distributed.broadcast(([RunFolder(member.folder.path) for member in members], step, absent))
-    runs = _runs_from(step, members, absent, dataset)
+    runs = runs_from(step, members, absent, dataset.image_shape)
     with contextlib.ExitStack() as logs:
         for k in living:
             rows = RowLog(runs[k].folder, runs[k].start.rows)
@@ -249,20 +190,15 @@ def _train_from(
         record(pack, outcomes, reference, context.drawer)
 
 
-def _runs_from(step: int, members: Sequence[_Member], absent: Collection[int], dataset: Dataset) -> list[Run]:
-    runs = {k: member.run_at(step, dataset.image_shape) for k, member in enumerate(members) if k not in absent}
-    like = next(iter(runs.values())).start
-    return [runs[k] if k in runs else member.stand_in(like) for k, member in enumerate(members)]
-
-
 def follow(context: JobContext) -> None:
     """Train alongside the main rank until it says stop."""
     while (message := distributed.receive()) is not None:
         folders, step, absent = message
         try:
-            members = [_Member(folder, folder.read_point(), checkpoint.available(folder)) for folder in folders]
+            members = [Member(folder, folder.read_point(), checkpoint.available(folder)) for folder in folders]
             dataset = context.references.of(members[0].point).dataset
-            pack = Pack(_runs_from(step, members, absent, dataset), dataset.image_shape, context.device, absent)
+            runs = runs_from(step, members, absent, dataset.image_shape)
+            pack = Pack(runs, dataset.image_shape, context.device, absent)
             with machine.memory_kept(context.device):
                 train(pack, dataset, TrainOptions(should_stop=context.should_stop), NoObserver())
         except Exception as error:

@@ -2,33 +2,25 @@
 
 import contextlib
 import os
-import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vae_sweeps.config.launch_options import LaunchOptions, read_options
 from vae_sweeps.config.point import from_container, to_container
 from vae_sweeps.config.schema import Point
 from vae_sweeps.runs import sealed_config
+from vae_sweeps.runs.claimed_folder import ClaimedFolder
 from vae_sweeps.system import files, yaml_files
 from vae_sweeps.system.files import DamagedError
-from vae_sweeps.system.lease import Lease
 from vae_sweeps.system.logs import warn_once
 
 
 @dataclass(frozen=True, order=True)
-class RunFolder:
-    """The folder of one run. No other code may spell the names of its files.
-
-    A folder that was claimed (see `claims.taken`) has a `lease` and writes through it: if another process has taken
-    the run over, every method that writes raises LostLeaseError and writes nothing.
-    """
-
-    path: Path
-    lease: Lease | None = field(default=None, compare=False, repr=False)
+class RunFolder(ClaimedFolder):
+    """The folder of one run. No other code may spell the names of its files."""
 
     @classmethod
     def under(cls, output_dir: str | Path, name: str) -> "RunFolder":
@@ -110,44 +102,6 @@ class RunFolder:
         """The folders that may hold pictures, newest first: the final pictures, then those of each epoch."""
         return [self.pictures, *sorted(self.pictures.glob("epoch-*"), reverse=True)]
 
-    def check(self) -> None:
-        """Raise LostLeaseError if another process has taken over the run."""
-        if self.lease is not None:
-            self.lease.check()
-
-    def _write(self, path: Path, content: str | bytes) -> None:
-        if self.lease is None:
-            files.write_whole(path, content)
-        else:
-            self.lease.write(path, content)
-
-    def new_file(self) -> BinaryIO:
-        """Create a file that `move` will move to its place; a file of a claim that was lost cannot be moved."""
-        self.check()
-        return files.create((self.lease.private if self.lease else self.path) / f".{secrets.token_hex(8)}.tmp")
-
-    def move(self, prepared: Path, path: Path) -> None:
-        """Move a file of `new_file` to its place in this folder."""
-        if self.lease is None:
-            os.replace(prepared, path)
-        else:
-            self.lease.move(prepared, path)
-
-    @contextlib.contextmanager
-    def prepared(self, target: Path) -> Iterator[Path]:
-        """A folder for files that are moved to `target`, a folder in this one, at the end."""
-        aside = (self.lease.private if self.lease else self.path) / f".{target.name}.{secrets.token_hex(8)}.tmp"
-        self.check()
-        aside.mkdir()
-        try:
-            yield aside
-            self.check()
-            target.mkdir(parents=True, exist_ok=True)
-            for file in sorted(aside.iterdir()):
-                self.move(file, target / file.name)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-
     def create(
         self,
         point: Point,
@@ -169,10 +123,10 @@ class RunFolder:
                 warn_once(f"{error}; it is written again, as this command describes the point")
         self.launch_options.parent.mkdir(parents=True, exist_ok=True)
         if code_diff:
-            self._write(self.launch_options.with_name("code.diff"), code_diff)
-        self._write(self.launch_options.with_name("overrides.yaml"), yaml_files.dump(list(overrides)))
-        self._write(self.launch_options, yaml_files.dump(asdict(options)))
-        self._write(self.config, sealed_config.seal(to_container(point), self.id, data_fingerprint))
+            self.write(self.launch_options.with_name("code.diff"), code_diff)
+        self.write(self.launch_options.with_name("overrides.yaml"), yaml_files.dump(list(overrides)))
+        self.write(self.launch_options, yaml_files.dump(asdict(options)))
+        self.write(self.config, sealed_config.seal(to_container(point), self.id, data_fingerprint))
 
     def exists(self) -> bool:
         """Whether this is the folder of a run."""
@@ -219,20 +173,9 @@ class RunFolder:
         """The rows of metrics.jsonl."""
         return files.read_lines(self.rows)
 
-    def keep(self, path: Path, other: Path) -> None:
-        """Give the file `path` a second name, in the place of `other`."""
-        with self.new_file() as new:
-            aside = Path(new.name)
-        aside.unlink()
-        try:
-            os.link(path, aside, follow_symlinks=False)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(path, aside, follow_symlinks=False)
-        self.move(aside, other)
-
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Record how the run ended, bound to the run id; from now on it is done (or diverged)."""
-        self._write(self.result, files.seal({"run_id": self.bound_id(), **result}))
+        self.write(self.result, files.seal({"run_id": self.bound_id(), **result}))
         with contextlib.suppress(FileNotFoundError):
             self.failure.unlink()
 
@@ -261,7 +204,7 @@ class RunFolder:
 
     def write_failure(self, text: str) -> None:
         """Record the traceback of the error that ended the run."""
-        self._write(self.failure, text)
+        self.write(self.failure, text)
 
     def read_failure(self) -> str | None:
         """The traceback of the error that ended the run, or None if there was none."""

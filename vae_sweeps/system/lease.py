@@ -9,19 +9,18 @@ the earlier owner cannot move anything to its place, whatever it was doing at th
 
 import contextlib
 import errno
-import functools
 import json
 import os
 import secrets
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from vae_sweeps.system.files import create, write_whole
+from vae_sweeps.system.lease_owner import Owner, duration_s, runs_here, this_process
 
 _OWNER = "owner.json"
 _UNSEEN = ".new"  # the ending of a folder that is not yet, or no longer, a lease
@@ -30,80 +29,6 @@ _BEATS_PER_LEASE = 9
 
 class LostLeaseError(RuntimeError):
     """Another process has taken over the folder, because this process gave no sign of life for too long."""
-
-
-def duration_s() -> float:
-    """How long a lease lasts without a heartbeat: 180 s, or the environment variable VAE_SWEEPS_LEASE_S."""
-    return float(os.environ.get("VAE_SWEEPS_LEASE_S", "180"))
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A process that holds a lease. `boot` and `pid_namespace` say where its `pid` means something.
-
-    `began` is the time at which the process started, in the kernel's ticks after boot. It distinguishes the process
-    from a later one with the same pid. `job` and `restarts` are SLURM's.
-    """
-
-    host: str
-    boot: str
-    pid_namespace: str
-    pid: int
-    began: str | None
-    job: str | None
-    restarts: int
-    lease_s: float
-    token: str
-
-
-@functools.cache
-def _this_machine(_pid: int) -> tuple[str, str, str]:
-    """Host name, boot id and pid namespace of this process. The pid is an argument so that forks ask again."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:  # not Linux: the host name has to do
-        boot, namespace = f"host {socket.gethostname()}", ""
-    return socket.gethostname(), boot, namespace
-
-
-def _this_process() -> Owner:
-    host, boot, namespace = _this_machine(os.getpid())
-    return Owner(
-        host=host,
-        boot=boot,
-        pid_namespace=namespace,
-        pid=os.getpid(),
-        began=_began(os.getpid()),
-        job=os.environ.get("SLURM_JOB_ID"),
-        restarts=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
-        lease_s=duration_s(),
-        token=secrets.token_hex(8),
-    )
-
-
-def _began(pid: int) -> str | None:
-    """When process `pid` started; "" if it has ended, None if that is not known."""
-    try:
-        # Without a /proc of its own, a pid namespace sees the numbers of the one around it.
-        if os.readlink("/proc/self") != str(os.getpid()):
-            return None
-        state, *others = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-    return "" if state in "ZX" else others[18]
-
-
-def _runs_here(owner: Owner) -> bool:
-    """Whether the owner, a process of this boot and pid namespace, still exists."""
-    try:
-        os.kill(owner.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it exists and belongs to another user
-    began = _began(owner.pid)
-    return owner.began is None or began is None or began == owner.began
 
 
 def numbered(folder: Path, name: str) -> list[tuple[int, Path]]:
@@ -148,9 +73,9 @@ def _is_held(lease: Path) -> bool:
     A process of this boot and pid namespace is looked up. For any other, its silence decides.
     """
     owner, beat = _read_owner(lease)
-    here = _this_process()
+    here = this_process()
     if owner is not None and (owner.boot, owner.pid_namespace) == (here.boot, here.pid_namespace):
-        return _runs_here(owner)
+        return runs_here(owner)
     if owner is not None and owner.job is not None and owner.job == here.job and owner.restarts < here.restarts:
         return False  # SLURM has started this job again
     # A heartbeat in the future comes from a clock that was set back, and proves nothing.
@@ -236,7 +161,7 @@ class Lease:
 
 def take(folder: Path, name: str = ".claim") -> Lease | None:
     """Take the lease on `folder`; returns None if a living process holds it. Raises OSError if it is read-only."""
-    owner = _this_process()
+    owner = this_process()
     prepared = folder / f"{name}-{owner.token}{_UNSEEN}"
     try:
         prepared.mkdir()

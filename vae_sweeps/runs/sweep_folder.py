@@ -129,8 +129,9 @@ class SweepFolder:
         files.append_line(self.launches, entry)
 
     def read_launches(self) -> list[dict[str, Any]]:
-        """The launch log, oldest first."""
-        return files.read_lines(self.launches)
+        """The launch log, oldest first, without entries of another shape: nothing follows from them."""
+        entries = files.read_lines(self.launches)
+        return [entry for entry in entries if isinstance(entry.get("command"), list) and "at" in entry]
 
     def log_submission(self, runs_of_tasks: Mapping[str, list[str]], settings: Mapping[str, Any]) -> None:
         """Record which runs each task trains, and the settings of the submission."""

@@ -93,8 +93,7 @@ def options_from(content: Mapping[str, Any]) -> LaunchOptions:
 
 def read_options(path: Path) -> LaunchOptions:
     """Read the launch options in a run's folder. Raises ValueError if its keys do not match this version."""
-    content = yaml_files.load(path.read_text(encoding="utf-8"))
     try:
-        return options_from(content)
-    except (TypeError, KeyError) as error:
+        return options_from(yaml_files.load(path.read_text(encoding="utf-8")))
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: not launch options of this version: {error}") from error

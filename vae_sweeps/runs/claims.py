@@ -1,11 +1,14 @@
 """Claims: at most one process writes into a run's folder. See `system/lease.py`."""
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import lease
+
+log = logging.getLogger(__name__)
 
 
 def is_held(run: RunFolder) -> bool:
@@ -18,13 +21,21 @@ def taken(runs: Iterable[RunFolder]) -> Iterator[list[RunFolder]]:
     """Claim those of `runs` that no other process works on, and release them at the end.
 
     Yields folders that write through their claim: if another process takes a run over, writing raises LostLeaseError.
-    Raises ValueError for a folder that contains links, since writing would follow them.
+    A folder that cannot be written, or that contains links, which writing would follow, is reported and left out.
     """
     claimed: list[RunFolder] = []
     try:
         for run in runs:
-            run.refuse_links()
-            if (held := lease.take(run.path)) is not None:
+            try:
+                run.refuse_links()
+                held = lease.take(run.path)
+            except ValueError as error:
+                log.error("%s; the run is left out", error)
+                continue
+            except PermissionError as error:
+                log.error("%s: cannot be written (%s); the run is left out", run.path, error.strerror)
+                continue
+            if held is not None:
                 claimed.append(replace(run, lease=held))
         yield claimed
     finally:

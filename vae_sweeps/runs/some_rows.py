@@ -27,6 +27,6 @@ def some_rows(run: RunFolder, most: int) -> Iterator[dict[str, Any]]:
             kind = _OF_VALIDATION in line
             if index[kind] % every[kind] == 0 or index[kind] == num[kind] - 1:
                 with contextlib.suppress(ValueError):  # a line that a kill has cut short
-                    row = json.loads(line)
-                    yield row
+                    if isinstance(row := json.loads(line), dict):
+                        yield row
             index[kind] += 1

@@ -25,9 +25,10 @@ def run_id(folder: RunFolder, salt: str) -> str:
 def read_link(folder: RunFolder) -> dict[str, Any]:
     """The stored facts about the run on W&B: entity, project, id, mode of the last attempt, last step sent."""
     try:
-        return json.loads(folder.wandb_address.read_text())
+        link = json.loads(folder.wandb_address.read_bytes())
     except (OSError, ValueError):
         return {}
+    return link if isinstance(link, dict) else {}
 
 
 def place(folder: RunFolder) -> Place:

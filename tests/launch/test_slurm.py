@@ -1,5 +1,6 @@
 """Grids on a real SLURM: they finish with the same numbers after every kind of interruption."""
 
+import json
 import os
 import signal
 import subprocess
@@ -201,7 +202,8 @@ def test_points_of_a_job_without_requeues_left_can_be_retried(cluster, undisturb
 def test_points_of_a_killed_worker_resume_in_the_next_launch(cluster, undisturbed, tmp_path) -> None:
     submit_long(tmp_path)
     (run, *_) = runs_folder(tmp_path).iterdir()
-    os.kill(int((run / "claim.json").read_text().split('"pid": ')[1].split(",")[0]), signal.SIGKILL)
+    (owner,) = run.glob(".claim-*/owner.json")
+    os.kill(json.loads(owner.read_text())["pid"], signal.SIGKILL)
     assert vs("wait", "grid", "--output-dir", tmp_path).returncode == 1
     lost = vs("status", "grid", "--output-dir", tmp_path).stdout
     assert lost.startswith("grid: 4 lost\n")

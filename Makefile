@@ -14,8 +14,9 @@ demo: .venv/core
 test: .venv/dev
 	$(PYTEST)
 
+# One more worker than cores, since most slow tests wait for SLURM or for a server.
 test-slow: .venv/dev
-	$(PYTEST) -m slow
+	$(PYTEST) --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -m slow
 
 test-all: .venv/dev
 	$(PYTEST) -m "slow or not slow"

@@ -121,6 +121,15 @@ def test_a_damaged_owner_counts_as_one_that_cannot_be_looked_up(damage, tmp_path
     taken(tmp_path).release()
 
 
+def test_a_lease_without_an_owner_counts_as_one_that_cannot_be_looked_up(tmp_path) -> None:
+    path = claim_of(tmp_path)
+    (path / "owner.json").unlink()
+    assert lease.take(tmp_path) is None
+    os.utime(path, (1, 1))
+    taken(tmp_path).release()
+    assert files_in(tmp_path) == []
+
+
 def test_whoever_has_lost_a_folder_cannot_write_and_does_not_release_the_other(tmp_path) -> None:
     first = taken(tmp_path)
     prepared = first.private / "aside"

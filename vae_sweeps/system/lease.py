@@ -15,7 +15,6 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -43,9 +42,15 @@ def numbered(folder: Path, name: str) -> list[tuple[int, Path]]:
 
 
 def _read_owner(lease: Path) -> tuple[Owner | None, float]:
-    """The owner, or None if its file is damaged, and the time of its last heartbeat. Raises FileNotFoundError."""
+    """The owner, or None if its file is damaged or missing, and the time of its last heartbeat.
+
+    Raises FileNotFoundError if there is no such lease.
+    """
     path = lease / _OWNER
-    beat = path.stat().st_mtime
+    try:
+        beat = path.stat().st_mtime
+    except FileNotFoundError:
+        return None, lease.stat().st_mtime
     try:
         content = json.loads(path.read_bytes())
         owner = Owner(**{field.name: content[field.name] for field in fields(Owner)})
@@ -208,12 +213,9 @@ def abandoned(folder: Path, name: str = ".claim") -> list[Path]:
 
 
 def _is_being_used(path: Path) -> bool:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return _is_held(path)
-    except FileNotFoundError:  # it has no owner yet, or no more
-        with contextlib.suppress(OSError):
-            return abs(_clock_of(path.parent) - path.stat().st_mtime) <= duration_s()
-        return False
+    return False
 
 
 def remove(lease: Path) -> None:
@@ -222,16 +224,6 @@ def remove(lease: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         lease.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def waited_for(folder: Path, name: str, timeout_s: float = float("inf")) -> Iterator[Lease]:
-    """Hold the lease `name` on `folder`, after waiting for other processes. Raises TimeoutError."""
-    lease = wait_for(folder, name, timeout_s)
-    try:
-        yield lease
-    finally:
-        lease.release()
 
 
 def wait_for(folder: Path, name: str, timeout_s: float = float("inf")) -> Lease:

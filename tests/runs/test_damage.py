@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,6 +38,11 @@ class NoPictures(PictureDrawer):
 
     def end_of_training(self, run: RunFolder, model: Model, dataset: Dataset) -> None:
         pass
+
+
+def slow(*values: object) -> list[Any]:
+    """Parameters for the slow suite."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def make_runs(output_dir: Path) -> list[RunFolder]:
@@ -115,7 +121,7 @@ def test_the_stopped_runs_are_half_way(unfinished: Path, finished: Path) -> None
     assert_healed(unfinished, finished)
 
 
-@pytest.mark.parametrize("position", [0.05, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("position", [0.5, *slow(0.05, 0.3, 0.7, 0.9)])
 def test_a_flipped_bit_in_a_checkpoint_is_said_or_does_not_matter(position, unfinished, finished, said) -> None:
     run = all_runs(unfinished)[1]
     flip(run.checkpoint, position)
@@ -153,7 +159,7 @@ def test_the_checkpoint_of_another_run_is_not_used(unfinished, finished, said) -
     assert f"{second.checkpoint}: damaged checkpoint, not used: it belongs to another run" in said()
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "delete", "digit", "repeat"])
+@pytest.mark.parametrize("damage", ["digit", *slow("cut", "empty", "delete", "repeat")])
 def test_damaged_rows_are_said_and_made_again(damage, unfinished, finished, said) -> None:
     rows = all_runs(unfinished)[1].rows
     if damage == "cut":
@@ -178,7 +184,7 @@ def test_rows_after_the_checkpoint_are_made_again_without_a_word(unfinished, fin
     assert "damaged" not in said()
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", [0, *slow(*range(1, 6))])
 def test_a_changed_digit_in_a_config_keeps_its_run_from_training_and_is_said(number, unfinished, said) -> None:
     run = all_runs(unfinished)[1]
     change_digit(run.config, number)
@@ -210,7 +216,7 @@ def test_a_place_of_data_that_was_edited_by_hand_is_accepted_with_a_warning(unfi
     assert f"{run.config}: changed by hand, in keys that do not change the numbers" in said()
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", [0, *slow(*range(1, 5))])
 def test_a_changed_digit_in_a_result_is_said_and_it_is_made_again(number, finished, tmp_path, said) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     run = all_runs(out)[1]

@@ -14,9 +14,8 @@ demo: .venv/core
 test: .venv/dev
 	$(PYTEST)
 
-# One more worker than cores, since most slow tests wait for SLURM or for a server.
 test-slow: .venv/dev
-	$(PYTEST) --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -m slow
+	$(PYTEST) -m slow
 
 test-all: .venv/dev
 	$(PYTEST) -m "slow or not slow"

@@ -10,7 +10,7 @@ from tests.faults.faults import all_faults, kinds_of
 from tests.faults.scenes import SIX_ALONE
 
 # The length of the campaign, for whoever has more time: VAE_SWEEPS_FAULTS=300 pytest -m slow tests/faults
-NUM_FAULTS = int(os.environ.get("VAE_SWEEPS_FAULTS", "8"))
+NUM_FAULTS = int(os.environ.get("VAE_SWEEPS_FAULTS", "3"))
 SEED = int(os.environ.get("VAE_SWEEPS_FAULTS_SEED", "0"))
 # Without SLURM and images, whose start takes longer than a fault.
 _KINDS = ("kill", "stop", "disk", "permission", "clock", "damage", "crowd", "namespace")

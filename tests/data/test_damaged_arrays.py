@@ -62,9 +62,9 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "a bit": ("images.u8", lambda path: flip(path, 1234), "the pixels' sha256 is not the one in index.json"),
     "the last byte": ("images.u8", lambda path: flip(path, 20 * 192 - 1), "the pixels' sha256 is not the one in"),
     "cut": ("images.u8", lambda path: os.truncate(path, 1000), "1,000 bytes instead of 3,840"),
-    "half an index": ("index.json", lambda path: os.truncate(path, 20), "cannot be read"),
-    "no text": ("index.json", not_text, "cannot be read"),
-    "another shape": ("index.json", one_digit, "its sha256 is not the stored one"),
+    "half an index": ("index.json", lambda path: os.truncate(path, 20), "not JSON in UTF-8"),
+    "no text": ("index.json", not_text, "not JSON in UTF-8"),
+    "another shape": ("index.json", one_digit, "its content does not match its checksum"),
 }
 
 
@@ -76,7 +76,7 @@ def test_a_damaged_array_is_named_and_decoded_again(copied, caplog, damage: str)
     caplog.clear()
     again = load_folder(root, folder.parent, size=None)
     (warning,) = warnings_in(caplog)
-    assert warning.startswith(f"{folder / name}: damaged ({reason}")
+    assert warning.startswith(f"{folder / name}: damaged: {reason}")
     assert warning.endswith("; decoding the images again")
     assert again.fingerprint == dataset.fingerprint
     assert contents(again) == contents(dataset)
@@ -133,7 +133,7 @@ def test_a_damaged_array_in_a_cache_that_cannot_be_written_is_refused(copied, tm
         keys = ["data=image_folder", f"data.root={root}", f"data.cache={small}", "data.size=null"]
         line = refused(*keys)
         assert line == (
-            f"{array}: damaged (the pixels' sha256 is not the one in index.json), and the images cannot be decoded "
+            f"{array}: damaged: the pixels' sha256 is not the one in index.json, and the images cannot be decoded "
             f"again there (Read-only file system); make {small} writable, or set data.cache to another folder"
         )
     finally:

@@ -3,6 +3,7 @@
 import signal
 
 from tests.faults.faults import Fault
+from tests.faults.processes import Ended, Running
 from tests.faults.scenes import Scene
 from tests.faults.verdict import Marks, Problem
 
@@ -32,12 +33,17 @@ def _interrupted_twice(scene: Scene) -> Marks:
     return Marks(f"interrupted twice after {moment:.2f} s (exit code {scene.wait(running).code})")
 
 
-def _paused(scene: Scene) -> Marks:
-    """The same command runs to its end meanwhile; it must leave alone what the paused one claims."""
+def _launched_beside_paused(scene: Scene) -> tuple[Running, float, Ended]:
+    """A paused command, when it was paused, and how the same command ended that ran meanwhile."""
     running, moment = scene.start(), scene.moment()
     scene.pause(moment, running)
     running.send(signal.SIGSTOP)
-    meanwhile = scene.launch()
+    return running, moment, scene.launch()
+
+
+def _paused(scene: Scene) -> Marks:
+    """The command that runs meanwhile must leave alone what the paused one claims."""
+    running, moment, meanwhile = _launched_beside_paused(scene)
     running.send(signal.SIGCONT)
     woken = scene.wait(running)
     marks = Marks(f"paused after {moment:.2f} s (exit codes {meanwhile.code} and {woken.code})")
@@ -47,10 +53,7 @@ def _paused(scene: Scene) -> Marks:
 
 
 def _paused_and_killed(scene: Scene) -> Marks:
-    running, moment = scene.start(), scene.moment()
-    scene.pause(moment, running)
-    running.send(signal.SIGSTOP)
-    meanwhile = scene.launch()
+    running, moment, meanwhile = _launched_beside_paused(scene)
     running.send(signal.SIGKILL)
     scene.wait(running)
     return Marks(f"paused after {moment:.2f} s, then killed (exit code meanwhile {meanwhile.code})")

@@ -113,13 +113,17 @@ def run_gone(sweep: SweepFolder) -> Path:
     ids=lambda f: f.__name__,
 )
 def test_what_is_safe_to_mend_is_named_mended_and_then_gone(damage, sweep, doctor) -> None:
+    before = set(sweep.output_dir.rglob("*"))
     path = damage(sweep)
+    before |= set() if path.name.startswith(".") else {path, *sweep.output_dir.rglob("*")}
     code, out = doctor()
     assert code == 1
     assert f"{path}: " in out
     assert "1 finding; --fix mends those that are safe to mend" in out
     assert doctor("--fix")[1].startswith(f"mended  {path}: ")
     assert doctor()[0] == 0
+    set_aside = {path.with_name(f"{path.name}.damaged")}
+    assert set(sweep.output_dir.rglob("*")) - before <= set_aside  # nothing else is left, under whatever name
 
 
 @pytest.mark.parametrize("damage", [config_changed, no_weights, link, run_gone], ids=lambda f: f.__name__)

@@ -162,3 +162,12 @@ def as_typed(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
+
+
+def has_interpolation(config: Any) -> bool:
+    """Whether a key or a value of the config, however deep, contains `${...}`."""
+    if isinstance(config, Mapping):
+        return any(map(has_interpolation, [*config, *config.values()]))
+    if isinstance(config, list | tuple):
+        return any(map(has_interpolation, config))
+    return isinstance(config, str) and "${" in config

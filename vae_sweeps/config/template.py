@@ -8,6 +8,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
 from vae_sweeps.config.errors import UserErrors
+from vae_sweeps.config.keys import has_interpolation
 from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.point import checked_content, from_checked, is_allowed
 from vae_sweeps.config.schema import Point
@@ -20,7 +21,7 @@ class Template:
         """`cfg` is a composed config that `to_command` accepts; its values are changed."""
         self._cfg = cfg
         self._content = checked_content(cfg)
-        self._is_plain = not _has_interpolation(OmegaConf.to_container(cfg))
+        self._is_plain = not has_interpolation(OmegaConf.to_container(cfg))
         self._values: dict[str, tuple[list[str], Any] | None] = {}
 
     def command(self, overrides: Iterable[Override]) -> tuple[Point, LaunchOptions] | None:
@@ -58,14 +59,6 @@ class Template:
         except UserErrors:
             return None
         return path, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-
-
-def _has_interpolation(content: Any) -> bool:
-    if isinstance(content, dict):
-        return any(map(_has_interpolation, content.values()))
-    if isinstance(content, list):
-        return any(map(_has_interpolation, content))
-    return isinstance(content, str) and "${" in content
 
 
 def _set(content: dict[str, Any], path: list[str], value: Any) -> None:

@@ -11,10 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from vae_sweeps.config.keys import has_interpolation
 from vae_sweeps.config.launch_options import AutoFeatures, DatasetFeatures, InceptionFeatures, LaunchOptions
 from vae_sweeps.config.schema import Bernoulli, Celeba, Conv, Gaussian, ImageFolder, Mlp, Mnist, Point
+from vae_sweeps.system import yaml_files
 
 # The public names that a config can call, and the keys that each takes.
 OWN: dict[str, type] = {
@@ -84,16 +84,8 @@ def check(config: Mapping[str, Any]) -> None:
                 f"_target_={target}: is not one of vae-sweeps' own, and your configs do not name it, so it is not "
                 "called; if you trust its author, use trust=True in Python, or --trust on the command line"
             )
-    if _has_interpolation(config):
+    if has_interpolation(config):
         raise ValueError(f"_target_={config.get('_target_')}: its keys must not contain ${{...}}, which Hydra resolves")
-
-
-def _has_interpolation(config: Any) -> bool:
-    if isinstance(config, Mapping):
-        return any(map(_has_interpolation, [*config, *config.values()]))
-    if isinstance(config, list | tuple):
-        return any(map(_has_interpolation, config))
-    return isinstance(config, str) and "${" in config
 
 
 @lru_cache(maxsize=1)
@@ -106,6 +98,6 @@ def _named_in_conf() -> frozenset[str]:
 
 def _named_in_file(path: Path) -> frozenset[str]:
     try:
-        return targets_in(yaml.load(path.read_text(), Loader=yaml.CSafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        return targets_in(yaml_files.load(path.read_text()))
+    except ValueError:
         return frozenset()  # Hydra reports it when it is used

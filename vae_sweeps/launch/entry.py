@@ -119,7 +119,7 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
             submit.check(launch.cluster, launch.options.devices)
             queued = states.runs_in_queue(launch.sweep)
         plan = make_plan(launch, queued)
-        _make_folders(plan, launch)
+    _make_folders(plan, launch)
     if launch.cluster is not None:
         with checking():
             is_over = submit.on_cluster(plan, launch, may_detach=may_detach)
@@ -146,8 +146,6 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
 
     def create(run: RunFolder) -> None:
         point, overrides = plan.unique[run]
-        run.path.mkdir(parents=True, exist_ok=True)
-        run.refuse_links()
         run.create(point, launch.options, overrides, git.diff(), plan.data_fingerprints[run])
         if run in todo and (launch.options.overwrite or run.failure.exists()):
             with claims.taken([run]) as claimed:  # else another process has just begun to train it

@@ -1,8 +1,7 @@
 """`vae-sweeps evaluate` and `prefetch`: evaluate without training, and fetch data for jobs without network access."""
 
-import contextlib
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import summary
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs
 from vae_sweeps.runs.known_results import KnownResults
-from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.run_folder import RunFolder, readable_points
 from vae_sweeps.runs.sweep_folder import SweepFolder, find_sweep
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import start_logging
@@ -51,38 +50,29 @@ def evaluate_sweep(where: str, overrides: Sequence[str], output_dir: Path, *, is
     done = [run for run in runs if (result := results.of(run)) is not None and result["status"] == "done"]
     if not done:
         raise ValueError(f"{where}: has no finished runs to evaluate; launch it first")
-    points = _readable_points(done)
-    named = trust.targets_of_points(points) if is_trusted else frozenset()
+    points = readable_points(done)
+    named = trust.targets_of_points(points.values()) if is_trusted else frozenset()
     explicit = {key[1] for key in keys if len(key) > 1}
 
     def left() -> list[RunFolder]:
-        return [run for run in done if parts_left(results.of(run) or {}, options.evaluation, explicit)]
+        return [run for run in points if parts_left(results.of(run) or {}, options.evaluation, explicit)]
 
     with trust.allowing(trust.targets_of_options(options) | named):
-        trust.check_points(points)
+        trust.check_points(points.values())
         start_logging()
         machine.prepare()
         sweep, to_evaluate = find_sweep(where, output_dir), left()
         log.info(
             "%d of %d points finished, %d of them to evaluate on %s", len(done), len(runs), len(to_evaluate), device
         )
-        _evaluate(to_evaluate, options, explicit, device, sweep)
+        _evaluate({run: points[run] for run in to_evaluate}, options, explicit, device, sweep)
         results.forget(to_evaluate)
         summary.show(runs, swept, sweep, results)
-    return not left()
-
-
-def _readable_points(runs: Iterable[RunFolder]) -> list[Point]:
-    """The points of those runs whose config can be read; the others are reported when they are evaluated."""
-    points = []
-    for run in runs:
-        with contextlib.suppress(ValueError):
-            points.append(run.read_point())
-    return points
+    return len(points) == len(done) and not left()
 
 
 def _evaluate(
-    runs: Sequence[RunFolder],
+    points: Mapping[RunFolder, Point],
     options: LaunchOptions,
     explicit: Collection[str],
     device: torch.device,
@@ -91,9 +81,9 @@ def _evaluate(
     with machine.stop_signals() as should_stop, linked(options.tracker, sweep, keeps_place=True) as link:
         references = References(options, device)
         context = JobContext(device, options, should_stop, references, link, explicit=explicit)
-        for run in runs:  # load and check the data of all runs before evaluating any
-            references.of(run.read_point())
-        evaluate_runs(runs, context)
+        for point in points.values():  # load and check the data of all runs before evaluating any
+            references.of(point)
+        evaluate_runs(list(points), context)
 
 
 def fetch_ahead(overrides: Sequence[str]) -> None:

@@ -103,6 +103,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     packs = group([points[i] for i in todo], [costs[i] for i in todo], limits)
     skipped = {*missing, *(folder for folder in unique if folder.name in queued)}
     to_evaluate = [f for f in unique if f not in skipped and _needs_evaluation(f, results.of(f), options.evaluation)]
+    for folder in [*missing, *to_evaluate]:
+        folder.refuse_links()
     fingerprints = {folder: dataset.fingerprint for folder, dataset in zip(folders, datasets, strict=True)}
     in_packs = [[folders[todo[i]] for i in pack] for pack in packs]
     return Plan(folders, unique, fingerprints, in_packs, to_evaluate, results)

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,13 +38,22 @@ class Member:
         return Run(self.point, self.folder, replace(start, step=like.step, trace=torch.zeros_like(like.trace)))
 
 
-def read_member(folder: RunFolder) -> Member | None:
-    """What training needs of the folder; None, with the reason in failure.txt, if its config is damaged."""
+def read_member(folder: RunFolder, fingerprint_of: Callable[[Point], str]) -> Member | None:
+    """What training needs of the folder; None, with the reason in failure.txt, if it cannot be trained.
+
+    That is so if its config is damaged, or if it does not have its run id with the data at hand, whose fingerprint
+    `fingerprint_of` returns.
+    """
     try:
-        return Member(folder, folder.read_point(), _fitting_checkpoints(folder))
+        point = folder.read_point()
     except (ValueError, FileNotFoundError) as error:
         fail(folder, str(error))
         return None
+    bound = folder.bound_id()
+    if is_run_id(bound) and run_id(point, fingerprint_of(point)) != bound:
+        fail(folder, f"{folder.config}: the data or this file has changed since the launch; launch the command again")
+        return None
+    return Member(folder, point, _fitting_checkpoints(folder))
 
 
 def _fitting_checkpoints(folder: RunFolder) -> list[Checkpoint]:
@@ -60,19 +69,11 @@ def _fitting_checkpoints(folder: RunFolder) -> list[Checkpoint]:
     return fitting
 
 
-def why_not(member: Member, fingerprint: str) -> str | None:
-    """Why the run cannot be trained: its config and the data at hand do not have its run id."""
-    bound = member.folder.bound_id()
-    if not is_run_id(bound) or run_id(member.point, fingerprint) == bound:
-        return None
-    return f"{member.folder.config}: the data or this file has changed since the launch; launch the command again"
-
-
-def fail(folder: RunFolder, reason: str) -> None:
-    """Record that the run cannot be trained."""
+def fail(folder: RunFolder, reason: str, traceback: str | None = None) -> None:
+    """Record that the run has failed, unless another process has taken it over."""
     log.error("%s failed: %s", folder.name, reason)
     with contextlib.suppress(LostLeaseError):
-        folder.write_failure(reason + "\n")
+        folder.write_failure(traceback or f"{reason}\n")
 
 
 def runs_from(

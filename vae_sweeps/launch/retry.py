@@ -12,6 +12,7 @@ from vae_sweeps.launch.local import run_here
 from vae_sweeps.launch.plan import Launch, make_plan
 from vae_sweeps.launch.submit import on_cluster
 from vae_sweeps.runs import claims, states
+from vae_sweeps.runs.run_folder import readable_points
 from vae_sweeps.runs.sweep_folder import get_sweep
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,10 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
     if not to_retry:
         log.info("%s: nothing to retry: %s", sweep.name, states.counts(states.of_sweep(sweep)))
         return True
-    runs = [sweep.run(point.run) for point in to_retry]
-    points = [run.read_point() for run in runs]
+    all_points = readable_points(sweep.run(point.run) for point in to_retry)
+    runs, points = list(all_points), list(all_points.values())
+    if not runs:
+        raise ValueError(f"{where}: no config of its points can be read; launch it again with its own command")
     last = resubmission.read(sweep, is_trusted=is_trusted) if sweep.read_submissions() else None
     options = options_from(last["options"]) if last else runs[0].read_launch_options()
     named = trust.targets_of_points(points) | trust.targets_of_options(options) if is_trusted else frozenset()
@@ -55,4 +58,4 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
             on_cluster(plan, launch)
             return True
         run_here(plan, launch)
-    return all(run.has_ended() for run in runs)
+    return len(runs) == len(to_retry) and all(run.has_ended() for run in runs)

@@ -21,7 +21,7 @@ from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.launch.observe import JobObserver
 from vae_sweeps.launch.record import facts, record
-from vae_sweeps.launch.resume import Member, fail, read_member, runs_from, why_not
+from vae_sweeps.launch.resume import Member, fail, read_member, runs_from
 from vae_sweeps.runs import checkpoint, claims
 from vae_sweeps.runs.row_log import RowLog
 from vae_sweeps.runs.run_folder import RunFolder
@@ -77,14 +77,9 @@ def run_pack(runs: Sequence[RunFolder], context: JobContext, label: str = "pack"
     with claims.taken(runs) as claimed:
         open_runs = [run for run in claimed if run.read_result() is None]
         if open_runs:
-            with logged_to(lambda: [run.log for run in open_runs if _is_ours(run)]):
+            with logged_to(lambda: [run.log for run in open_runs if run.is_ours()]):
                 _train_or_split(open_runs, context, label)
         _notify_tracker(_evaluate(claimed, context), open_runs, context)
-
-
-def _is_ours(run: RunFolder) -> bool:
-    """Whether no other process has taken over the run."""
-    return run.lease is None or run.lease.is_held()
 
 
 def evaluate_runs(runs: Sequence[RunFolder], context: JobContext) -> None:
@@ -109,7 +104,7 @@ def _evaluate(runs: Sequence[RunFolder], context: JobContext) -> list[RunFolder]
             continue
         parts = parts_left(result, context.options.evaluation, context.explicit)
         if parts:
-            with logged_to(lambda run=run: [run.log] if _is_ours(run) else []):
+            with logged_to(lambda run=run: [run.log] if run.is_ours() else []):
                 try:
                     model = load_run(run)
                     findings, to_draw = evaluate_parts(model, context.references.of(model.point), run.name, parts)
@@ -135,9 +130,7 @@ def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) 
         if distributed.num_ranks() > 1:
             _give_up(runs, reason)
         if len(runs) == 1:
-            log.error("%s failed: %s", runs[0].name, reason)
-            with contextlib.suppress(LostLeaseError):
-                runs[0].write_failure(traceback.format_exc())
+            fail(runs[0], reason, traceback.format_exc())
             return
         log.warning("%s of %d points failed (%s); training each half", label, len(runs), reason)
     # This is outside the handler, since the exception keeps the tensors of the failed pack alive.
@@ -149,11 +142,8 @@ def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) 
 
 def _resume_and_train(folders: Sequence[RunFolder], context: JobContext, label: str) -> None:
     """Train the runs in one pack, or, if they have no step in common, in one pack for each step that they reached."""
-    members = [member for folder in folders if (member := read_member(folder)) is not None]
-    for i, member in reversed(list(enumerate(members))):
-        if reason := why_not(member, context.references.of(member.point).dataset.fingerprint):
-            fail(member.folder, reason)
-            del members[i]
+    found = [read_member(folder, lambda point: context.references.of(point).dataset.fingerprint) for folder in folders]
+    members = [member for member in found if member is not None]
     if not members:
         return
     step = checkpoint.common_step([member.choices for member in members])

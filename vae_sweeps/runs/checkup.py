@@ -114,21 +114,13 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 def _leftovers(folder: Path, names: Sequence[str]) -> Iterator[Finding]:
     """What killed processes left behind: claims and unfinished files."""
-    for name in names:
-        if not lease.is_held(folder, name):
-            for path in [*(path for _, path in lease.numbered(folder, name)), *lease.abandoned(folder, name)]:
-                yield Finding(
-                    path, "the process that made it is gone", "remove it", lambda path=path: lease.remove(path)
-                )
+    stale = [path for name in names if not lease.is_held(folder, name) for path in lease.all_of(folder, name)]
+    for path in stale:
+        yield Finding(path, "the process that made it is gone", "remove it", lambda path=path: lease.remove(path))
     for path in _inside(folder):
-        if (
-            path.name.startswith(".")
-            and path.suffix == ".tmp"
-            and not any(p.name.startswith(".claim-") for p in path.parents)
-        ):
-            yield Finding(
-                path, "an unfinished file that a kill left behind", "remove it", lambda path=path: lease.remove(path)
-            )
+        is_unfinished = path.name.startswith(".") and path.suffix == ".tmp"
+        if is_unfinished and not any(parent in stale for parent in path.parents):
+            yield Finding(path, "a kill left it unfinished", "remove it", lambda path=path: _delete(path))
 
 
 def _delete(path: Path) -> None:

@@ -23,6 +23,10 @@ class ClaimedFolder:
     path: Path
     lease: Lease | None = field(default=None, compare=False, repr=False)
 
+    def is_ours(self) -> bool:
+        """Whether no other process has taken over the folder."""
+        return self.lease is None or self.lease.is_held()
+
     def check(self) -> None:
         """Raise LostLeaseError if another process has taken over the run."""
         if self.lease is not None:

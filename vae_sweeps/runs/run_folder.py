@@ -115,12 +115,14 @@ class RunFolder(ClaimedFolder):
         An intact config is never written again; a damaged one is. `code_diff` is the difference between the code and
         its commit.
         """
-        if self.config.exists():
+        if self.config.exists() and not sealed_config.is_sound(self.config, self.name):
             try:
-                self.read_config()
-                return
+                self.read_config()  # an edit that changes no number stays
             except DamagedError as error:
                 warn_once(f"{error}; it is written again, as this command describes the point")
+                self.config.unlink()
+        if self.config.exists():
+            return
         self.launch_options.parent.mkdir(parents=True, exist_ok=True)
         if code_diff:
             self.write(self.launch_options.with_name("code.diff"), code_diff)
@@ -223,6 +225,17 @@ class RunFolder(ClaimedFolder):
 def runs_folder(output_dir: str | Path) -> Path:
     """The folder that holds all runs of an output folder."""
     return Path(output_dir) / "runs"
+
+
+def readable_points(runs: Iterable[RunFolder]) -> dict[RunFolder, Point]:
+    """The points of those runs whose config can be read; the others are reported in the log."""
+    points = {}
+    for run in runs:
+        try:
+            points[run] = run.read_point()
+        except (ValueError, FileNotFoundError) as error:
+            warn_once(f"{error}; the run is left out")
+    return points
 
 
 def all_runs(output_dir: str | Path) -> list[RunFolder]:

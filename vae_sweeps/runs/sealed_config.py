@@ -30,11 +30,41 @@ def seal(content: Mapping[str, Any], run_id: str, data_fingerprint: str) -> str:
     return f"# {about}, sha256 {_sum_of(about.encode(), text.encode())}\n{text}"
 
 
+class _File(NamedTuple):
+    """The parts of a config.yaml, and whether its checksum is right."""
+
+    run_id: str
+    data_fingerprint: str
+    body: bytes
+    is_sound: bool
+
+
+def is_sound(path: Path, folder_name: str) -> bool:
+    """Whether a config.yaml is to the byte what was written. Does not parse it. Raises FileNotFoundError."""
+    try:
+        return _read(path, folder_name).is_sound
+    except DamagedError:
+        return False
+
+
 def unseal(path: Path, folder_name: str) -> Config:
     """Read a config.yaml. Raises DamagedError if it is not what was written, and FileNotFoundError.
 
     An edit of a key that cannot change the numbers, such as the place of the data, is accepted with a warning.
     """
+    file = _read(path, folder_name)
+    try:
+        content = yaml_files.load(file.body.decode())
+    except ValueError as error:
+        raise DamagedError(f"{path}: damaged: {error}") from error
+    if not file.is_sound:
+        if not _is_harmless(content, file.run_id, file.data_fingerprint):
+            raise DamagedError(f"{path}: damaged: its content does not match its checksum")
+        warn_once(f"{path}: changed by hand, in keys that do not change the numbers")
+    return Config(content, file.run_id, file.data_fingerprint)
+
+
+def _read(path: Path, folder_name: str) -> _File:
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -49,15 +79,7 @@ def unseal(path: Path, folder_name: str) -> Config:
     expected = folder_name.rsplit("-", 1)[-1]
     if is_run_id(expected) and name != expected:
         raise DamagedError(f"{path}: damaged: it is the config of run {name}, but the folder is named {expected}")
-    try:
-        content = yaml_files.load(body.decode())
-    except ValueError as error:
-        raise DamagedError(f"{path}: damaged: {error}") from error
-    if _sum_of(f"run {name}, data {data}".encode(), body) != sha256:
-        if not _is_harmless(content, name, data):
-            raise DamagedError(f"{path}: damaged: its content does not match its checksum")
-        warn_once(f"{path}: changed by hand, in keys that do not change the numbers")
-    return Config(content, name, data)
+    return _File(name, data, body, _sum_of(f"run {name}, data {data}".encode(), body) == sha256)
 
 
 def id_of(path: Path) -> str | None:

@@ -21,20 +21,21 @@ class DamagedError(ValueError):
     """A file does not hold what was written into it. The text names the file, and says what to do."""
 
 
-def create(path: Path) -> BinaryIO:
+def create(path: Path, mode: int = 0o666) -> BinaryIO:
     """Create a file that does not exist yet, and open it for writing. Does not follow links."""
-    return open(path, "x+b", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666))
+    return open(path, "x+b", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), mode))
 
 
-def write_whole(path: Path, content: str | bytes, *, aside: Path | None = None) -> None:
+def write_whole(path: Path, content: str | bytes, *, aside: Path | None = None, mode: int = 0o666) -> None:
     """Write `path` atomically: readers see the old file or the new one, even if the process is killed.
 
-    The file is prepared in the folder `aside`, by default that of `path`, under a name that cannot be predicted.
+    The file is prepared in the folder `aside`, by default that of `path`, under a name that cannot be predicted. Its
+    mode is `mode` without what the umask takes away.
     """
     data = content.encode() if isinstance(content, str) else content
     prepared = (aside or path.parent) / f".{path.name}.{secrets.token_hex(8)}.tmp"
     try:
-        with create(prepared) as file:
+        with create(prepared, mode) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -61,7 +62,7 @@ def seal(content: Mapping[str, Any]) -> str:
     return f"{text.removesuffix('}').rstrip()},\n  {json.dumps(_SUM)}: {json.dumps(_sum_of(json.loads(text)))}\n}}\n"
 
 
-def unseal(data: bytes, path: Path, then: str) -> dict[str, Any]:
+def unseal(data: bytes, path: Path, then: str = "") -> dict[str, Any]:
     """The content that `seal` made into `data`. Raises DamagedError with `path` and `then`, which says what to do."""
     try:
         content = json.loads(data)
@@ -72,7 +73,7 @@ def unseal(data: bytes, path: Path, then: str) -> dict[str, Any]:
         reason = "not JSON in UTF-8"
     except (KeyError, TypeError, AttributeError):
         reason = "it has no checksum"
-    raise DamagedError(f"{path}: damaged: {reason}; {then}")
+    raise DamagedError(f"{path}: damaged: {reason}" + (f"; {then}" if then else ""))
 
 
 def _sum_of(content: Any) -> str:

@@ -207,6 +207,11 @@ def _settle(lease: Lease, judged: list[tuple[int, Path]], folder: Path, name: st
     return lease
 
 
+def all_of(folder: Path, name: str) -> list[Path]:
+    """The leases on `folder`, and what is left of those that were being taken or released."""
+    return [*(path for _, path in numbered(folder, name)), *abandoned(folder, name)]
+
+
 def abandoned(folder: Path, name: str = ".claim") -> list[Path]:
     """Folders that processes left behind when they were killed while they took or released a lease."""
     return [path for path in folder.glob(f"{name}-*{_UNSEEN}") if not _is_being_used(path)]

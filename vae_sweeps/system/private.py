@@ -4,6 +4,8 @@ import os
 import stat
 from pathlib import Path
 
+from vae_sweeps.system.files import write_whole
+
 _OTHERS = 0o077
 _OTHERS_WRITE = 0o022
 
@@ -57,13 +59,4 @@ def close_files(folder: Path) -> None:
 
 def write(path: Path, text: str) -> None:
     """Write a file that only the user can read, atomically."""
-    aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with open(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_whole(path, text, mode=0o600)

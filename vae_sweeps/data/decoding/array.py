@@ -17,14 +17,10 @@ from pathlib import Path
 
 from vae_sweeps.data.decoding.image import Chunk
 from vae_sweeps.data.decoding.workers import num_cores
-from vae_sweeps.system.files import write_whole
+from vae_sweeps.system.files import DamagedError, seal, unseal, write_whole
 
 INDEX, IMAGES, JOURNAL, DECODING = "index.json", "images.u8", "journal.jsonl", "decoding.u8"
 BLOCK_BYTES = 1 << 23
-
-
-class DamagedArrayError(Exception):
-    """A file of the array is not what was written; the text says which, and how that shows."""
 
 
 @dataclass(frozen=True)
@@ -37,42 +33,33 @@ class Index:
 
 
 def write_index(folder: Path, index: Index) -> None:
-    fields = asdict(index)
-    write_whole(folder / INDEX, json.dumps(fields | {"sha256": _sum_of(fields)}) + "\n")
+    write_whole(folder / INDEX, seal(asdict(index)))
 
 
 def read_index(folder: Path) -> Index | None:
-    """The index of a finished array, or None if there is none. Raises DamagedArrayError."""
+    """The index of a finished array, or None if there is none. Raises DamagedError."""
     path = folder / INDEX
     try:
-        fields = json.loads(path.read_bytes())
-        stored = fields.pop("sha256")
-        index = Index(tuple(fields["shape"]), fields["content"], fields["skipped"])
+        fields = unseal(path.read_bytes(), path)
+        return Index(tuple(fields["shape"]), fields["content"], fields["skipped"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedArrayError(f"{path}: damaged (cannot be read)") from error
-    if stored != _sum_of(fields):
-        raise DamagedArrayError(f"{path}: damaged (its sha256 is not the stored one)")
-    return index
-
-
-def _sum_of(fields: dict[str, object]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    except (OSError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path}: damaged: cannot be read") from error
 
 
 def check_pixels(folder: Path, index: Index) -> None:
-    """Compare the array with the index: its size always, its content once in each process. Raises DamagedArrayError."""
+    """Compare the array with the index: its size always, its content once in each process. Raises DamagedError."""
     path, num_bytes = folder / IMAGES, math.prod(index.shape)
     try:
         stat = path.stat()
         if stat.st_size != num_bytes:
-            raise DamagedArrayError(f"{path}: damaged ({stat.st_size:,} bytes instead of {num_bytes:,})")
+            raise DamagedError(f"{path}: damaged: {stat.st_size:,} bytes instead of {num_bytes:,}")
         content = _content_once(path, stat.st_ino, stat.st_mtime_ns, num_bytes, math.prod(index.shape[1:]))
     except OSError as error:
-        raise DamagedArrayError(f"{path}: damaged ({error.strerror or error})") from error
+        raise DamagedError(f"{path}: damaged: {error.strerror or error}") from error
     if content != index.content:
-        raise DamagedArrayError(f"{path}: damaged (the pixels' sha256 is not the one in {INDEX})")
+        raise DamagedError(f"{path}: damaged: the pixels' sha256 is not the one in {INDEX}")
 
 
 @lru_cache(maxsize=64)

@@ -20,10 +20,11 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from vae_sweeps.data.decoding.array import IMAGES, DamagedArrayError, Index, check_pixels, read_index
+from vae_sweeps.data.decoding.array import IMAGES, Index, check_pixels, read_index
 from vae_sweeps.data.decoding.image import Transform
 from vae_sweeps.data.decoding.making import OnBadFile, Source, make_array
 from vae_sweeps.system import cache, lease
+from vae_sweeps.system.files import DamagedError
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def decoded(source: Source, transform: Transform, cache_folder: str | None, on_b
     try:
         if (opened := _open(folder, source, on_bad_file)) is not None:
             return opened
-    except DamagedArrayError as error:
+    except DamagedError as error:
         damage = str(error)
     try:
         return _made(folder, source, transform, on_bad_file)
@@ -79,7 +80,7 @@ def _made(folder: Path, source: Source, transform: Transform, on_bad_file: OnBad
         damaged = None
         try:
             opened = _open(folder, source, on_bad_file)
-        except DamagedArrayError as error:
+        except DamagedError as error:
             log.warning("%s; decoding the images again", error)
             opened, damaged = None, _index_if_readable(folder)
         if opened is None:
@@ -93,7 +94,7 @@ def _made(folder: Path, source: Source, transform: Transform, on_bad_file: OnBad
 
 
 def _index_if_readable(folder: Path) -> Index | None:
-    with contextlib.suppress(DamagedArrayError):
+    with contextlib.suppress(DamagedError):
         return read_index(folder)
     return None
 
@@ -126,7 +127,7 @@ def _removed_if_disk_is_full(folder: Path) -> Iterator[None]:
 def _open(folder: Path, source: Source, on_bad_file: OnBadFile) -> Decoded | None:
     """The finished array, or None if it is missing, or lacks files that may not be skipped.
 
-    Raises DamagedArrayError if the array or its index is not what was written.
+    Raises DamagedError if the array or its index is not what was written.
     """
     index = read_index(folder)
     if index is None or not (folder / IMAGES).exists():

@@ -55,7 +55,10 @@ def run_main(main: Callable[[], Any]) -> None:
         if invocation.wants_traceback or not files.is_storage_error(error):
             raise
         what = f"{error.filename or 'output_dir'}: {error.strerror}"
-        print(f"error: {what}; nothing is lost: mend the disk, and the same command resumes", file=sys.stderr)
+        print(
+            f"error: {what}; what was saved is safe: free or repair the disk, then run the same command again",
+            file=sys.stderr,
+        )
         sys.exit(1)
     sys.exit(invocation.exit_code)
 

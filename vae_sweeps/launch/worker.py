@@ -125,7 +125,7 @@ def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) 
         return
     except Exception as error:
         if files.is_storage_error(error):
-            raise  # it would meet all points alike, and the checkpoints are safe
+            raise  # it affects all points, and their checkpoints are safe
         reason = first_line(error)
         if distributed.num_ranks() > 1:
             _give_up(runs, reason)

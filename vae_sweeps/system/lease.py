@@ -171,7 +171,7 @@ def take(folder: Path, name: str = ".claim") -> Lease | None:
     try:
         prepared.mkdir()
         (prepared / owner.token).mkdir()
-        with create(prepared / _OWNER) as file:  # not flushed to the disk: no claim outlives a power cut
+        with create(prepared / _OWNER) as file:  # not flushed: a power cut ends all claims
             file.write(json.dumps(asdict(owner)).encode())
         while True:
             leases = numbered(folder, name)

@@ -40,7 +40,7 @@ class Pack:
     """A pack in training: the stacked VAE and its optimiser, and each run's part of them.
 
     The runs must start at the same step. Those in `absent` only fill their places: they are computed, so that the
-    kernels and with them the other runs' numbers are the same as ever, but nothing of them is written.
+    kernels, and therefore the numbers of the other runs, do not change. Nothing of them is written.
     """
 
     def __init__(

@@ -45,6 +45,21 @@ def test_the_curves_are_those_of_the_best_and_the_spread_of_all(tmp_path) -> Non
     assert median["y"][-1] == pytest.approx(np.median(ends), rel=1e-5)
 
 
+@pytest.mark.usefixtures("few_are_many")
+def test_curves_are_read_of_the_best_and_of_a_sample_that_stands_for_all(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(contents, "NUM_SPREAD", 2)
+    sweep = report_runs.make_sweep(tmp_path)
+    content = contents.read([sweep])
+    assert 0 < len(content.spread) <= len(content.groups) * 2 / len(content.runs)
+    wanted = {run for first in {*content.spread, *content.best} for run in content.groups[first]}
+    assert {name for name, run in content.runs.items() if run.curves} == wanted
+    assert len(wanted) < len(content.runs)
+    assert contents.read([sweep]).spread == content.spread  # the same sample each time
+    figure = curves.learning_curves(content)
+    assert figure is not None
+    assert f"the median of {len(content.spread)} curves, chosen at random" in figure.caption
+
+
 def test_of_a_long_run_some_rows_are_read(tmp_path) -> None:
     run = RunFolder(tmp_path)
     rows = [

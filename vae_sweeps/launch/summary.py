@@ -34,8 +34,11 @@ def value(result: Mapping[str, Any] | None) -> float:
 
 
 def show(runs: Sequence[RunFolder], swept: Sequence[str], sweep: SweepFolder | None, results: KnownResults) -> None:
-    """Print the table of `runs`, as means over seeds if there are several; for a sweep, write its files too."""
-    content = None if sweep is None else contents.read([sweep], results)
+    """Print the table of `runs`, as means over seeds if there are several; for a sweep, write its files too.
+
+    Files that are newer than everything that they show are left as they are.
+    """
+    content = None if sweep is None or _is_up_to_date(sweep) else contents.read([sweep], results)
     if content is not None and list(content.runs) == [run.name for run in runs]:
         frame = content.table
     else:
@@ -54,8 +57,8 @@ def show(runs: Sequence[RunFolder], swept: Sequence[str], sweep: SweepFolder | N
     if sweep is None:
         log.info("run: %s", runs[0].path if len(runs) == 1 else f"{runs[0].path.parent} ({len(runs)} runs)")
         return
-    assert content is not None
-    log.info("table, mosaic and report: %s", ", ".join(map(str, _write(content, sweep))))
+    written = _write(content, sweep) if content is not None else [sweep.table, sweep.mosaic, sweep.report]
+    log.info("table, mosaic and report: %s", ", ".join(map(str, written)))
     log.info("pictures of each point: %s", RunFolder.under(sweep.output_dir, "<run>").pictures)
 
 
@@ -69,6 +72,16 @@ def _over_seeds(frame: pd.DataFrame) -> pd.DataFrame | None:
         log.info("no means over seeds: %s", error)
         return None
     return means if len(means) < len(frame) else None
+
+
+def _is_up_to_date(sweep: SweepFolder) -> bool:
+    """Whether all points of the sweep have ended, and its files were written after that."""
+    try:
+        written_at = min(path.stat().st_mtime for path in (sweep.table, sweep.mosaic, sweep.report))
+        ended_at = [run.result.stat().st_mtime for run in sweep.runs()]
+        return max([path.stat().st_mtime for path in sweep.points.iterdir()] + ended_at) < written_at
+    except FileNotFoundError:
+        return False
 
 
 def write(sweep: SweepFolder) -> list[Path]:

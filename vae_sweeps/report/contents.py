@@ -1,5 +1,6 @@
 """Read the folders of sweeps for a report, and note what is missing in them."""
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from vae_sweeps.runs.sweep_folder import SweepFolder
 _LAST = ("beta", "latent", "seed")  # the end of a label, in this order
 MANY = 1000  # of more runs, only the best are shown one by one
 NUM_BEST = 50
+NUM_SPREAD = 1000  # of more runs, the spread of the curves is that of about so many
 _MOST_ROWS, _FEW_ROWS = 2000, 12  # that are read of a run: of each, and of one of many
 
 
@@ -48,6 +50,8 @@ class Contents:
     differ only in their seed, and `means` has one row per group. `keys` are the config columns that vary, with beta,
     latent and seed last. `gone` lists the runs without a folder, and `notes` describes other missing content. `best`
     are the first runs of the groups with the best mean validation ELBO, if there are `MANY` runs, and empty otherwise.
+    `spread` are the first runs of some groups, chosen at random, whose curves stand for those of all. No curves are
+    read of groups that are neither in `spread` nor in `best`.
     """
 
     sweeps: list[Sweep]
@@ -59,6 +63,7 @@ class Contents:
     gone: list[str]
     notes: list[str]
     best: list[str]
+    spread: list[str]
 
     @property
     def points(self) -> list[states.PointState]:
@@ -111,6 +116,10 @@ def read(sweep_folders: Sequence[SweepFolder], results: KnownResults | None = No
     means, groups = _means(frame, notes)
     shown = best(means)["run"].tolist() if len(folders) > MANY else []
     in_full = set(shown) if shown else by_name
+    # At random, since each n-th group of a grid may have the same value of a key. Always the same ones.
+    num_spread = len(groups) * NUM_SPREAD // max(len(folders), NUM_SPREAD)
+    spread = random.Random(0).sample(list(groups), num_spread) if shown else list(groups)
+    with_curves = {run for first in {*spread, *shown} for run in groups[first]}
     named = [key for key in keys if key not in _LAST] + [key for key in _LAST if key in keys or key != "seed"]
     runs = {
         folder.name: Run(
@@ -118,7 +127,9 @@ def read(sweep_folders: Sequence[SweepFolder], results: KnownResults | None = No
             label=label(row, named),
             state=state_of[folder],
             result=records[folder.name].result or {},
-            curves=_curves(folder, results, _MOST_ROWS if folder.name in in_full else _FEW_ROWS, notes),
+            curves=_curves(folder, results, _MOST_ROWS if folder.name in in_full else _FEW_ROWS, notes)
+            if folder.name in with_curves
+            else {},
         )
         for folder, row in zip(folders, _records(frame, named), strict=True)
     }
@@ -132,6 +143,7 @@ def read(sweep_folders: Sequence[SweepFolder], results: KnownResults | None = No
         gone=[name for name in by_name if name not in runs],
         notes=notes,
         best=shown,
+        spread=spread,
     )
 
 

@@ -50,8 +50,8 @@ def learning_curves(contents: Contents) -> Figure | None:
         means = {run: mean_and_se([c[metric] for c in curves if metric in c]) for run, curves in groups.items()}
         means = {run: mean for run, mean in means.items() if len(mean.steps)}
         data, limits = [], []
-        if contents.is_of_many and means:
-            data, limits = _spread(list(means.values()))
+        if contents.is_of_many and any(run in means for run in contents.spread):
+            data, limits = _spread([means[run] for run in contents.spread if run in means])
         for run in (run for run in drawn if run in means):
             row = configs[run]
             choice = cell(key, row[key]) if key else ""
@@ -71,8 +71,9 @@ def learning_curves(contents: Contents) -> Figure | None:
         caption += " For several seeds: the mean, with a band of one standard error on each side."
     if contents.is_of_many:
         caption += (
-            f" Coloured: the {len(drawn)} points with the best validation ELBO. Grey: the median of all "
-            f"{len(groups):,} curves, with bands that hold the middle half and the middle four fifths of them."
+            f" Coloured: the {len(drawn)} points with the best validation ELBO. Grey: the median of "
+            f"{len(contents.spread):,} curves, chosen at random, with bands that hold the middle half and the "
+            "middle four fifths of them."
         )
     return Figure("curves", "Learning curves", caption, views, 480)
 

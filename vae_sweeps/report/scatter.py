@@ -135,6 +135,7 @@ def _scatter(contents: Contents, shown: pd.DataFrame, x: Axis, y: Axis) -> tuple
     colours, named = figures.colours(order), set(order[:: -(-len(order) // figures.MAX_NAMED)])
     has_labels = beside and len(shown) <= _MAX_WRITTEN
     traces = _joined(shown, beside, x, y) if coloured == "beta" and not contents.is_of_many else []
+    with_error = [] if contents.is_of_many else [("x", x), ("y", y)]  # the bars of many points hide them
     by_name = dict(iter(shown.groupby(pd.Series(names, index=shown.index), sort=False)))
     for name in order:
         rows = by_name[name]
@@ -146,7 +147,7 @@ def _scatter(contents: Contents, shown: pd.DataFrame, x: Axis, y: Axis) -> tuple
                 "name": literal(f"{coloured}={name}"),
                 "x": figures.rounded(x.values(rows)),
                 "y": figures.rounded(y.values(rows)),
-                **{f"error_{way}": _error(rows, axis) for way, axis in (("x", x), ("y", y)) if _has_error(rows, axis)},
+                **{f"error_{way}": _error(rows, axis) for way, axis in with_error if _has_error(rows, axis)},
                 **({"text": [_written(row, beside) for row in records]} if has_labels else {}),
                 "textposition": "top right",
                 "textfont": {"size": 10},

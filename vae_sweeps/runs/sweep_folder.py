@@ -86,11 +86,11 @@ class SweepFolder:
         Each call writes a file of its own, and none is changed later, so processes can add points at the same time.
         """
         known = self.read()
-        new_runs, new_keys = dict.fromkeys(runs), dict.fromkeys(swept)
+        known_runs, known_keys = set(known["runs"]), set(known["swept"])
         content = {
             "sweep": known["sweep"],
-            "swept": [key for key in new_keys if key not in set(known["swept"])],
-            "runs": [run for run in new_runs if run not in set(known["runs"])],
+            "swept": [key for key in dict.fromkeys(swept) if key not in known_keys],
+            "runs": [run for run in dict.fromkeys(runs) if run not in known_runs],
         }
         if content["swept"] or content["runs"] or not self.exists():
             self.points.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import vae_sweeps
-from tests.conftest import Door, ended_command, launch, start_launch, wait_until
+from tests.conftest import ROOT, Door, ended_command, launch, start_launch, wait_until
 from vae_sweeps.runs import states
 from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
 from vae_sweeps.runs.sweep_folder import all_sweeps
@@ -219,6 +219,17 @@ def test_the_claim_of_a_killed_process_is_ignored(tmp_path) -> None:
     process.wait()
     assert list(run.path.glob(".claim*"))
     assert states.status(run, None) == "pending"  # killed before its first checkpoint
+
+
+def test_the_claim_of_a_process_that_was_killed_after_its_run_was_done_is_removed(tmp_path, door: Door) -> None:
+    arguments = [*SMALL, f"output_dir={tmp_path / 'out'}"]
+    assert door(*arguments).code == 0
+    (run,) = all_runs(tmp_path / "out")
+    code = f"from pathlib import Path; from vae_sweeps.system import lease; lease.take(Path({str(run.path)!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    assert list(run.path.glob(".claim*"))
+    assert door(*arguments).code == 0
+    assert not list(run.path.glob(".claim*"))
 
 
 def test_the_basic_sweeper_of_hydra_works(tmp_path, door: Door) -> None:

@@ -142,6 +142,15 @@ def test_most_bits_of_a_checkpoint_are_covered(unfinished) -> None:
     assert num_noticed > 30
 
 
+def test_whatever_is_in_a_checkpoint_it_is_damaged_or_read(unfinished) -> None:
+    """Also bytes on which the reader of torch fails with an error of its own, such as an IndexError."""
+    run, random_bytes = all_runs(unfinished)[0], random.Random(0)
+    for content in [b"", b"\x87.", b"PK\x03\x04", *(random_bytes.randbytes(200) for _ in range(200))]:
+        run.checkpoint.write_bytes(content)
+        with pytest.raises(DamagedError, match="damaged checkpoint, not used"):
+            checkpoint.read(run.checkpoint, run.bound_id())
+
+
 def test_both_checkpoints_damaged_cost_that_run_alone(unfinished, finished, said) -> None:
     run = all_runs(unfinished)[1]
     for path in (run.checkpoint, run.previous_checkpoint):

@@ -151,6 +151,8 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
             with claims.taken([run]) as claimed:  # else another process has just begun to train it
                 for ours in claimed:
                     ours.clear(keep_training=not launch.options.overwrite)
+        elif run not in todo:
+            claims.remove_stale(run)
 
     with ThreadPoolExecutor(16) as pool:  # each point has several small files, which are flushed to the disk
         list(pool.map(create, plan.unique))

@@ -16,6 +16,13 @@ def is_held(run: RunFolder) -> bool:
     return lease.is_held(run.path)
 
 
+def remove_stale(run: RunFolder) -> None:
+    """Remove the claims of processes that were killed after the run was done, when nobody claims it again."""
+    if lease.all_of(run.path):
+        with taken([run]):
+            pass  # whoever takes a claim removes older ones
+
+
 @contextlib.contextmanager
 def taken(runs: Iterable[RunFolder]) -> Iterator[list[RunFolder]]:
     """Claim those of `runs` that no other process works on, and release them at the end.

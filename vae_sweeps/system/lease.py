@@ -207,7 +207,7 @@ def _settle(lease: Lease, judged: list[tuple[int, Path]], folder: Path, name: st
     return lease
 
 
-def all_of(folder: Path, name: str) -> list[Path]:
+def all_of(folder: Path, name: str = ".claim") -> list[Path]:
     """The leases on `folder`, and what is left of those that were being taken or released."""
     return [*(path for _, path in numbered(folder, name)), *abandoned(folder, name)]
 

@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.lease_owners import CONTAINER, Process, needs_namespaces
 from vae_sweeps.system import lease
 from vae_sweeps.system.lease import Lease, LostLeaseError
 from vae_sweeps.system.lease_owner import this_process
@@ -181,52 +182,6 @@ def test_a_kill_while_a_lease_is_taken_leaves_nothing_for_long(tmp_path) -> None
     assert files_in(tmp_path) == []
 
 
-OWNER = """
-import sys
-from pathlib import Path
-from vae_sweeps.system import lease
-folder, output = Path(sys.argv[1]), Path(sys.argv[2])
-held = lease.take(folder)
-print("held" if held else "refused", flush=True)
-for line in sys.stdin:
-    try:
-        held.write(folder / "number", line)
-        print("written", flush=True)
-    except lease.LostLeaseError as error:
-        print(error, flush=True)
-"""
-
-CONTAINER = ["unshare", "--pid", "--mount", "--uts", "--fork", "--mount-proc"]
-
-
-class Process:
-    """A process that takes a folder, and writes a line into it whenever it is told to."""
-
-    def __init__(self, folder: Path, command: Sequence[str] = (), lease_s: float = 1.0) -> None:
-        self.process = subprocess.Popen(
-            [*command, sys.executable, "-c", OWNER, str(folder), str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"VAE_SWEEPS_LEASE_S": str(lease_s), "PYTHONPATH": os.pathsep.join(sys.path)},
-            start_new_session=True,
-        )
-        self.answer = self.read()
-
-    def read(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def write(self, text: str) -> str:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{text}\n")
-        self.process.stdin.flush()
-        return self.read()
-
-    def send(self, number: signal.Signals) -> None:
-        os.killpg(self.process.pid, number)
-
-
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Process]]:
     started: list[Process] = []
@@ -237,16 +192,7 @@ def start(tmp_path) -> Iterator[Callable[..., Process]]:
 
     yield run
     for process in started:
-        process.send(signal.SIGCONT)
-        process.send(signal.SIGKILL)
-        process.process.communicate()
-
-
-def can_make_namespaces() -> bool:
-    return subprocess.run([*CONTAINER, "true"], capture_output=True).returncode == 0
-
-
-needs_namespaces = pytest.mark.skipif(not can_make_namespaces(), reason="this user cannot make namespaces")
+        process.end()
 
 
 @needs_namespaces

@@ -190,7 +190,7 @@ def take(folder: Path, name: str = ".claim") -> Lease | None:
                 raise
             return _settle(Lease(path, owner), leases, folder, name)
     finally:
-        shutil.rmtree(prepared, ignore_errors=True)
+        _delete(prepared)
 
 
 def _settle(lease: Lease, judged: list[tuple[int, Path]], folder: Path, name: str) -> Lease | None:
@@ -203,7 +203,7 @@ def _settle(lease: Lease, judged: list[tuple[int, Path]], folder: Path, name: st
     for _, path in present[:-1]:
         remove(path)
     for left in abandoned(folder, name):
-        shutil.rmtree(left, ignore_errors=True)
+        _delete(left)
     return lease
 
 
@@ -228,7 +228,20 @@ def remove(lease: Path) -> None:
     gone = lease.with_name(f"{lease.name.rsplit('-', 1)[0]}-{secrets.token_hex(8)}{_UNSEEN}")
     with contextlib.suppress(FileNotFoundError):
         lease.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        _delete(gone)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder. While another process reads a file in it, NFS keeps that file under another name: try again."""
+    for pause_s in (0, 0.01, 0.1, 0.5):
+        time.sleep(pause_s)
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            return  # there is no such folder, or another process is deleting it
+        except OSError:
+            continue
+        return
 
 
 def wait_for(folder: Path, name: str, timeout_s: float = float("inf")) -> Lease:

@@ -27,6 +27,7 @@ from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.system import memory
 from vae_sweeps.tracker.link import Link
 from vae_sweeps.training import objective
 from vae_sweeps.training.loop import TrainOptions, train
@@ -215,6 +216,30 @@ def test_pictures_during_training_do_not_change_the_results(arch, likelihood, in
             assert file.read_bytes() == (stopped[k].path / file.relative_to(pictured[k].path)).read_bytes()
             if file.parent.name == "pictures":
                 assert file.read_bytes() == (plain[k].path / file.relative_to(pictured[k].path)).read_bytes()
+
+
+@pytest.mark.parametrize("arch", [SMALL, CONV_BN], ids=["mlp", "conv_bn"])
+def test_a_step_that_is_tried_first_does_not_change_the_results(arch, in_folders) -> None:
+    common = [*arch, "epochs=2", "likelihood=gaussian", "likelihood.sigma=optimal"]
+    points = [make_point(*common, f"latent={latent}") for latent in (2, 4)]
+    plain, tried = (in_folders(2, name) for name in ("plain", "tried"))
+    train_pack(points, plain)
+    train_pack(points, tried, is_tried=True, should_stop=stop_after(7))
+    train_pack(points, tried, is_tried=True)
+    assert_same(tried, plain)
+
+
+@pytest.mark.parametrize(("is_tried", "num_rows"), [(False, 3), (True, 0)])
+def test_a_pack_whose_checkpoints_take_too_much_memory_fails_before_it_is_trained_if_tried(
+    is_tried, num_rows, in_folders
+) -> None:
+    """Its weights take 53 MB. A step takes their gradients as well, a checkpoint three times as much."""
+    point, folders = make_point("arch.hidden=[100000]", "batch_size=16", "log_every_steps=1", "steps=3"), in_folders(1)
+    pack = Pack(runs_of([point], folders, DATASET), DATASET.image_shape, CPU)
+    observer = JobObserver(pack, DATASET, EVALUATION, drawer=PictureDrawer(), link=Link(), show=lambda progress: None)
+    with pytest.raises(MemoryError), memory.limited(150e6):
+        train(pack, DATASET, TrainOptions(is_tried=is_tried), observer)
+    assert len(folders[0].read_rows()) == num_rows
 
 
 def test_pictures_of_an_epoch_equal_those_of_a_training_that_ends_there(in_folders) -> None:

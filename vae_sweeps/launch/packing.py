@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 
+import torch
+
 from vae_sweeps.config.identity import canonical_json, identifying_content
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.schema import Point
 from vae_sweeps.models.size import num_activations, num_params
+from vae_sweeps.system import memory
 
 
 class Cost:
@@ -34,15 +37,25 @@ _MAX_PACK = 32
 
 
 def pack_limit(point: Point, image_shape: tuple[int, int, int], memory_bytes: float) -> int:
-    """The default size of a pack of such points: as many as fit in `memory_bytes`, at most 32.
+    """The default size of a pack of such points: as many as fit in `memory_bytes`, at most 32."""
+    return max(1, int(min(_MAX_PACK, memory_bytes / _bytes_of(point, image_shape))))
 
-    A point needs four times the memory of its weights (weights, gradients, Adam's two moments) and about three times
+
+def is_near_limit(points: Sequence[Point], image_shape: tuple[int, int, int], device: torch.device) -> bool:
+    """Whether a pack of these points is estimated to need more than half of the memory that is left on the device."""
+    left = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.room()
+    return sum(_bytes_of(point, image_shape) for point in points) > left / 2
+
+
+def _bytes_of(point: Point, image_shape: tuple[int, int, int]) -> float:
+    """An estimate of the memory that a point needs in a pack.
+
+    It is four times the memory of its weights (weights, gradients, Adam's two moments) and about three times
     that of its activations (the activations, their gradients, and temporary memory of the kernels).
     """
     num_outputs = point.batch_size * num_activations(point, image_shape)
     bytes_per_number = 8 if point.precision == "fp64" else 4
-    bytes_per_point = bytes_per_number * (4 * num_params(point, image_shape) + 3 * num_outputs)
-    return max(1, int(min(_MAX_PACK, memory_bytes / bytes_per_point)))
+    return bytes_per_number * (4 * num_params(point, image_shape) + 3 * num_outputs)
 
 
 # Memory assumed per job when neither memory nor a GPU is requested.

@@ -20,6 +20,7 @@ from vae_sweeps.evaluation.reference import Reference, new_reference
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.launch.observe import JobObserver
+from vae_sweeps.launch.packing import is_near_limit
 from vae_sweeps.launch.record import facts, record
 from vae_sweeps.launch.resume import Member, fail, read_member, runs_from
 from vae_sweeps.runs import checkpoint, claims
@@ -164,6 +165,8 @@ def _train_from(step: int, members: Sequence[Member], absent: Collection[int], c
         log.info("%s: resumes after step %d", label, step)
     distributed.broadcast(([RunFolder(member.folder.path) for member in members], step, absent))
     runs = runs_from(step, members, absent, dataset.image_shape)
+    is_shared = len(runs) > 1 and distributed.num_ranks() == 1  # only such a pack can be halved
+    is_tried = is_shared and is_near_limit([run.point for run in runs], dataset.image_shape, context.device)
     with contextlib.ExitStack() as logs:
         for k in living:
             rows = RowLog(runs[k].folder, runs[k].start.rows)
@@ -175,7 +178,7 @@ def _train_from(step: int, members: Sequence[Member], absent: Collection[int], c
             observer = JobObserver(
                 pack, dataset, context.options.evaluation, drawer=context.drawer, link=context.link, show=show
             )
-            options = TrainOptions(context.options.checkpoint_every_s, context.should_stop)
+            options = TrainOptions(context.options.checkpoint_every_s, context.should_stop, is_tried)
             outcomes = train(pack, dataset, options, observer)
         record(pack, outcomes, reference, context.drawer)
 

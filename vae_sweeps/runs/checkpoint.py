@@ -4,12 +4,11 @@ The tensors are those of a VAE of one model, so a checkpoint does not depend on 
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -46,15 +45,42 @@ def save(run: RunFolder, checkpoint: Checkpoint) -> None:
     It is bound to the run id, and has a checksum of its content.
     """
     content = vars(checkpoint) | {"rows": asdict(checkpoint.rows), "run_id": run.bound_id()}
-    file = io.BytesIO()  # if torch writes to the disk itself, a full disk is a RuntimeError without a reason
-    torch.save(content | {"sha256": _sum_of(content)}, file)
     with run.new_file() as prepared:
-        prepared.write(file.getbuffer())
+        _write(content | {"sha256": _sum_of(content)}, prepared)
         prepared.flush()
         os.fsync(prepared.fileno())
     if run.checkpoint.exists():
         run.keep(run.checkpoint, run.previous_checkpoint)
     run.move(Path(prepared.name), run.checkpoint)
+
+
+def _write(content: Mapping[str, Any], file: BinaryIO) -> None:
+    """Write `content` as torch does. If the file cannot be written, raises its error."""
+    writer = _Writer(file)
+    try:
+        torch.save(content, writer)  # type: ignore[arg-type]  # it calls no other method
+    except RuntimeError:
+        if writer.error is not None:
+            raise writer.error from None
+        raise
+
+
+class _Writer:
+    """A file that remembers its first error, for which torch raises a RuntimeError that gives no reason."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: Exception | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        try:
+            return self._file.write(data)
+        except Exception as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _sum_of(content: Mapping[str, Any]) -> str:

@@ -22,10 +22,11 @@ from vae_sweeps.training.schedule import Schedule
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """When to save checkpoints, and when to stop early; neither changes the results."""
+    """When to save checkpoints and when to stop early, and whether to try a step first; none changes the results."""
 
     checkpoint_every_s: float = math.inf
     should_stop: Callable[[], bool] = lambda: False
+    is_tried: bool = False
 
 
 class Observer(Protocol):
@@ -55,7 +56,8 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
     """Train the pack's points together, and save checkpoints into their folders.
 
     Ends after the last step, or after the step during which `should_stop` became true; checkpoints are saved either
-    way. `pack.vae` then holds the trained weights of all points.
+    way. `pack.vae` then holds the trained weights of all points. With `is_tried`, a pack that takes too much memory
+    raises before it is trained, rather than when it first saves.
     """
     first, device, dtype = pack.points[0], pack.device, pack.dtype
     schedule = Schedule(first, dataset.num_images("train"))
@@ -70,9 +72,8 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
     is_stopped, agree = False, distributed.Agreement()
     observer.saved(step)
 
-    pack.vae.train()
-    while step < schedule.num_steps and pack.living and not is_stopped:
-        pack.set_learning_rate(schedule.learning_rate(step))
+    def gradients(step: int) -> Tensor:
+        """Compute the gradients of a step; returns the batch's sums of log_px and kl, and the loss, [3,K]."""
         x = batches(step)
         num_images, share = len(x), distributed.share(len(x))
         pack.set_batch_size(num_images)
@@ -81,12 +82,20 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
             loss = weights.loss(terms, step, num_images)
             pack.optimiser.zero_grad()
             loss.backward(ones)
+        with torch.no_grad():
+            return torch.stack((terms.log_px.sum(1), terms.kl.sum(1), loss))
+
+    pack.vae.train()
+    if options.is_tried and step < schedule.num_steps:
+        _try(pack, gradients)
+    while step < schedule.num_steps and pack.living and not is_stopped:
+        pack.set_learning_rate(schedule.learning_rate(step))
+        sums = gradients(step)
         distributed.add_gradients(parameters)
         if first.optim.clip_norm is not None:
             pack.clip_gradients(first.optim.clip_norm)
         pack.optimiser.step()
-        with torch.no_grad():
-            pack.trace.append(torch.stack((terms.log_px.sum(1), terms.kl.sum(1), loss)))
+        pack.trace.append(sums)
         step += 1
 
         if schedule.wants_row(step):
@@ -100,3 +109,14 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
 
     agree.settle()
     return pack.outcomes(step, schedule.num_steps)
+
+
+def _try(pack: Pack, gradients: Callable[[int], Tensor]) -> None:
+    """Take the memory of a step and of a checkpoint, and give it back. The pack stays what it was."""
+    buffers = [buffer.clone() for buffer in pack.vae.buffers()]  # batch normalisation counts every batch
+    sums = gradients(pack.step)
+    for k in pack.living[:1]:
+        pack.checkpoint(k, pack.step, sums[None].cpu())
+    pack.optimiser.zero_grad()
+    for buffer, before in zip(pack.vae.buffers(), buffers, strict=True):
+        buffer.copy_(before)

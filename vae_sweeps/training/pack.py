@@ -143,21 +143,25 @@ class Pack:
         trace = self._whole_trace(step) if self.trace else torch.empty(0, 3, len(self.runs))
         if not distributed.is_main():
             return
-        exp_avg, exp_avg_sq = self._moments()
         for k in self.living:
-            start, num_models, rows = self.runs[k].start, len(self.runs), self.runs[k].rows
-            fresh = Checkpoint(
-                step=step,
-                model=self.model_state(k),
-                exp_avg=take_point(exp_avg, k, num_models, start.exp_avg),
-                exp_avg_sq=take_point(exp_avg_sq, k, num_models, start.exp_avg_sq),
-                trace=trace[:, :, k].clone(),
-                time_s=self.time_s(k),
-                image_shape=start.image_shape,
-                rows=rows.extent() if rows else Extent(),
-            )
+            fresh = self.checkpoint(k, step, trace)
             with self._absent_if_lost(k):
                 checkpoint.save(self.runs[k].folder, fresh)
+
+    def checkpoint(self, k: int, step: int, trace: Tensor) -> Checkpoint:
+        """Copy all that point k needs to resume after `step`; `trace` [n,3,K] has the steps since the last row."""
+        start, num_models, rows = self.runs[k].start, len(self.runs), self.runs[k].rows
+        exp_avg, exp_avg_sq = self._moments()
+        return Checkpoint(
+            step=step,
+            model=self.model_state(k),
+            exp_avg=take_point(exp_avg, k, num_models, start.exp_avg),
+            exp_avg_sq=take_point(exp_avg_sq, k, num_models, start.exp_avg_sq),
+            trace=trace[:, :, k].clone(),
+            time_s=self.time_s(k),
+            image_shape=start.image_shape,
+            rows=rows.extent() if rows else Extent(),
+        )
 
     def outcomes(self, step: int, num_steps: int) -> list[Outcome]:
         """How each point's training ended, after `step` of `num_steps` steps."""

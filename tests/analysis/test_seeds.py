@@ -1,6 +1,7 @@
 """Averages over seeds: results computed by hand, and properties that hold for any numbers."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,36 @@ GRID = [
     point("seed=2", "beta=0", test_elbo=-19.0, test_collapsed=False),
     point("seed=2", "beta=1", status="diverged"),
 ]
+
+
+def evaluated(record: table.Record, **settings: Any) -> table.Record:
+    """The point with a bound that was made with these settings."""
+    assert record.result is not None
+    return replace(record, result={**record.result, "evaluated": {"likelihood": {"seed": 0, **settings}}})
+
+
+def test_numbers_that_were_made_differently_are_not_averaged() -> None:
+    short = evaluated(point("seed=0", test_iwae=-5.0), iwae_samples=10)
+    long = evaluated(point("seed=1", test_iwae=-3.0), iwae_samples=1000)
+    frame = table_of(short, long)
+    assert table.setting_columns(frame) == ["evaluated.likelihood.iwae_samples"]  # the seed is the same
+    with pytest.raises(
+        ValueError,
+        match=r"^evaluated.likelihood.iwae_samples: must be equal in points that are averaged, not 10 and 1000; use "
+        r"`vae-sweeps evaluate SWEEP evaluation.iwae_samples=1000`, which makes it equal$",
+    ):
+        seeds.over(frame)
+
+
+def test_groups_that_were_made_differently_are_averaged_each_and_show_how() -> None:
+    points = [
+        evaluated(point(f"seed={seed}", f"beta={beta}", test_iwae=-float(seed)), num_images=num_images)
+        for beta, num_images in ((0, None), (1, 300))
+        for seed in (0, 2)
+    ]
+    found = seeds.over(table_of(*points, point("seed=3", "beta=1")))  # the last has no such part
+    assert list(found["evaluated.likelihood.num_images"]) == ["null", 300]
+    assert list(found["test/iwae"]) == [-1, -1]
 
 
 def test_means_and_standard_errors_computed_by_hand() -> None:

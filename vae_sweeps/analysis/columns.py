@@ -6,19 +6,23 @@ import numpy as np
 import pandas as pd
 
 from vae_sweeps.analysis.seeds import SE, N
-from vae_sweeps.analysis.table import config_columns
+from vae_sweeps.analysis.table import config_columns, setting_columns
 from vae_sweeps.config.keys import did_you_mean
 from vae_sweeps.runs import catalogue
 
 
 def chosen(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Select the columns `names`, in that order; a prefix selects all its columns, so fid means fid/...
+    """Select the columns `names`, in that order; a prefix selects all its columns, so fid means fid/..., arch arch....
 
     Raises ValueError with the nearest names if there is no such column.
     """
     kept = []
     for name in names:
-        matches = [column for column in map(str, frame.columns) if column == name or column.startswith(f"{name}/")]
+        matches = [
+            column
+            for column in map(str, frame.columns)
+            if column == name or column.startswith((f"{name}/", f"{name}."))
+        ]
         if not matches:
             raise ValueError(f"{name}: no such column; {did_you_mean(name, list(map(str, frame.columns)))}")
         kept += matches
@@ -61,7 +65,7 @@ def by_interest(frame: pd.DataFrame, swept: Sequence[str] = ()) -> list[str]:
     If there are several rows, columns with the same value in all rows are left out; so are `status` and `num_missing`
     if all points are done.
     """
-    keys = config_columns(frame)
+    keys = [*config_columns(frame), *setting_columns(frame)]
     metrics = [name for name in shown(frame) if name not in (*keys, "n", "num_missing", "status")]
     config, varying = ([name for name in names if len(frame) == 1 or _varies(frame, name)] for names in (keys, metrics))
     ends = ["n"]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vae_sweeps.analysis.table import config_columns
-from vae_sweeps.config.keys import did_you_mean
+from vae_sweeps.analysis.table import config_columns, setting_columns
+from vae_sweeps.config.keys import as_typed, did_you_mean
 from vae_sweeps.runs import catalogue
 
 # Suffixes: standard error, and number of points averaged.
@@ -21,7 +21,8 @@ def over(table: pd.DataFrame, keys: Sequence[str] = ("seed",)) -> pd.DataFrame:
     n - 1 degrees of freedom; NaN for n = 1. If some finished points lack X, the mean is over those that have it, and
     `X/n` is their number.
 
-    Raises ValueError if a key is not a config column, or if the table shows no difference between two points.
+    Raises ValueError if a key is not a config column, if the table shows no difference between two points, or if
+    points of one group were evaluated with different settings.
     """
     keys = [keys] if isinstance(keys, str) else list(keys)
     if "run" not in table:
@@ -37,12 +38,15 @@ def over(table: pd.DataFrame, keys: Sequence[str] = ("seed",)) -> pd.DataFrame:
     metrics = [name for name in table if name not in known and _is_averaged(table, name)]
     group = table.groupby(config, sort=False, dropna=False).ngroup() if config else pd.Series(0, table.index)
     is_done = table["status"] == "done"
+    settings = setting_columns(table)
+    _check_made_alike(table.loc[is_done, settings], group[is_done])
     n = is_done.groupby(group).sum()
     numbers = table[metrics].astype("float64").where(is_done).groupby(group)
     count = numbers.count()
     is_of_fewer = ((count > 0) & count.lt(n, axis="index")).any()
     parts = [
         table.loc[~group.duplicated(), config].reset_index(drop=True),
+        table[settings].groupby(group).first(),
         pd.DataFrame({"n": n, "num_missing": group.groupby(group).size() - n}),
         numbers.mean(),
         numbers.sem(ddof=1).add_suffix(SE),
@@ -50,13 +54,27 @@ def over(table: pd.DataFrame, keys: Sequence[str] = ("seed",)) -> pd.DataFrame:
     ]
     rows = pd.concat(parts, axis="columns")
     of_metrics = [f"{name}{suffix}" for name in metrics for suffix in ("", SE, N)]
-    return rows.loc[:, [*config, "n", "num_missing", *(name for name in of_metrics if name in rows)]]
+    return rows.loc[:, [*config, *settings, "n", "num_missing", *(name for name in of_metrics if name in rows)]]
 
 
 def _is_averaged(table: pd.DataFrame, name: str) -> bool:
     """Look the column up in the catalogue; a column that a user added is averaged if it holds numbers."""
     metric = catalogue.find(name)
     return pd.api.types.is_numeric_dtype(table[name]) if metric is None else metric.is_averaged
+
+
+def _check_made_alike(settings: pd.DataFrame, group: pd.Series) -> None:
+    """Refuse to average numbers that were made differently, such as bounds of 10 and of 1,000 samples."""
+    for column in settings:
+        num_values = settings[column].groupby(group).nunique()
+        if (num_values > 1).any():
+            values = settings.loc[group == num_values.idxmax(), column].dropna().unique()
+            texts = [f"{value:g}" if isinstance(value, float) else as_typed(value) for value in values]
+            setting = str(column).split(".", 2)[2]
+            raise ValueError(
+                f"{column}: must be equal in points that are averaged, not {' and '.join(texts)}; "
+                f"use `vae-sweeps evaluate SWEEP evaluation.{setting}={texts[-1]}`, which makes it equal"
+            )
 
 
 def _check_told_apart(table: pd.DataFrame, config: Sequence[str]) -> None:

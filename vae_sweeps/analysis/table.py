@@ -24,6 +24,8 @@ from vae_sweeps.system.logs import warn_once
 _LEADING = ["run", "run_id", "status", "seed", "data", "arch", "likelihood"]
 # Columns that are not config columns; metrics and names that contain / are not, either.
 _OF_THE_RUN = {"run", "run_id", "status", "n", "num_missing"}
+# Columns of the settings that metrics were made with: evaluated.<part>.<setting>.
+_SETTINGS = "evaluated."
 
 
 class Results:
@@ -80,13 +82,15 @@ def find_runs(where: str | Path, output_dir: str | Path = "outputs") -> tuple[li
 
 
 def make_table(
-    folders: Sequence[RunFolder], swept: Sequence[str] = (), results: KnownResults | None = None
+    folders: Sequence[RunFolder],
+    swept: Sequence[str] = (),
+    results: KnownResults | None = None,
+    *,
+    all_settings: bool = False,
 ) -> pd.DataFrame:
-    """Make the table of the runs in `folders`; `swept` keys get a column even if they do not vary.
-
-    `results` are those that have been read already.
-    """
-    return table_of(read_records(folders, KnownResults() if results is None else results), swept)
+    """Make the table of the runs in `folders`; see `table_of`. `results` are those that have been read already."""
+    records = read_records(folders, KnownResults() if results is None else results)
+    return table_of(records, swept, all_settings=all_settings)
 
 
 def read_records(folders: Iterable[RunFolder], results: KnownResults) -> list[Record]:
@@ -110,9 +114,10 @@ def read_record(folder: RunFolder, results: KnownResults) -> Record | None:
     return Record(folder.name, _flat(content), status(folder, result), result)
 
 
-def table_of(records: Sequence[Record], swept: Sequence[str] = ()) -> pd.DataFrame:
+def table_of(records: Sequence[Record], swept: Sequence[str] = (), *, all_settings: bool = False) -> pd.DataFrame:
     """Make the table of `records`, in their order.
 
+    `swept` keys get a column even if they do not vary, and with `all_settings` so do the settings of the evaluation.
     A column's dtype depends on the schema or on its values, but not on missing values, nor on whether a whole number
     was written as 1 or as 1.0.
     """
@@ -123,11 +128,13 @@ def table_of(records: Sequence[Record], swept: Sequence[str] = ()) -> pd.DataFra
     keys = dict.fromkeys(["beta", "latent", *swept, *varying])
     config = [key for key in keys if key in known and key not in _LEADING]
     ambiguous = _ambiguous_features(record.result for record in records)
-    rows = [_row(record, config, ambiguous) for record in records]
+    made_with = _settings([record.result for record in records], is_all=all_settings)
+    rows = [_row(record, config, ambiguous) | settings for record, settings in zip(records, made_with, strict=True)]
+    settings = list(dict.fromkeys(key for one in made_with for key in one))
     metrics = catalogue.in_table({column for row in rows for column in row})
     columns = {}
-    for name in [*_LEADING, *config, *metrics]:
-        make = dtypes.config_column if name in config or name == "seed" else dtypes.column
+    for name in [*_LEADING, *config, *settings, *metrics]:
+        make = dtypes.config_column if name in config or name in settings or name == "seed" else dtypes.column
         columns[name] = make(name, [row.get(name) for row in rows])
     return pd.DataFrame(columns)
 
@@ -141,7 +148,27 @@ def _is_named(key: str, targets: set[str]) -> bool:
 def config_columns(table: pd.DataFrame) -> list[str]:
     """The columns that describe the points; the others hold the run's name, its status and its results."""
     names = [name for name in map(str, table.columns) if name not in _OF_THE_RUN and "/" not in name]
-    return [name for name in names if catalogue.find(name) is None]
+    return [name for name in names if catalogue.find(name) is None and not name.startswith(_SETTINGS)]
+
+
+def setting_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of the settings that the metrics were made with, such as `evaluated.likelihood.iwae_samples`."""
+    return [name for name in map(str, table.columns) if name.startswith(_SETTINGS)]
+
+
+def _settings(results: Sequence[Mapping[str, Any] | None], *, is_all: bool) -> list[dict[str, Any]]:
+    """The settings of each result's metrics: those that differ between results that have the part, or all."""
+    found = [_dotted((result or {}).get("evaluated", {}), _SETTINGS) for result in results]
+    values: dict[str, set[str]] = {}
+    for one in found:
+        for key, value in one.items():
+            values.setdefault(key, set()).add(in_words(value))
+    shown = [key for key in values if is_all or len(values[key]) > 1]
+    return [{key: "null" if one[key] is None else _plain(one[key]) for key in shown if key in one} for one in found]
+
+
+def _plain(value: Any) -> Any:
+    return in_words(value) if isinstance(value, list | dict) else value
 
 
 def _ambiguous_features(results: Iterable[Mapping[str, Any] | None]) -> set[str]:
@@ -161,7 +188,7 @@ def _row(record: Record, columns: Sequence[str], ambiguous: set[str]) -> dict[st
         "status": record.status,
         "seed": config["seed"],
         **{group: short_name(str(config[f"{group}._target_"])) for group in ("data", "arch", "likelihood")},
-        **{key: in_words(v) if isinstance(v := config.get(key), list | dict) else v for key in columns},
+        **{key: _plain(config.get(key)) for key in columns},
     }
     if result is not None:
         row |= {key: result.get(key) for key in catalogue.names("run", "cost")}

@@ -18,7 +18,10 @@ def results(
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Show only these columns, in this order; fid means all columns fid/..."),
+        typer.Option(
+            metavar="NAMES",
+            help="Show only these columns, in this order; fid means fid/..., evaluated how metrics were made.",
+        ),
     ] = None,
     sort: Annotated[
         str | None,
@@ -41,7 +44,8 @@ def results(
     keys = over.split(",") if over is not None else []
     with refusing():
         folders, swept = table.find_runs(sweep if sweep is not None else output_dir, output_dir)
-        frame = table.make_table(folders, swept)
+        wants_settings = any(name.startswith("evaluated") for name in (columns or "").split(","))
+        frame = table.make_table(folders, swept, all_settings=wants_settings)
         if over is not None:
             frame = seeds.over(frame, keys)
         if sort is not None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from vae_sweeps.analysis import table
+from vae_sweeps.config.keys import as_typed
 from vae_sweeps.report.contents import Contents, Run
 from vae_sweeps.runs import states
 
@@ -45,6 +46,7 @@ def facts(contents: Contents) -> list[Fact]:
         Fact("data", _data(contents)),
         Fact("commit", _distinct(results, "git_commit"), is_code=True),
         Fact("machine", list(dict.fromkeys(_machine(result) for result in results if "host" in result))),
+        Fact("evaluation", _evaluation(results), is_code=True),
         Fact("time", _time(launches, results)),
         Fact("cost", _cost(results)),
     ]
@@ -70,6 +72,15 @@ def _data(contents: Contents) -> list[str]:
         for name, fingerprint in pairs
         if fingerprint or name not in known
     ]
+
+
+def _evaluation(results: list[Mapping[str, Any]]) -> list[str]:
+    """The settings of each part of the evaluation, once for each combination of values."""
+    texts: dict[str, None] = {}
+    for result in results:
+        for part, settings in result.get("evaluated", {}).items():
+            texts[f"{part}: {' '.join(f'{key}={as_typed(value)}' for key, value in settings.items())}"] = None
+    return list(texts)
 
 
 def _time(launches: list[dict[str, Any]], results: list[Mapping[str, Any]]) -> list[str]:

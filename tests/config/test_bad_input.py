@@ -44,7 +44,7 @@ max_pack=0 | a whole number >= 1, or null
 precision=fp16 | one of fp32, tf32, bf16, fp64
 posterior=foo | one of logvar, softplus, square, sigma
 overwrite=maybe | true or false
-data.binarize=maybe | one of none, static, dynamic
+data.binarize=maybe | one of none, static, dynamic, larochelle
 data.pixel_range=[0,2] | [0,1] or [-1,1]
 arch=transformer | one of conv, mlp
 likelihood=foo | one of bernoulli, gaussian

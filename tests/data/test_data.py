@@ -149,14 +149,24 @@ def test_black_and_white_become_the_exact_ends_of_the_range(digits: Dataset, end
     assert (pixels.min().item(), pixels.max().item()) == ends
 
 
-def test_static_bits_are_drawn_once(tmp_path: Path) -> None:
-    grey, one, again, other = (small(tmp_path, b, s) for b, s in (("none", 0), *[("static", 0)] * 2, ("static", 1)))
+@pytest.mark.parametrize("binarize", ["static", "dynamic"])
+def test_fixed_bits_depend_on_their_own_seed_alone(tmp_path: Path, binarize: str) -> None:
+    grey, one, again = small(tmp_path), small(tmp_path, binarize), small(tmp_path, binarize, seed=1)
+    other = small(tmp_path, binarize, binarize_seed=1)
     for split in SPLITS:
-        assert only_black_and_white(one.images[split])
-        assert torch.equal(one.images[split], again.images[split])
-        assert not torch.equal(one.images[split], other.images[split])
-        assert torch.equal(for_evaluation(one, split), one.images[split])
-        assert abs(one.images[split].double().mean() - grey.images[split].double().mean()) < 10
+        assert only_black_and_white(for_evaluation(one, split))
+        assert torch.equal(for_evaluation(one, split), for_evaluation(again, split))
+        assert not torch.equal(for_evaluation(one, split), for_evaluation(other, split))
+        mean = for_evaluation(one, split).double().mean()
+        assert abs(mean - grey.images[split].double().mean()) < 10
+
+
+def test_static_bits_are_drawn_once(tmp_path: Path) -> None:
+    dataset = small(tmp_path, "static")
+    assert all(only_black_and_white(dataset.images[split]) for split in SPLITS)
+    batches = Batches(dataset, 110, torch.float64)
+    for epoch in (0, 3):
+        assert torch.equal(batches(epoch), dataset.images["train"][epoch_order(110, 0, epoch)] / 255)
 
 
 def test_dynamic_bits_differ_between_epochs_and_average_to_the_grey_values(tmp_path: Path) -> None:

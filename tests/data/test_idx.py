@@ -135,13 +135,13 @@ def test_a_root_that_is_not_a_folder_is_reported_in_one_line(tmp_path: Path) -> 
         mnist(None, "none", [0, 1], 0)
 
 
-@pytest.mark.parametrize("sums_of", ["gz", "unzipped"])
+@pytest.mark.parametrize("served_as", ["gz", "unzipped"])
 def test_a_download_is_checked_kept_and_not_repeated(
-    tmp_path: Path, served: tuple[Path, str], dead_url: str, sums_of
+    tmp_path: Path, served: tuple[Path, str], dead_url: str, served_as
 ) -> None:
     folder, url = served
     source = source_of(folder, dead_url, f"{url}not-here/", url)
-    if sums_of == "unzipped":
+    if served_as == "unzipped":
         sums = {name: hashlib.sha256(idx_bytes(array)).hexdigest() for name, array in small_arrays().items()}
         source = Source(source.mirrors, sums, "unzipped")
     root = tmp_path / "deep" / "root"
@@ -168,12 +168,12 @@ def test_only_what_is_missing_is_downloaded(tmp_path: Path, served: tuple[Path, 
     [b"<html>please log in</html>", gzip.compress(b"other"), gzip.compress(b"?")[:-3]],
     ids=["a page", "another file", "cut off"],
 )
-@pytest.mark.parametrize("sums_of", ["gz", "unzipped"])
+@pytest.mark.parametrize("served_as", ["gz", "unzipped"])
 def test_a_download_with_the_wrong_sum_leaves_nothing(
-    tmp_path: Path, served: tuple[Path, str], content: bytes, sums_of
+    tmp_path: Path, served: tuple[Path, str], content: bytes, served_as
 ) -> None:
     folder, url = served
-    source = replace(source_of(folder, url), sums_of=sums_of)
+    source = replace(source_of(folder, url), served_as=served_as)
     (folder / f"{TRAIN_IMAGES}.gz").write_bytes(content)
     with pytest.raises(ValueError, match=f"{TRAIN_IMAGES}.gz: sha256 [0-9a-f]{{12}}.*, expected ") as error:
         from_idx_files("small", source, str(tmp_path / "root"), "none", [0, 1], 0)
@@ -221,7 +221,7 @@ def test_more_images_than_a_quarter_of_the_memory_are_refused(tmp_path: Path) ->
 def test_a_download_does_not_unzip_without_end(tmp_path: Path, served: tuple[Path, str], monkeypatch) -> None:
     monkeypatch.setattr("vae_sweeps.data.idx._MAX_DOWNLOAD_BYTES", 10_000_000)
     folder, url = served
-    source = replace(source_of(folder, url), sums_of="unzipped")
+    source = replace(source_of(folder, url), served_as="unzipped")
     (folder / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(bytes(100_000_000), 1))
     line = f"{TRAIN_IMAGES}.gz: more than 0.01 GB unzipped, more than any such file has"
     with pytest.raises(ValueError, match=line):

@@ -34,10 +34,10 @@ def write_files(folder: Path, arrays: dict[str, np.ndarray], *, zipped: bool = F
     return folder
 
 
-def load(root: Path, binarize: str = "none", seed: int = 0) -> Dataset:
-    return mnist(str(root), binarize, [0, 1], seed)
+def load(root: Path, binarize: str = "none", seed: int = 0, binarize_seed: int = 0) -> Dataset:
+    return mnist(str(root), binarize, [0, 1], seed, binarize_seed=binarize_seed)
 
 
-def small(tmp_path: Path, binarize: str = "none", seed: int = 0) -> Dataset:
+def small(tmp_path: Path, binarize: str = "none", seed: int = 0, binarize_seed: int = 0) -> Dataset:
     root = tmp_path / "small"
-    return load(root if root.exists() else write_files(root, small_arrays()), binarize, seed)
+    return load(root if root.exists() else write_files(root, small_arrays()), binarize, seed, binarize_seed)

@@ -53,6 +53,7 @@ def result(beta: float, latent: int, seed: int, **more: Any) -> dict[str, Any]:
         "torch": "2.0",
         "device": "cpu",
         "host": "here",
+        "num_devices": 2,
         "finished_at": files.now(),
         "metrics": metrics(beta, latent, seed),
         "evaluation_s": {"fid": 360.0},

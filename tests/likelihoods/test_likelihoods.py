@@ -135,8 +135,11 @@ def test_evaluation_uses_the_running_mean_of_training_batches() -> None:
     errors = [(x - params).square().mean((1, 2)) for params in batches]
     likelihood.log_prob(batches[0], x)
     torch.testing.assert_close(likelihood.sigma, errors[0].sqrt(), rtol=1e-12, atol=0)
+    for _ in range(9):
+        likelihood.log_prob(batches[1], x)
+    torch.testing.assert_close(likelihood.sigma, (0.1 * errors[0] + 0.9 * errors[1]).sqrt(), rtol=1e-12, atol=0)
     likelihood.log_prob(batches[1], x)
-    expected = (0.99 * errors[0] + 0.01 * errors[1]).sqrt()
+    expected = (0.09 * errors[0] + 0.91 * errors[1]).sqrt()
     torch.testing.assert_close(likelihood.sigma, expected, rtol=1e-12, atol=0)
     likelihood.eval()
     log_px = likelihood.log_prob(batches[2], x)

@@ -77,8 +77,8 @@ def whole(sweep) -> Page:
 def test_the_page_shows_what_was_run_and_its_cost(whole) -> None:
     for words in ("grid", "python launch.py -m beta=0,1 latent=2,4", "8 done", "mnist5k, fingerprint 0123456789abcdef"):
         assert words in whole.text
-    # Eight points of half an hour each, and 0.1 h of evaluation each.
-    assert "4.8 point-hours: training 4.0 h, evaluation 48.0 min" in whole.text
+    # Eight points of half an hour each on two devices, and 0.1 h of evaluation each.
+    assert "8.8 device-hours: training 8.0 h, evaluation 48.0 min" in whole.text
     assert "What is missing" not in whole.text
 
 

@@ -64,6 +64,15 @@ def test_along_an_iso_line_rate_and_distortion_sum_to_minus_its_elbo(sweep) -> N
             np.testing.assert_allclose(np.array(line["x"]) + np.array(line["y"]), -elbo, rtol=1e-4)
 
 
+@pytest.mark.parametrize("spread", [0.3, 40.0, 2e5])
+def test_the_labels_of_iso_lines_are_their_values(spread: float) -> None:
+    levels = scatter._levels(-101 + spread * np.linspace(-1, 0, 9))
+    for level in {*levels[0], *levels[1]}:
+        x = np.linspace(0, 10, 20)
+        (line,) = scatter._iso_elbo(level, x, -level - 10, -level)
+        assert float(line["text"][0].replace(",", "")) == pytest.approx(level, rel=1e-9)
+
+
 def test_points_are_at_their_mean_rate_and_distortion(sweep) -> None:
     content = contents.read([sweep])
     figure = scatter.rate_distortion(content)

@@ -36,10 +36,10 @@ def over(table: pd.DataFrame, keys: Sequence[str] = ("seed",)) -> pd.DataFrame:
 
     config = [name for name in known if name not in keys]
     metrics = [name for name in table if name not in known and _is_averaged(table, name)]
-    group = table.groupby(config, sort=False, dropna=False).ngroup() if config else pd.Series(0, table.index)
+    group = pd.Series(table.groupby(config, sort=False, dropna=False).ngroup() if config else 0, table.index)
     is_done = table["status"] == "done"
     settings = setting_columns(table)
-    _check_made_alike(table.loc[is_done, settings], group[is_done])
+    _check_made_alike(table.loc[is_done, settings], group)
     n = is_done.groupby(group).sum()
     numbers = table[metrics].astype("float64").where(is_done).groupby(group)
     count = numbers.count()
@@ -66,9 +66,9 @@ def _is_averaged(table: pd.DataFrame, name: str) -> bool:
 def _check_made_alike(settings: pd.DataFrame, group: pd.Series) -> None:
     """Refuse to average numbers that were made differently, such as bounds of 10 and of 1,000 samples."""
     for column in settings:
-        num_values = settings[column].groupby(group).nunique()
-        if (num_values > 1).any():
-            values = settings.loc[group == num_values.idxmax(), column].dropna().unique()
+        alike = [values.dropna().unique() for _, values in settings[column].groupby(group.loc[settings.index])]
+        values = max(alike, key=len, default=())
+        if len(values) > 1:
             texts = [f"{value:g}" if isinstance(value, float) else as_typed(value) for value in values]
             setting = str(column).split(".", 2)[2]
             raise ValueError(

@@ -10,7 +10,7 @@ from vae_sweeps.config.point import to_container
 from vae_sweeps.config.schema import Point
 
 # Increased when a change to the code changes the numbers of old configs.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def identifying_content(point: Point) -> dict[str, Any]:

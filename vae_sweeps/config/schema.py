@@ -20,7 +20,8 @@ class Mnist:
 
     _target_: str = free("a function that returns a Dataset")
     root: str | None = free("a folder", numbers=False)
-    binarize: str = one_of("none", "static", "dynamic")
+    binarize: str = one_of("none", "static", "dynamic", "larochelle")
+    binarize_seed: int = at_least(0, "a whole number")
     pixel_range: list[float] = key("[0,1] or [-1,1]", lambda v: list(v) in ([0, 1], [-1, 1]))
     seed: int = at_least(0, "a whole number")
     train_on: str = one_of("train", "all")

@@ -18,8 +18,10 @@ class Dataset:
     """Images of three splits, as bytes (or as floats that are already on the model's scale).
 
     `images[split]` is uint8 [N,C,H,W] or floating [N,C,H,W]; `labels[split]` is int64 [N], or `labels` is None.
-    `pixel_range` holds the values that bytes 0 and 255 become. `binarize` is none, static or dynamic; `seed` fixes the
-    order of batches and the drawn bits. `fingerprint` is a hash of the content and does not depend on its location.
+    `pixel_range` holds the values that bytes 0 and 255 become. `binarize` is none, static, dynamic or larochelle (the
+    images consist of bits already). `seed` fixes the order of batches and the bits drawn for a batch, `binarize_seed`
+    the bits that are drawn once. `fingerprint` is a hash of the content and does not depend on its location.
+    `trains_on_all` is whether the training split contains the images of the other splits.
 
     `resident` is whether `to` copies the images into the device's memory: True, False, or auto, which copies them if
     they fit. Otherwise they are read batch by batch; `device` is where batches go. `is_mapped` is whether the images
@@ -36,6 +38,8 @@ class Dataset:
     resident: bool | str = "auto"
     is_mapped: bool = False
     device: torch.device | None = None
+    binarize_seed: int = 0
+    trains_on_all: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -88,16 +92,16 @@ def binarized(images: Tensor, uniform: Float[Tensor, "*shape"]) -> Tensor:
 
 
 def with_fixed_bits(dataset: Dataset) -> Dataset:
-    """Draw the bits that never change: of every split for `static`, of val and test for `dynamic`, none for `none`.
+    """Draw the bits that never change: of every split for `static`, of val and test for `dynamic`, else none.
 
     With `dynamic` the training split keeps its grey values, and each batch draws new bits (Burda et al. 2015).
     """
-    if dataset.binarize == "none":
+    if dataset.binarize in ("none", "larochelle"):
         return dataset
     splits = SPLITS if dataset.binarize == "static" else ("val", "test")
     images = dict(dataset.images)
     for split in splits:
-        uniform = torch.rand(images[split].shape, generator=generator("bits", dataset.seed, split))
+        uniform = torch.rand(images[split].shape, generator=generator("bits", dataset.binarize_seed, split))
         images[split] = binarized(images[split], uniform)
     return replace(dataset, images=images)
 
@@ -121,7 +125,7 @@ def in_unit_range(images: Tensor, pixel_range: tuple[float, float]) -> Tensor:
 
 def identity(dataset: Dataset) -> list[str | int]:
     """Everything that determines an evaluation's images in [0,1], for the keys of caches."""
-    drawn = [] if dataset.binarize == "none" else [dataset.binarize, dataset.seed]
+    drawn = [] if dataset.binarize == "none" else [dataset.binarize, dataset.binarize_seed]
     scaled = map(str, dataset.pixel_range) if dataset.images["train"].is_floating_point() else []
     return [dataset.fingerprint, *scaled, *drawn]
 
@@ -130,6 +134,6 @@ def for_evaluation(dataset: Dataset, split: str) -> Tensor:
     """A split's images (bytes, or floats) as every evaluation sees them: with fixed bits if pixels are binarized."""
     images = dataset.images[split]
     if dataset.binarize == "dynamic" and split == "train":
-        draw = generator("bits", dataset.seed, "train")
+        draw = generator("bits", dataset.binarize_seed, "train")
         return binarized(images, torch.rand(images.shape, generator=draw).to(images.device))
     return images

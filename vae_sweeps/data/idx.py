@@ -39,40 +39,48 @@ _MAX_DEFLATION = 1033  # how many bytes one byte of a .gz file can become, accor
 
 @dataclass(frozen=True)
 class Source:
-    """Where to download the four files, each as `<mirror><name>.gz`, and the sha256 of each in hex.
+    """Where to download files, and the sha256 of each in hex.
 
-    The sums are of the files as served (`sums_of` is gz) or unzipped, since mirrors may compress differently.
+    They are served as they are (`served_as` is plain), or each as `<mirror><name>.gz`. The sums are then of the .gz
+    files (gz), or of what they contain (unzipped), since mirrors may compress differently.
     """
 
     mirrors: tuple[str, ...]
     sha256: dict[str, str]
-    sums_of: Literal["gz", "unzipped"]
+    served_as: Literal["plain", "gz", "unzipped"]
+
+    @property
+    def ending(self) -> str:
+        return "" if self.served_as == "plain" else ".gz"
 
 
 def find_or_download(root: str | None, source: Source) -> dict[str, Path]:
-    """Return the path of each of `FILES` in the folder `root`, plain or .gz, after downloading the missing ones.
+    """Return the path of each of the source's files in the folder `root`, after downloading the missing ones.
+
+    Files that are served as .gz may be there plain or zipped.
 
     Only downloaded files are compared with the sums. A failed download leaves nothing behind. Raises ValueError with
     `root`, the missing files and the reason of the failure.
     """
     if root is None:
-        raise ValueError("data.root=null: must be the folder of the IDX files, or the folder to download them to")
+        raise ValueError("data.root=null: must be the folder of the data's files, or the folder to download them to")
     folder = Path(os.path.expanduser(root))
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"data.root={root}: is a file; must be the folder of {', '.join(FILES)}")
-    missing = [name for name in FILES if _present(folder, name) is None]
+        raise ValueError(f"data.root={root}: is a file; must be the folder of {', '.join(source.sha256)}")
+    missing = [name for name in source.sha256 if _present(folder, name) is None]
     try:
         for name in missing:
             content = _download(name, source)
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / f"{name}.gz", content)
+            write_whole(folder / f"{name}{source.ending}", content)
     except (OSError, ValueError) as error:
-        missing = [name for name in FILES if _present(folder, name) is None]
+        missing = [name for name in source.sha256 if _present(folder, name) is None]
+        form = " (plain or .gz)" if source.ending else ""
         raise ValueError(
-            f"data.root={root}: {', '.join(missing)} (plain or .gz) missing, and the download failed: "
+            f"data.root={root}: {', '.join(missing)}{form} missing, and the download failed: "
             f"{_one_line(error)}; copy the files there, or set data.root to the folder that has them"
         ) from error
-    return {name: path for name in FILES if (path := _present(folder, name))}
+    return {name: path for name in source.sha256 if (path := _present(folder, name))}
 
 
 def read_idx(path: Path, num_dims: Literal[1, 3]) -> UInt8[np.ndarray, "..."]:
@@ -152,12 +160,12 @@ def _present(folder: Path, name: str) -> Path | None:
 
 
 def _download(name: str, source: Source) -> bytes:
-    """Download the .gz file from the first mirror with the right sum. Raises ValueError with each mirror's error."""
+    """Download the file from the first mirror with the right sum. Raises ValueError with each mirror's error."""
     expected, failures = source.sha256[name], []
-    for url in (f"{mirror}{name}.gz" for mirror in source.mirrors):
+    for url in (f"{mirror}{name}{source.ending}" for mirror in source.mirrors):
         try:
             content = _get(url)
-            actual = _sum_unzipped(content) if source.sums_of == "unzipped" else hashlib.sha256(content).hexdigest()
+            actual = _sum_unzipped(content) if source.served_as == "unzipped" else hashlib.sha256(content).hexdigest()
         except (OSError, HTTPException) as error:
             failures.append(f"{url}: {error}")
             continue

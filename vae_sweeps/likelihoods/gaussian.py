@@ -15,13 +15,15 @@ class Gaussian(nn.Module):
 
     sigma: K numbers (fixed); or K times "learned" (a parameter that starts at 1); or K times "optimal": the root of the
     batch's mean squared error, which maximises the batch's log-likelihood (Rybkin et al. 2021, eq. 8). With an optimal
-    sigma, evaluations use a running mean of its square over training batches, never the evaluated images.
+    sigma, evaluations use a running mean of its square over training batches, never the evaluated images: the mean of
+    all batches up to the tenth, then one in which the newest has a weight of a tenth.
     """
 
     running_mse: Tensor
+    num_batches: Tensor  # that the running mean covers
     fixed_sigma: Tensor
-    # Weight of the newest batch; the running mean covers about the last hundred batches.
-    momentum = 0.01
+    # With more, sigma lags behind a falling error: 8 nats per image after 300 steps on mnist5k with 100, see the docs.
+    _MAX_BATCHES = 10
 
     def __init__(self, num_models: int, sigma: Sequence[float | str]) -> None:
         super().__init__()
@@ -31,6 +33,7 @@ class Gaussian(nn.Module):
             self.log_sigma = nn.Parameter(torch.zeros(num_models))
         elif self.kind == "optimal":
             self.register_buffer("running_mse", torch.full((num_models,), math.inf))  # no batch seen yet
+            self.register_buffer("num_batches", torch.zeros(num_models))
         else:
             self.register_buffer("fixed_sigma", torch.tensor(sigma, dtype=torch.float64), persistent=False)
 
@@ -50,7 +53,7 @@ class Gaussian(nn.Module):
             # The gradient with respect to sigma is zero at the optimum, so it is not computed.
             num_images = distributed.total(torch.tensor(float(len(x))))
             mse = distributed.total(squared_error.detach().sum(-1)) / (num_images * num_pixels).to(params)
-            running = self.running_mse.lerp(mse, self.momentum)
+            running = self.running_mse.lerp(mse, 1 / self.num_batches.add_(1).clamp_(max=self._MAX_BATCHES))
             self.running_mse.copy_(torch.where(self.running_mse.isinf(), mse, running))
             log_sigma = mse.log() / 2
         else:

@@ -107,14 +107,16 @@ def shown(moment: datetime) -> str:
 
 
 def _cost(results: list[Mapping[str, Any]]) -> list[str]:
-    """Sum the cost of all points; a point's `time_s` is its share of its pack's time."""
+    """Sum the cost of all points: a point's `time_s` is its share of its pack's time, on each of its devices."""
     if not results:
         return []
-    training_s = sum(result.get("time_s") or 0.0 for result in results)
+    training_s = sum((result.get("time_s") or 0.0) * result.get("num_devices", 1) for result in results)
     evaluation_s = sum(sum(result.get("evaluation_s", {}).values()) for result in results)
     total_h = (training_s + evaluation_s) / _S_PER_H
     parts = f"training {_duration(training_s)}, evaluation {_duration(evaluation_s)}"
-    return [f"{total_h:.3g} point-hours: {parts}, over {len(results)} points that have ended"]
+    return [
+        f"{total_h:.3g} device-hours: {parts}, of {len(results)} points that have ended, without time lost at kills"
+    ]
 
 
 def _duration(seconds: float) -> str:

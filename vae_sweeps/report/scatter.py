@@ -116,7 +116,7 @@ def _iso_elbo(elbo: float, rate: np.ndarray, bottom: float, top: float) -> list[
         "mode": "lines+text",
         "x": figures.rounded(rate[inside]),
         "y": figures.rounded(distortion[inside]),
-        "text": [f"\u00a0\u00a0{round(elbo):,}", *[""] * (int(inside.sum()) - 1)],
+        "text": [f"\u00a0\u00a0{elbo:,.6g}", *[""] * (int(inside.sum()) - 1)],
         "textposition": "bottom right",
         "textfont": {"size": 10, "color": figures.INK},
         "line": {"color": figures.INK, "width": 1, "dash": "dot"},

@@ -29,11 +29,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a point's training ended: done, diverged (at `step`), preempted (saved at `step`) or absent."""
+    """How a point's training ended: done, diverged (at `step`), preempted (saved at `step`) or absent.
+
+    `time_s` is its share of the time that the pack took for `pack_step` steps, of which a diverged point used fewer.
+    """
 
     status: str
     step: int
     time_s: float
+    pack_step: int
 
 
 class Pack:
@@ -169,11 +173,11 @@ class Pack:
         outcomes = []
         for k in range(len(self.runs)):
             if k in self.absent:
-                outcomes.append(Outcome("absent", step, self.time_s(k)))
+                outcomes.append(Outcome("absent", step, self.time_s(k), step))
             elif k in self.diverged_at:
-                outcomes.append(Outcome("diverged", self.diverged_at[k], self.time_s(k)))
+                outcomes.append(Outcome("diverged", self.diverged_at[k], self.time_s(k), step))
             else:
-                outcomes.append(Outcome(ended, step, self.time_s(k)))
+                outcomes.append(Outcome(ended, step, self.time_s(k), step))
         return outcomes
 
     def _moments(self) -> list[dict[str, Tensor]]:

@@ -51,6 +51,8 @@ NUMBERS = [
     ["arch=conv"],
     ["arch=conv", "arch.kernel=5"],
     ["arch=conv", "arch.batch_norm=true"],
+    ["arch=conv", "arch.decoder_channels=[8,4]"],
+    ["arch=conv", "arch.last_kernel=3"],
     [GAUSSIAN],
     [GAUSSIAN, "likelihood.sigma=0.2"],
     [GAUSSIAN, "likelihood.sigma=1"],

@@ -44,28 +44,39 @@ def mnist_conv(output: Sequence[nn.Module] = ()) -> Literal:
     return Literal(encoder, nn.Linear(128, 20), nn.Linear(128, 20), decoder)
 
 
-CHANNELS = [32, 64, 128, 256, 512]
-
-
 def celeba_tf1() -> Literal:
     encoder, decoder = nn.Sequential(), nn.Sequential()
-    for a, b in pairwise([3, *CHANNELS]):
+    for a, b in pairwise([3, 32, 64, 128, 256, 512]):
         encoder.extend([nn.Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.ReLU()])
     encoder.append(nn.Flatten())
     decoder.extend([nn.Unflatten(1, (128, 1, 1)), nn.ConvTranspose2d(128, 512, 4), nn.BatchNorm2d(512), nn.ReLU()])
-    for a, b in pairwise(CHANNELS[::-1]):
+    for a, b in pairwise([512, 256, 128, 64, 32]):
         decoder.extend([nn.ConvTranspose2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.ReLU()])
-    decoder.extend([nn.ConvTranspose2d(32, 3, 4, 2, 1), nn.Tanh(), nn.Flatten()])
+    decoder.extend([nn.ConvTranspose2d(32, 3, 3, 2, 1, output_padding=1), nn.Tanh(), nn.Flatten()])
     return Literal(encoder, nn.Linear(4 * 4 * 512, 128), nn.Linear(4 * 4 * 512, 128), decoder)
 
 
 def celeba_conv() -> Literal:
+    """The article's network with its default list of widths, [512, 256, 128, 64, 32]."""
     encoder, decoder = nn.Sequential(), nn.Sequential()
-    for a, b in pairwise([3, *CHANNELS]):
+    for a, b in [(3, 512), (512, 256), (256, 128), (128, 64), (64, 32)]:  # sides 64 -> 32 -> 16 -> 8 -> 4 -> 2
+        encoder.extend([nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.LeakyReLU()])
+    encoder.append(nn.Flatten())
+    decoder.extend([nn.Linear(128, 32 * 2 * 2), nn.Unflatten(1, (32, 2, 2))])
+    for a, b in [(32, 32), (32, 64), (64, 128), (128, 256), (256, 512)]:  # sides 2 -> 4 -> 8 -> 16 -> 32 -> 64
+        decoder.extend([nn.ConvTranspose2d(a, b, 3, 2, 1, output_padding=1), nn.BatchNorm2d(b), nn.LeakyReLU()])
+    decoder.extend([nn.Conv2d(512, 3, 3, 1, 1), nn.Flatten()])
+    return Literal(encoder, nn.Linear(32 * 2 * 2, 128), nn.Linear(32 * 2 * 2, 128), decoder)
+
+
+def celeba_conv_narrow() -> Literal:
+    """The network of the repository that the article follows, without the tanh at its end."""
+    encoder, decoder = nn.Sequential(), nn.Sequential()
+    for a, b in [(3, 32), (32, 64), (64, 128), (128, 256), (256, 512)]:
         encoder.extend([nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.LeakyReLU()])
     encoder.append(nn.Flatten())
     decoder.extend([nn.Linear(128, 512 * 2 * 2), nn.Unflatten(1, (512, 2, 2))])
-    for a, b in pairwise([*CHANNELS[::-1], 32]):
+    for a, b in [(512, 256), (256, 128), (128, 64), (64, 32), (32, 32)]:
         decoder.extend([nn.ConvTranspose2d(a, b, 3, 2, 1, output_padding=1), nn.BatchNorm2d(b), nn.LeakyReLU()])
     decoder.extend([nn.Conv2d(32, 3, 3, 1, 1), nn.Flatten()])
     return Literal(encoder, nn.Linear(512 * 2 * 2, 128), nn.Linear(512 * 2 * 2, 128), decoder)

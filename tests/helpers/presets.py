@@ -9,6 +9,7 @@ SHAPES = {
     "mnist_conv": (1, 28, 28),
     "celeba_tf1": (3, 128, 128),
     "celeba_conv": (3, 64, 64),
+    "celeba_conv_narrow": (3, 64, 64),
 }
 RANGES = {"celeba_tf1": (-1.0, 1.0)}
 

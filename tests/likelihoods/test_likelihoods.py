@@ -47,6 +47,14 @@ def test_bernoulli_equals_torchs_on_binary_pixels() -> None:
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-10, atol=1e-10)
 
 
+def test_the_smallest_cross_entropy_of_grey_pixels_is_their_entropy() -> None:
+    x = random_pixels("grey")
+    entropy = (torch.special.entr(x) + torch.special.entr(1 - x)).sum(-1)
+    perfect = -Bernoulli(K).log_prob(torch.logit(x).expand(K, B, D), x)
+    torch.testing.assert_close(perfect, entropy.expand(K, B), rtol=1e-12, atol=1e-12)
+    assert (-Bernoulli(K).log_prob(random_params(), x) > entropy).all()
+
+
 def test_bernoulli_on_grey_pixels_is_the_cross_entropy() -> None:
     """sum_d x ln p + (1 - x) ln(1 - p)"""
     logits, x = random_params(), random_pixels("grey")

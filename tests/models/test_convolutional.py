@@ -115,6 +115,23 @@ def test_the_parameters_of_each_decoder_start() -> None:
     assert "convs.2.bias" in last
 
 
+def test_the_decoders_channels_and_the_kernel_of_its_last_transposed_convolution_can_be_given() -> None:
+    given = start_of("linear", decoder_channels=[5, 7, 9], last_kernel=3, last_conv=1)
+    assert given["linear.weight"].shape == (1, 3, 5 * 2 * 2)
+    shapes = [given[f"convs.{i}.weight"].shape for i in range(3)]
+    assert shapes == [(5, 7, 4, 4), (7, 9, 3, 3), (1, 9, 1, 1)]
+    assert start_of("transposed", last_kernel=3)["convs.1.weight"].shape == (4, 1, 3, 3)
+    mirrored = start_of("dense", decoder_channels=[6, 4])
+    assert {n: w.shape for n, w in mirrored.items()} == {n: w.shape for n, w in start_of("dense").items()}
+
+
+@pytest.mark.parametrize(("last_conv", "num"), [(None, 2), (3, 3)])
+def test_the_decoder_needs_channels_for_each_of_its_images(last_conv: int | None, num: int) -> None:
+    for wrong in (num - 1, num + 1):
+        with pytest.raises(ValueError, match=rf"^arch\.decoder_channels=\[[^\n]*: must have {num} entries[^\n]*$"):
+            start_of("dense", decoder_channels=[4] * wrong, last_conv=last_conv)
+
+
 LAYERS = {  # a layer of many weights, its fan_in and its fan_out, counted as PyTorch does
     "linear": (lambda: layers.Linear(1, 100, 300), 100, 300),
     "conv": (lambda: layers.Conv2d(1, 20, 60, 5, stride=2, bias=True), 20 * 25, 60 * 25),

@@ -24,10 +24,16 @@ ARCHS = {
     "conv": ["arch=conv", "arch.channels=[4,6]", "arch.kernel=4"],
     "conv5": ["arch=conv", "arch.channels=[3,5]", "arch.kernel=5", "arch.activation=tanh"],
     "pooled": ["arch=conv", "arch.channels=[4,6]", "arch.kernel=3", "arch.downsampling=max_pool", "arch.dense=[9,7]"],
-    "from_point": ["arch=conv", "arch.channels=[4,6]", "arch.start=transposed", "arch.init=xavier"],
+    "from_point": [
+        *("arch=conv", "arch.channels=[4,6]", "arch.start=transposed", "arch.last_kernel=3", "arch.init=xavier"),
+    ],
     "last_conv": [
         *("arch=conv", "arch.channels=[4,6]", "arch.kernel=3", "arch.batch_norm=true", "arch.start=linear"),
         *("arch.last_conv=3", "arch.activation=leaky_relu", "arch.negative_slope=0.2", "arch.init=he"),
+    ],
+    "decoder_channels": [
+        *("arch=conv", "arch.channels=[6,4]", "arch.kernel=3", "arch.batch_norm=true", "arch.start=linear"),
+        *("arch.decoder_channels=[4,3,5]", "arch.last_conv=3"),
     ],
     "conv_bn": ["arch=conv", "arch.channels=[4,6]", "arch.batch_norm=true", "arch.kernel=3"],
 }

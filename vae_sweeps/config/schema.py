@@ -94,6 +94,12 @@ class Conv:
     downsampling: str = one_of("stride", "max_pool")
     dense: list[int] = _widths()
     start: str = one_of("dense", "linear", "transposed")
+    decoder_channels: list[int] | None = key(
+        "a list of whole numbers >= 1, or null", lambda v: v is None or all(n >= 1 for n in v), default=None
+    )
+    last_kernel: int | None = key(
+        "a whole number from 2 to 11, or null", lambda v: v is None or 2 <= v <= 11, default=None
+    )
     last_conv: int | None = key(
         "an odd number from 1 to 11, or null", lambda v: v is None or (1 <= v <= 11 and v % 2 == 1)
     )

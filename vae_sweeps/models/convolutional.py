@@ -67,10 +67,11 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """Dense layers, a first image [c,h,w], then transposed convolutions of stride 2: z [K,B,L] -> [K,B,D].
 
-    `start` is how the first image is computed: dense, by a linear map, normalised and activated like other layers;
-    linear, by that map alone; transposed, by a transposed convolution without padding of one pixel by an h x w kernel,
-    normalised and activated. With `last_conv` the last transposed convolution outputs channels[-2] channels, which are
-    normalised and activated, and a convolution with kernel size `last_conv` and stride 1 outputs the image.
+    `channels` are those of the first image and of the images that are computed from it, except the last, which has
+    `num_out`. `start` is how the first image is computed: dense, by a linear map, normalised and activated like other
+    layers; linear, by that map alone; transposed, by a transposed convolution without padding of one pixel by an h x w
+    kernel, normalised and activated. The last layer is the last transposed convolution or, with `last_conv`, a
+    convolution with this kernel size and stride 1. `last_kernel` is the kernel size of the last transposed convolution.
     """
 
     def __init__(
@@ -79,10 +80,12 @@ class ConvDecoder(nn.Module):
         latent: int,
         size: tuple[int, int],
         channels: Sequence[int],
+        num_out: int,
         kernel: int,
         activation: Activation,
         *,
         batch_norm: bool,
+        last_kernel: int | None = None,
         dense: Sequence[int] = (),
         start: str = "dense",
         last_conv: int | None = None,
@@ -96,22 +99,19 @@ class ConvDecoder(nn.Module):
             self.linear = FromPoint(num_models, num_in, channels[0], size, bias=not batch_norm)
         else:
             self.linear = Linear(num_models, num_in, prod(self.shape))
-        widths = [*channels[:-1], channels[-2], channels[-1]] if last_conv else list(channels)
-        ups = widths[:-1] if last_conv else widths
-        activated = ups if last_conv else ups[:-1]  # channels of all layers but the image
         self.is_start_activated = start != "linear"
-        self.norms = _norms(num_models, activated, batch_norm)
+        self.norms = _norms(num_models, channels, batch_norm)
         if not self.is_start_activated:
             self.norms[0] = nn.Identity()
-        last = len(ups) - 2
+        pairs = list(pairwise(channels if last_conv else [*channels, num_out]))
+        kernels = [*[kernel] * (len(pairs) - 1), last_kernel or kernel]
         self.convs = nn.ModuleList(
-            ConvTranspose2d(
-                num_models, a, b, kernel, stride=2, bias=not batch_norm or (i == last and last_conv is None)
-            )
-            for i, (a, b) in enumerate(pairwise(ups))
+            # Only the image, which is output i = len(channels) - 1, is not normalised.
+            ConvTranspose2d(num_models, a, b, kernels[i], stride=2, bias=not batch_norm or i == len(channels) - 1)
+            for i, (a, b) in enumerate(pairs)
         )
         if last_conv:
-            self.convs.append(Conv2d(num_models, widths[-2], widths[-1], last_conv, stride=1, bias=True))
+            self.convs.append(Conv2d(num_models, channels[-1], num_out, last_conv, stride=1, bias=True))
         self.output = output_function(output)
 
     def forward(self, z: Float[Tensor, "K B L"]) -> Float[Tensor, "K B D"]:
@@ -138,14 +138,16 @@ def conv(
     downsampling: str = "stride",
     dense: Sequence[int] = (),
     start: str = "dense",
+    decoder_channels: Sequence[int] | None = None,
+    last_kernel: int | None = None,
     last_conv: int | None = None,
     output: str = "identity",
     init: str = "pytorch",
 ) -> Networks:
     """An encoder of convolutions and dense layers, and a mirrored decoder, which always uses strides.
 
-    Raises ValueError if a side of the images cannot be halved once for each entry of `channels`, or if max pooling is
-    asked of an even kernel, whose convolutions cannot keep the image's size.
+    Raises ValueError if a side of the images cannot be halved once for each entry of `channels`, if the decoder would
+    not double as often, or if max pooling is asked of an even kernel, whose convolutions cannot keep the image's size.
     """
     num_in, height, width = image_shape
     factor = 2 ** len(channels)
@@ -163,13 +165,19 @@ def conv(
             f"arch.kernel={kernel}: must be odd with arch.downsampling=max_pool; "
             "use an odd kernel or arch.downsampling=stride"
         )
-    widths = [num_in, *channels]
+    mirrored = [*reversed(channels), *([channels[0]] if last_conv else [])]
+    if decoder_channels is not None and len(decoder_channels) != len(mirrored):
+        raise ValueError(
+            f"arch.decoder_channels={list(decoder_channels)}: must have {len(mirrored)} entries with "
+            f"{len(channels)} in arch.channels and arch.last_conv={last_conv or 'null'}; "
+            f"arch.decoder_channels=null is {mirrored}"
+        )
     size = (height // factor, width // factor)
     num_flat = channels[-1] * prod(size)
     act = activation_function(activation, negative_slope)
     encoder = ConvEncoder(
         num_models,
-        widths,
+        [num_in, *channels],
         kernel,
         act,
         batch_norm=batch_norm,
@@ -181,10 +189,12 @@ def conv(
         num_models,
         latent,
         size,
-        widths[::-1],
+        mirrored if decoder_channels is None else decoder_channels,
+        num_in,
         kernel,
         act,
         batch_norm=batch_norm,
+        last_kernel=last_kernel,
         dense=list(reversed(dense)),
         start=start,
         last_conv=last_conv,

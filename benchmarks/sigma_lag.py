@@ -34,7 +34,7 @@ def train_alone(steps: int) -> tuple[VAE, float, float]:
         pack.save = lambda step: None  # type: ignore[method-assign]
         train(pack, dataset, TrainOptions(), NoObserver())
     pack.vae.eval()
-    return pack.vae, *(_squared_error(pack.vae, dataset, split) for split in ("train", "test"))
+    return pack.vae, _squared_error(pack.vae, dataset, "train"), _squared_error(pack.vae, dataset, "test")
 
 
 @torch.inference_mode()

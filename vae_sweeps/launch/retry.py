@@ -9,7 +9,8 @@ from vae_sweeps.config.launch_options import options_from
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.launch import resubmission
 from vae_sweeps.launch.local import run_here
-from vae_sweeps.launch.plan import Launch, make_plan
+from vae_sweeps.launch.plan import make_plan
+from vae_sweeps.launch.request import Launch
 from vae_sweeps.launch.submit import on_cluster
 from vae_sweeps.runs import claims, states
 from vae_sweeps.runs.run_folder import readable_points

@@ -72,14 +72,14 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
 
     pack.vae.train()
     while step < schedule.num_steps and pack.living and not is_stopped:
-        pack.set_learning_rate(schedule.learning_rate(step))
+        pack.optimiser.lr = schedule.learning_rate(step)
         x = batches(step)
         num_images, share = len(x), distributed.share(len(x))
         pack.set_batch_size(num_images)
         with computing(first.precision, device):
             terms = elbo_terms(pack.vae, x[share], noise(step)[:, :num_images][:, share])
             loss = weights.loss(terms, step, num_images)
-            pack.optimiser.zero_grad()
+            pack.vae.zero_grad()
             loss.backward(ones)
         distributed.add_gradients(parameters)
         if first.optim.clip_norm is not None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from vae_sweeps.config import trust
 from vae_sweeps.config.secrets import hide_in_override
-from vae_sweeps.launch import submit, summary
+from vae_sweeps.launch import submit
 from vae_sweeps.launch.door import checking, current_invocation
 from vae_sweeps.launch.local import run_here
 from vae_sweeps.launch.plan import Plan, make_plan
@@ -48,6 +48,8 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
         was_interrupted = False
     else:
         was_interrupted = run_here(plan, launch)
+    from vae_sweeps.launch import summary  # pandas, which a launch that only submits jobs does not need
+
     results = plan.results
     results.forget([*(run for pack in plan.packs for run in pack), *plan.to_evaluate])
     summary.show(list(plan.unique), launch.swept, launch.sweep, results)

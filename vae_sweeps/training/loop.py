@@ -65,7 +65,6 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
     )
     weights = objective.weights(pack.points, dataset.image_shape, schedule.steps_per_epoch, device, dtype)
     parameters = list(pack.vae.parameters())
-    ones = torch.ones(len(pack.points), device=device, dtype=dtype)  # the models' losses are independent
     step, saved_at = pack.step, time.monotonic()
     is_stopped, agree = False, distributed.Agreement()
     observer.saved(step)
@@ -80,7 +79,7 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
             terms = elbo_terms(pack.vae, x[share], noise(step)[:, :num_images][:, share])
             loss = weights.loss(terms, step, num_images)
             pack.vae.zero_grad()
-            loss.backward(ones)
+            loss.sum().backward()  # the models' losses are independent
         distributed.add_gradients(parameters)
         if first.optim.clip_norm is not None:
             pack.clip_gradients(first.optim.clip_norm)

@@ -11,7 +11,7 @@ SETTINGS = Optim(lr=1e-3, betas=[0.8, 0.99], eps=1e-6, weight_decay=0.1, lr_deca
 FIRST = 7
 
 
-def module() -> nn.Module:
+def module() -> nn.ModuleDict:
     """Two layers, of which `unused` gets no gradients."""
     generator = torch.Generator().manual_seed(0)
     layers = nn.ModuleDict({"used": nn.Linear(5, 3), "unused": nn.Linear(2, 2)})

@@ -214,10 +214,12 @@ def test_grey_pictures_are_saved_with_one_channel_and_coloured_ones_with_three(t
 
 
 def test_a_failed_picture_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "curves.nonsense"
+    path = tmp_path / "curves.png"
     path.write_bytes(b"old")
-    with pytest.raises(ValueError, match="nonsense"):
-        style.save(run_plots.learning_curves([], "title"), path)
+    figure = run_plots.learning_curves([], "title")
+    figure.set_size_inches(1e6, 1e6)
+    with pytest.raises(ValueError, match="too large"):
+        style.save(figure, path)
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 

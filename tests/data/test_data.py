@@ -213,7 +213,7 @@ def test_a_damaged_cache_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Dataset, cache_folder: Path, spoil
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache = tmp_path / "vae-sweeps" / "mnist5k.npz"
+    cache = tmp_path / "vae-sweeps" / "mnist5k_split.npz"
     good = (cache_folder / cache.name).read_bytes()
     cache.parent.mkdir()
     cache.write_bytes(spoil(good))
@@ -226,7 +226,7 @@ def test_the_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digi
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "vae-sweeps").mkdir()
     images, labels = np.zeros((5_000, 28, 28), np.uint8), np.arange(5_000) % 10
-    np.savez(tmp_path / "vae-sweeps" / "mnist5k.npz", images=images, labels=labels)
+    np.savez(tmp_path / "vae-sweeps" / "mnist5k_split.npz", images=images, labels=labels)
     assert load_cached().fingerprint != digits.fingerprint
 
 

@@ -69,7 +69,7 @@ def test_a_pack_that_exceeds_a_cgroup_is_halved_instead_of_killed(tmp_path) -> N
         sys.executable, "launch.py", "-m", "seed=0,1,2,3", "max_pack=4", "arch.hidden=[4000]", "steps=2",
         "evaluation=none", "tracker=none", f"output_dir={tmp_path}",
     ]  # fmt: skip
-    with limited_to(1_100_000_000) as inside:
+    with limited_to(1_000_000_000) as inside:
         done = subprocess.run(inside(*command), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "pack 1/1 (4 points) of 4 points failed (MemoryError: needs more than" in done.stdout

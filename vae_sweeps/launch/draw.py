@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vae_sweeps.analysis import pictures, run_plots, style
-from vae_sweeps.analysis.latent_map import latent_map
+from vae_sweeps.analysis import pictures
 from vae_sweeps.data.dataset import Dataset, for_evaluation, to_model
 from vae_sweeps.evaluation.model import Model, from_state
 from vae_sweeps.evaluation.parts import Drawing, LatentCodes
@@ -40,6 +39,8 @@ class PictureDrawer:
 
     def end_of_training(self, run: RunFolder, model: Model, dataset: Dataset) -> None:
         """Draw the trained model and its learning curves."""
+        from vae_sweeps.analysis import run_plots, style  # matplotlib, which a launch that trains nothing does not need
+
         with self._may_fail(run), run.prepared(run.pictures) as target:
             _draw_model(model, dataset, target)
             is_log = model.point.log_steps == "powers_of_two"
@@ -48,6 +49,9 @@ class PictureDrawer:
 
     def findings(self, run: RunFolder, to_draw: Iterable[Drawing]) -> None:
         """Draw the pictures of an evaluation."""
+        from vae_sweeps.analysis import run_plots, style
+        from vae_sweeps.analysis.latent_map import latent_map
+
         for drawing in to_draw:
             with self._may_fail(run), run.prepared(run.pictures) as target:
                 if isinstance(drawing, LatentCodes):

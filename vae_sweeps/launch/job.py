@@ -8,15 +8,13 @@ import os
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vae_sweeps.config import trust
 from vae_sweeps.config.launch_options import LaunchOptions
+from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
-
-if TYPE_CHECKING:
-    from vae_sweeps.launch.plan import Launch  # imports torch
 
 
 @dataclass
@@ -129,7 +127,7 @@ def _remove_partial_saves() -> None:
             path.unlink(missing_ok=True)
 
 
-def job_of(packs: Iterable[Iterable[RunFolder]], to_evaluate: Iterable[RunFolder], launch: "Launch") -> Job:
+def job_of(packs: Iterable[Iterable[RunFolder]], to_evaluate: Iterable[RunFolder], launch: Launch) -> Job:
     """Create the job that trains `packs` one after another and then evaluates `to_evaluate`."""
 
     def resolved(runs: Iterable[RunFolder]) -> list[RunFolder]:

@@ -12,7 +12,8 @@ import submitit
 import torch
 
 from vae_sweeps.launch.job import Job, job_of
-from vae_sweeps.launch.plan import Launch, Plan
+from vae_sweeps.launch.plan import Plan
+from vae_sweeps.launch.request import Launch
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs, run_pack
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import machine, private

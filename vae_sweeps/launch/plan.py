@@ -8,50 +8,20 @@ from typing import Any
 import torch
 
 from vae_sweeps.config.identity import run_id, run_name
-from vae_sweeps.config.launch_options import Evaluation, LaunchOptions
-from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
+from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import checks, fitting
 from vae_sweeps.launch.packing import cost, group, memory_of, pack_limit
+from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
-from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import count
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What a command requests: its points, the overrides of each point, and options for all of them.
-
-    `sweep` and `swept` (the swept keys) are set for a command with -m. `launcher` is None for other launchers.
-    `allowed` are the addresses that the points and the options may call, besides vae-sweeps' own (`config.trust`).
-    """
-
-    points: Sequence[Point]
-    overrides: Sequence[Sequence[str]]
-    options: LaunchOptions
-    launcher: LocalLauncher | SlurmLauncher | None = None
-    sweep: SweepFolder | None = None
-    swept: Sequence[str] = ()
-    allowed: frozenset[str] = frozenset()
-
-    @property
-    def cluster(self) -> SlurmLauncher | None:
-        """The settings of SLURM jobs, if the launch submits any."""
-        return self.launcher if isinstance(self.launcher, SlurmLauncher) else None
-
-    @property
-    def num_workers(self) -> int:
-        """The number of processes that train in parallel on this machine: by default one per GPU."""
-        if isinstance(self.launcher, LocalLauncher) and self.launcher.workers is not None:
-            return self.launcher.workers
-        return max(1, torch.cuda.device_count()) if self.options.device in ("auto", "cuda") else 1
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vae_sweeps.launch.plan import Launch
+from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import cache, private
 

@@ -7,10 +7,7 @@ from pathlib import Path
 from vae_sweeps.config import trust
 from vae_sweeps.config.launch_options import options_from
 from vae_sweeps.config.launchers import SlurmLauncher
-from vae_sweeps.launch import resubmission
-from vae_sweeps.launch.local import run_here
-from vae_sweeps.launch.plan import Launch, make_plan
-from vae_sweeps.launch.submit import on_cluster
+from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs import claims, states
 from vae_sweeps.runs.run_folder import readable_points
 from vae_sweeps.runs.sweep_folder import get_sweep
@@ -33,6 +30,8 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
     if not to_retry:
         log.info("%s: nothing to retry: %s", sweep.name, states.counts(states.of_sweep(sweep)))
         return True
+    from vae_sweeps.launch import local, plan, resubmission, submit  # torch, which takes seconds
+
     all_points = readable_points(sweep.run(point.run) for point in to_retry)
     runs, points = list(all_points), list(all_points.values())
     if not runs:
@@ -49,13 +48,13 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
         allowed=named | frozenset(last["allowed"] if last else ()),
     )
     with trust.allowing(launch.allowed):
-        plan = make_plan(launch)
+        planned = plan.make_plan(launch)
         with claims.taken(runs) as claimed:
             for run in claimed:
                 run.clear(keep_training=True)
         log.info("%s: retrying %s", sweep.name, states.counts(to_retry))
         if last:
-            on_cluster(plan, launch)
+            submit.on_cluster(planned, launch)
             return True
-        run_here(plan, launch)
+        local.run_here(planned, launch)
     return len(runs) == len(to_retry) and all(run.has_ended() for run in runs)

@@ -19,7 +19,8 @@ from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.secrets import hide_all, hide_in_override
 from vae_sweeps.launch import resubmission
 from vae_sweeps.launch.job import job_of
-from vae_sweeps.launch.plan import Launch, Plan
+from vae_sweeps.launch.plan import Plan
+from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs import states
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import output_dir_option

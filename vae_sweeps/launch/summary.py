@@ -13,7 +13,7 @@ import torch
 from vae_sweeps.analysis import pictures, seeds, table, terminal
 from vae_sweeps.analysis.mosaic import mosaic
 from vae_sweeps.evaluation.model import load_run
-from vae_sweeps.report import contents, page
+from vae_sweeps.report import contents
 from vae_sweeps.report.contents import Contents
 from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
@@ -90,6 +90,8 @@ def write(sweep: SweepFolder) -> list[Path]:
 
 
 def _write(content: Contents, sweep: SweepFolder) -> list[Path]:
+    from vae_sweeps.report import page  # matplotlib and jinja2, which are not needed where the files are up to date
+
     table.to_file(content.table, sweep.table)
     files = [sweep.table]
     if content.runs:

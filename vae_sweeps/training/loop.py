@@ -67,7 +67,6 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
     )
     weights = objective.weights(pack.points, dataset.image_shape, schedule.steps_per_epoch, device, dtype)
     parameters = list(pack.vae.parameters())
-    ones = torch.ones(len(pack.points), device=device, dtype=dtype)  # the models' losses are independent
     step, saved_at = pack.step, time.monotonic()
     is_stopped, agree = False, distributed.Agreement()
     observer.saved(step)
@@ -80,8 +79,8 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
         with computing(first.precision, device):
             terms = elbo_terms(pack.vae, x[share], noise(step)[:, :num_images][:, share])
             loss = weights.loss(terms, step, num_images)
-            pack.optimiser.zero_grad()
-            loss.backward(ones)
+            pack.vae.zero_grad()
+            loss.sum().backward()  # the models' losses are independent
         with torch.no_grad():
             return torch.stack((terms.log_px.sum(1), terms.kl.sum(1), loss))
 
@@ -89,7 +88,7 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
     if options.is_tried and step < schedule.num_steps:
         _try(pack, gradients)
     while step < schedule.num_steps and pack.living and not is_stopped:
-        pack.set_learning_rate(schedule.learning_rate(step))
+        pack.optimiser.lr = schedule.learning_rate(step)
         sums = gradients(step)
         distributed.add_gradients(parameters)
         if first.optim.clip_norm is not None:
@@ -117,6 +116,6 @@ def _try(pack: Pack, gradients: Callable[[int], Tensor]) -> None:
     sums = gradients(pack.step)
     for k in pack.living[:1]:
         pack.checkpoint(k, pack.step, sums[None].cpu())
-    pack.optimiser.zero_grad()
+    pack.vae.zero_grad()
     for buffer, before in zip(pack.vae.buffers(), buffers, strict=True):
         buffer.copy_(before)

@@ -15,7 +15,7 @@ from vae_sweeps.models.build import build_vae
 from vae_sweeps.models.layers import BatchNorm2d
 from vae_sweeps.models.precision import DTYPES
 from vae_sweeps.models.stacking import put_point, slots, take_point
-from vae_sweeps.models.vae import VAE, initialise
+from vae_sweeps.models.vae import initialise
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
 from vae_sweeps.runs.row_log import Extent
@@ -23,6 +23,7 @@ from vae_sweeps.runs.run import Run
 from vae_sweeps.system import distributed
 from vae_sweeps.system.lease import LostLeaseError
 from vae_sweeps.system.rng import generator
+from vae_sweeps.training.adam import Adam
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Pack:
     ) -> None:
         self.runs, self.device, self.absent = list(runs), device, set(absent)
         self.vae = build_vae(self.points, image_shape).to(device, self.dtype)
-        self.optimiser = _adam(self.vae, self.points[0], self.step)
+        self.optimiser = Adam(self.vae, self.points[0].optim, self.step)
         self.began_at = time.monotonic()
         # [3,K] for each step since the last row; see Checkpoint. Each rank holds its part of the sums.
         trace = torch.stack([run.start.trace for run in runs], dim=-1).to(device)
@@ -65,11 +66,10 @@ class Pack:
         norms = (module for module in self.vae.modules() if isinstance(module, BatchNorm2d))
         self._tower_norms = [norm for norm in norms if norm.towers > 1]
         state = self.vae.state_dict()
-        exp_avg, exp_avg_sq = self._moments()
         for k, run in enumerate(runs):
             put_point(state, k, len(runs), run.start.model)
-            put_point(exp_avg, k, len(runs), run.start.exp_avg)
-            put_point(exp_avg_sq, k, len(runs), run.start.exp_avg_sq)
+            put_point(self.optimiser.exp_avg, k, len(runs), run.start.exp_avg)
+            put_point(self.optimiser.exp_avg_sq, k, len(runs), run.start.exp_avg_sq)
 
     @property
     def points(self) -> list[Point]:
@@ -97,10 +97,6 @@ class Pack:
     def model_state(self, k: int) -> dict[str, Tensor]:
         """Copy point k's tensors to the CPU, shaped as those of a VAE of one model."""
         return take_point(self.vae.state_dict(), k, len(self.runs), self.runs[k].start.model)
-
-    def set_learning_rate(self, rate: float) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
 
     def set_batch_size(self, num_images: int) -> None:
         """Set how many images the next batch has over all ranks."""
@@ -155,12 +151,11 @@ class Pack:
     def checkpoint(self, k: int, step: int, trace: Tensor) -> Checkpoint:
         """Copy all that point k needs to resume after `step`; `trace` [n,3,K] has the steps since the last row."""
         start, num_models, rows = self.runs[k].start, len(self.runs), self.runs[k].rows
-        exp_avg, exp_avg_sq = self._moments()
         return Checkpoint(
             step=step,
             model=self.model_state(k),
-            exp_avg=take_point(exp_avg, k, num_models, start.exp_avg),
-            exp_avg_sq=take_point(exp_avg_sq, k, num_models, start.exp_avg_sq),
+            exp_avg=take_point(self.optimiser.exp_avg, k, num_models, start.exp_avg),
+            exp_avg_sq=take_point(self.optimiser.exp_avg_sq, k, num_models, start.exp_avg_sq),
             trace=trace[:, :, k].clone(),
             time_s=self.time_s(k),
             image_shape=start.image_shape,
@@ -179,31 +174,6 @@ class Pack:
             else:
                 outcomes.append(Outcome(ended, step, self.time_s(k), step))
         return outcomes
-
-    def _moments(self) -> list[dict[str, Tensor]]:
-        """Adam's exp_avg and exp_avg_sq, named as the parameters are; the tensors themselves, not copies."""
-        named, state = list(self.vae.named_parameters()), self.optimiser.state
-        return [{name: state[parameter][moment] for name, parameter in named} for moment in ("exp_avg", "exp_avg_sq")]
-
-
-def _adam(vae: VAE, point: Point, step: int) -> torch.optim.Adam:
-    """Adam with the point's settings and zero moments, as if `step` steps had been taken."""
-    optim = point.optim
-    optimiser = torch.optim.Adam(
-        vae.parameters(),
-        lr=optim.lr,
-        betas=(optim.betas[0], optim.betas[1]),
-        eps=optim.eps,
-        weight_decay=optim.weight_decay,
-        fused=True,
-    )
-    for parameter in vae.parameters():
-        optimiser.state[parameter] = {
-            "step": torch.tensor(float(step), device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
-    return optimiser
 
 
 def clip_gradients(parameters: Sequence[Tensor], num_models: int, max_norm: float) -> None:

@@ -2,17 +2,17 @@
 
 import math
 import warnings
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.mixture import GaussianMixture
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+
+# scikit-learn takes a second to import, and a launch that evaluates nothing does not need it.
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
+    from sklearn.pipeline import Pipeline
 
 # Entries of the N x N table of log densities held in memory at once, and pairs subtracted at once.
 _TABLE_AT_ONCE, _PAIRS_AT_ONCE = 2_000_000, 1 << 14
@@ -74,8 +74,12 @@ def is_collapsed(num_active: int, squared_error: float, squared_error_of_mean: f
     return num_active == 0 or squared_error >= (1 - _EXPLAINS_NOTHING) * squared_error_of_mean
 
 
-def fitted_probe(codes: Float[np.ndarray, "N d"], labels: np.ndarray) -> Pipeline:
+def fitted_probe(codes: Float[np.ndarray, "N d"], labels: np.ndarray) -> "Pipeline":
     """Multinomial logistic regression on standardised codes (scikit-learn's defaults)."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(codes, labels)
 
 
@@ -86,8 +90,11 @@ def linear_probe(
     return float(fitted_probe(codes, labels).score(test_codes, test_labels))
 
 
-def fit_mixture(codes: Float[np.ndarray, "N L"], num_components: int, seed: int) -> GaussianMixture:
+def fit_mixture(codes: Float[np.ndarray, "N L"], num_components: int, seed: int) -> "GaussianMixture":
     """A Gaussian mixture with full covariances on latent codes (Ghosh et al. 2020, sec. 4)."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that stops before convergence is still a density
         return GaussianMixture(num_components, random_state=seed, max_iter=100, reg_covar=1e-6).fit(codes)

@@ -1,0 +1,85 @@
+"""Carry out a launch: check it, train what is missing, and show the results."""
+
+import logging
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from vae_sweeps.config import trust
+from vae_sweeps.config.secrets import hide_in_override
+from vae_sweeps.launch import submit
+from vae_sweeps.launch.door import checking, current_invocation
+from vae_sweeps.launch.local import run_here
+from vae_sweeps.launch.plan import Plan, make_plan
+from vae_sweeps.launch.request import Launch
+from vae_sweeps.runs import claims, states
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.system import files, git
+from vae_sweeps.tracker import account
+
+log = logging.getLogger(__name__)
+
+INTERRUPTED = 130  # the exit code that shells report after Ctrl-C
+
+
+def carry_out(launch: Launch, *, may_detach: bool = True) -> list[float] | None:
+    """Check the points, train those that are not done, and show the results.
+
+    Returns the validation ELBO of each point, NaN if it has none; None if the points were only submitted to a cluster.
+    """
+    with trust.allowing(launch.allowed):
+        return _check_and_train(launch, may_detach=may_detach)
+
+
+def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
+    with checking():
+        account.check(launch.options.tracker.mode)
+        queued = set()
+        if launch.cluster is not None:
+            assert launch.sweep is not None
+            submit.check(launch.cluster, launch.options.devices)
+            queued = states.runs_in_queue(launch.sweep)
+        plan = make_plan(launch, queued)
+    _make_folders(plan, launch)
+    if launch.cluster is not None:
+        with checking():
+            is_over = submit.on_cluster(plan, launch, may_detach=may_detach)
+        if not is_over:
+            return None
+        was_interrupted = False
+    else:
+        was_interrupted = run_here(plan, launch)
+    from vae_sweeps.launch import summary  # pandas, which a launch that only submits jobs does not need
+
+    results = plan.results
+    results.forget([*(run for pack in plan.packs for run in pack), *plan.to_evaluate])
+    summary.show(list(plan.unique), launch.swept, launch.sweep, results)
+    if was_interrupted:
+        log.info("interrupted; everything is saved, and the same command resumes")
+        sys.exit(INTERRUPTED)
+    ended = [results.of(run) for run in plan.folders]
+    if any(result is None or result["status"] != "done" for result in ended):
+        current_invocation().exit_code = 1
+    return [summary.value(result) for result in ended]
+
+
+def _make_folders(plan: Plan, launch: Launch) -> None:
+    """Create the folders of the runs and the sweep, and record the launch."""
+    todo = {run for pack in plan.packs for run in pack}
+
+    def create(run: RunFolder) -> None:
+        point, overrides = plan.unique[run]
+        run.create(point, launch.options, overrides, git.diff(), plan.data_fingerprints[run])
+        if run in todo and (launch.options.overwrite or run.failure.exists()):
+            with claims.taken([run]) as claimed:  # else another process has just begun to train it
+                for ours in claimed:
+                    ours.clear(keep_training=not launch.options.overwrite)
+        elif run not in todo:
+            claims.remove_stale(run)
+
+    with ThreadPoolExecutor(16) as pool:  # each point has several small files, which are flushed to the disk
+        list(pool.map(create, plan.unique))
+    if launch.sweep is not None:
+        launch.sweep.add([run.name for run in plan.unique], launch.swept)
+        new = [run.name for pack in plan.packs for run in pack]
+        command = [hide_in_override(argument) for argument in sys.argv]
+        launch.sweep.log_launch({"at": files.now(), "command": command, "new": new})

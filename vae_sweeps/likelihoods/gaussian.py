@@ -18,6 +18,7 @@ class Gaussian(nn.Module):
     sigma, evaluations use a running mean of its square over training batches, never the evaluated images.
     """
 
+    is_density = True  # of real pixels: its logarithm has no unit such as bits per dimension
     running_mse: Tensor
     fixed_sigma: Tensor
     # Weight of the newest batch; the running mean covers about the last hundred batches.

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_sweeps.data.dataset import Dataset, for_evaluation, to_model
 from vae_sweeps.evaluation.batching import IMAGES_PER_DRAW, images_at_once, in_double
 from vae_sweeps.models.vae import VAE, Posterior
 from vae_sweeps.system.rng import generator
-
 
 # Groups of importance samples that the jackknife leaves out in turn.
 _NUM_GROUPS = 10
@@ -40,9 +39,9 @@ class SplitTerms:
 class ImportanceBound:
     """A lower bound of log p(x) of a split, and what its importance weights say about it, each [K].
 
-    `bound` is in nats per image. `standard_error` is that of the draws, for these images and this number of samples; NaN
-    for one sample. `effective_samples` is the mean over the images of (sum w)^2 / sum w^2 (Kong 1992), from 1 to S, and
-    `dominated` the share of images for which it is below 2. One weight then has more than half of the sum.
+    `bound` is in nats per image. `standard_error` is that of the draws, for these images and this number of samples S;
+    NaN for one sample. `effective_samples` is the mean over the images of (sum w)^2 / sum w^2 (Kong 1992), from 1 to S,
+    and `dominated` the share of images for which it is below 2. One weight then has more than half of the sum.
     """
 
     bound: Tensor
@@ -54,6 +53,11 @@ class ImportanceBound:
 def bits_per_dim(log_likelihood: float, num_pixels: int) -> float:
     """Nats per image as bits per pixel value. They mean something for probabilities, but not for densities."""
     return -log_likelihood / (num_pixels * math.log(2))
+
+
+def is_density(likelihood: nn.Module) -> bool:
+    """Whether log p(x|z) is a density of real pixels, by the likelihood's attribute of that name, False without it."""
+    return getattr(likelihood, "is_density", False)
 
 
 def split_noise(vae: VAE, num_images: int, like: Tensor, *key: str | int) -> Float[Tensor, "K B L"]:
@@ -139,10 +143,10 @@ def importance_bound(
 ) -> ImportanceBound:
     """L_S, the mean over `split` of log 1/S sum_s w_s with S = `num_samples` (Burda et al. 2015, eq. 8).
 
-    One sample of one batch is in memory at a time. The standard error is that of the draws, for these images and this S:
-    its square is the sum over the images of a jackknife's variances, in which each of ten groups of samples is left out
-    in turn (Efron & Stein 1981). It does not contain the bound's distance to log p(x), which falls as S
-    grows. The noise is a function of (seed, split, image, sample, latent size).
+    One sample of one batch is in memory at a time. The standard error is that of the draws, for these images and this
+    S, from a jackknife for each image, in which each of ten groups of samples is left out in turn (Efron & Stein 1981).
+    It does not contain the bound's distance to log p(x), which falls as S grows. The noise is a
+    function of (seed, split, image, sample, latent size).
     """
     was_training = vae.training
     batch_size = images_at_once(dataset.image_shape, batch_size)

@@ -25,6 +25,7 @@ from vae_sweeps.evaluation.model_outputs import ModelOutputs
 from vae_sweeps.evaluation.parts import PARTS
 from vae_sweeps.evaluation.reference import Reference
 from vae_sweeps.runs import catalogue
+from vae_sweeps.runs.about import ABOUT
 from vae_sweeps.training.pack import Pack, new_start
 from vae_sweeps.training.rows import RowWriter
 
@@ -94,6 +95,22 @@ def test_every_metric_has_one_entry_with_a_label_and_the_unit_that_its_name_says
             assert metric.unit.endswith("s")
         if metric.group in ("fid", "kid") or metric.format == "count":
             assert metric.unit == ""
+
+
+def test_every_metric_says_in_a_few_sentences_what_it_is() -> None:
+    for metric in catalogue.METRICS:
+        assert metric.about.endswith("."), metric.name
+        assert 20 < len(metric.about) < 500, metric.name
+        assert not metric.source.endswith("."), metric.name
+    names = {metric.name for metric in catalogue.METRICS}
+    used = {name if name in ABOUT else name.partition("/")[2] for name in names}
+    assert used == set(ABOUT)  # no text is left over
+
+
+def test_a_metric_is_doubted_by_a_column_of_the_table() -> None:
+    doubts = [metric.doubt for metric in catalogue.METRICS if metric.doubt is not None]
+    assert {doubt.column for doubt in doubts} == {"test/mi_at_limit", "test/iwae_dominated"}
+    assert {doubt.column for doubt in doubts} <= set(catalogue.in_table([]))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def marked(frame: pd.DataFrame, name: str, texts: Sequence[str]) -> list[str]:
 
 
 def in_doubt(frame: pd.DataFrame, name: str) -> list[bool]:
-    """Whether each value of the column is in doubt; in a row averaged over seeds, by the mean of the deciding column."""
+    """Whether each value of the column is in doubt; rows averaged over seeds have the deciding column's average."""
     metric = catalogue.find(name)
     if metric is None or metric.doubt is None or metric.doubt.column not in frame:
         return [False] * len(frame)

@@ -22,7 +22,7 @@ def frame() -> pd.DataFrame:
         "latent": 10,
         "test/elbo": [-278.06, -277.0, -150.0, -151.0],
         "test/iwae": [-274.56, -274.0, -140.0, -141.0],
-        "test/iwae_dominated": [0.1, 0.5, 0.2, None],
+        "test/iwae_dominated": [0.1, 0.5, 0.3, None],
         "test/mi": [6.9, 6.8, 5.0, 5.1],
         "test/mi_at_limit": pd.array([True, True, False, None], "boolean"),
         "test/marginal_kl": [147.0, 146.0, 3.0, 4.0],
@@ -37,7 +37,7 @@ def test_numbers_are_in_doubt_where_their_deciding_column_exceeds_its_limit(fram
     assert doubts.in_doubt(frame, "test/elbo") == [False] * 4
     assert doubts.in_doubt(frame.drop(columns="test/mi_at_limit"), "test/mi") == [False] * 4
     assert doubts.in_doubt(frame.assign(**{"test/mi": None}), "test/mi") == [False] * 4
-    averaged = over(frame)  # shares of dominated images: 0.3, and 0.2 of one of two
+    averaged = over(frame)  # shares of dominated images: 0.3, and 0.3 of one of two
     assert doubts.in_doubt(averaged, "test/mi") == [True, False]
     assert doubts.in_doubt(averaged, "test/iwae") == [True, True]
 

@@ -61,7 +61,7 @@ ABOUT = {
     ),
     "test/iwae": About(
         "A lower bound of log p(x) that rises with evaluation.iwae_samples, so only equal numbers of samples "
-        "compare. It is marked if a single weight dominates in more than a tenth of the images: it may then lie far"
+        "compare. It is marked if a single weight dominates in more than a fifth of the images: it may then lie far"
         f" below log p(x). {_CROSS_ENTROPY}",
         _BURDA,
     ),

@@ -31,9 +31,7 @@ class Doubt:
 
 _OF_MI = Doubt("test/mi_at_limit", 0, "near ln N, the number of test images limits it, not the model")
 _OF_MARGINAL = Doubt("test/mi_at_limit", 0, "too large, as I(x; z) is near ln N; see test/marginal_kl_lower and _upper")
-_OF_IWAE = Doubt(
-    "test/iwae_dominated", 0.1, "one weight dominates in a tenth of the images or more; may be far too low"
-)
+_OF_IWAE = Doubt("test/iwae_dominated", 0.2, "one weight dominates in over a fifth of the images; may be far too low")
 
 
 @dataclass(frozen=True)

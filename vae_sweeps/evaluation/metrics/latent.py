@@ -17,6 +17,8 @@ from torch import Tensor
 
 # Entries of the N x N table of log densities held in memory at once, and pairs subtracted at once.
 _TABLE_AT_ONCE, _PAIRS_AT_ONCE = 2_000_000, 1 << 14
+# A squared distance that is expanded has a relative error of about so much, and may have this absolute one.
+_ROUNDING, _LARGEST_ERROR = 1e-14, 1e-9
 # Beyond this squared distance (in sigmas) a posterior's density is negligible.
 _FAR = 1e4
 
@@ -127,14 +129,15 @@ def _log_densities(
     quadratic = (mu.square() * precision).sum(1)
     for rows in torch.arange(len(z)).split(max(1, _TABLE_AT_ONCE // len(mu))):
         # Expand ((z - mu) / sigma)^2: matrix products instead of an N x M x L array.
-        sums = z[rows].square() @ precision.T + quadratic
+        sums = (z[rows].square() @ precision.T).add_(quadratic)
         squares = sums - 2 * z[rows] @ (mu * precision).T
         # The expansion loses digits for narrow posteriors far from 0; there, subtract directly if the pair may matter.
-        rounding = 1e-14 * sums
-        i, j = ((rounding > 1e-9) & (squares < _FAR + rounding)).nonzero(as_tuple=True)
-        for rows_i, others in zip(i.split(_PAIRS_AT_ONCE), j.split(_PAIRS_AT_ONCE), strict=True):
-            squares[rows_i, others] = ((z[rows][rows_i] - mu[others]) / sigma[others]).square().sum(1)
-        yield rows, log_normaliser - 0.5 * squares
+        if sums.max() * _ROUNDING > _LARGEST_ERROR:
+            rounding = _ROUNDING * sums
+            i, j = ((rounding > _LARGEST_ERROR) & (squares < _FAR + rounding)).nonzero(as_tuple=True)
+            for rows_i, others in zip(i.split(_PAIRS_AT_ONCE), j.split(_PAIRS_AT_ONCE), strict=True):
+                squares[rows_i, others] = ((z[rows][rows_i] - mu[others]) / sigma[others]).square().sum(1)
+        yield rows, squares.mul_(-0.5).add_(log_normaliser)
 
 
 def _moments(mu: Float[Tensor, "N L"], sigma: Float[Tensor, "N L"]) -> tuple[Float[Tensor, " L"], Float[Tensor, "L L"]]:

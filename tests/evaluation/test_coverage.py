@@ -101,4 +101,4 @@ def test_the_error_over_seeds_covers_the_mean_of_all_seeds(digits, in_folders) -
         print(f"X/se, {num_seeds} seeds: {found:.1%}; {of_gaussian:.1%} if X is Gaussian")
         assert found == pytest.approx(of_gaussian, abs=0.03)
         assert 0.9 <= found <= 0.98 or num_seeds < 10
-        assert 0.9 <= share(num_seeds, t.ppf(0.975, num_seeds - 1)) <= 0.98
+        assert 0.9 <= share(num_seeds, float(t.ppf(0.975, num_seeds - 1))) <= 0.98

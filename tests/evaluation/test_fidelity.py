@@ -180,7 +180,7 @@ def test_ssim_of_equal_images_is_1() -> None:
     assert found[-1] < 0.5
 
 
-def test_ssim_does_not_depend_on_what_is_beyond_the_windows_inside() -> None:
+def test_ssim_of_11x11_pixels_is_that_of_their_one_window() -> None:
     """The images of Wang et al. 2004 end at their borders, so one window of 11 pixels is all of 11x11 pixels."""
     images, others = pairs((1, 11, 11))
     window = np.outer(*[np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)] * 2)

@@ -97,7 +97,7 @@ beta.x=1 | beta.x=1: beta is not a group; must be a number >= 0
 ~steps | ~steps: has no value to delete; remove it from the command
 ~arch | ~arch: must not be deleted; every command needs arch, a group of conf/arch
 +arch=conv | +arch=conv: arch is chosen already; write arch=conv without +
-arch=conv arch.chanels=[8] | arch.chanels=[8]: no such key; did you mean arch.channels or arch.decoder_channels? known: arch.activation,
+arch=conv arch.chanels=[8] | arch.chanels=[8]: no such key; did you mean arch.channels or arch.decoder_channels?
 arch.channels=[8] | arch.channels=[8]: no such key here; must be used with arch=conv; known: arch.activation,
 likelihood.sigma=1 | likelihood.sigma=1: no such key here; must be used with likelihood=gaussian
 experiment=foo | experiment=foo:

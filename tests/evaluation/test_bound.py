@@ -26,6 +26,7 @@ from vae_sweeps.evaluation.metrics.elbo import (
     bits_per_dim,
     evaluate_split,
     importance_bound,
+    jackknife_variance,
 )
 from vae_sweeps.models.build import build_vae
 from vae_sweeps.models.stacking import put_point
@@ -114,9 +115,15 @@ def bound(
 
 
 def terms(
-    vae: VAE, dataset: Dataset, *, seed: int = 0, batch_size: int = 512, dtype: torch.dtype = torch.float64
+    vae: VAE,
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    batch_size: int = 512,
+    dtype: torch.dtype = torch.float64,
+    num_samples: int = 1,
 ) -> SplitTerms:
-    return evaluate_split(vae, dataset, "test", seed=seed, batch_size=batch_size, dtype=dtype)
+    return evaluate_split(vae, dataset, "test", seed=seed, batch_size=batch_size, dtype=dtype, num_samples=num_samples)
 
 
 # Exact posterior
@@ -206,6 +213,57 @@ def test_the_reported_standard_error_is_the_spread_over_seeds(vectors, ppca) -> 
     spread = torch.stack([draw.bound for draw in draws]).std().item()
     reported = torch.stack([draw.standard_error for draw in draws]).square().mean().sqrt().item()
     assert reported == pytest.approx(spread, rel=0.2)
+
+
+def test_a_jackknife_is_that_of_its_definition() -> None:
+    """(G - 1) / G sum over g of (theta_-g - their mean)^2, where theta is log mean w (Efron & Stein 1981)."""
+    log_w = 3 * torch.randn(13, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # [S,K,B]
+    groups = [[s for s in range(13) if s % 5 == g] for g in range(5)]
+    without = torch.stack([log_w[[s for s in range(13) if s not in group]].exp().mean(0).log() for group in groups])
+    expected = 4 / 5 * (without - without.mean(0)).square().sum(0)
+    found = jackknife_variance(torch.stack([log_w[group].logsumexp(0) for group in groups]), 13)
+    torch.testing.assert_close(found, expected)
+    assert jackknife_variance(log_w[:1], 1).isnan().all()
+
+
+def test_the_effective_number_of_samples_is_that_of_the_weights(vectors, ppca) -> None:
+    """All of them for the exact posterior, whose weights are equal; near 1 for one that is far too wide."""
+    dataset = as_test_split(vectors[:20])
+    exact, wide = bound(ppca.vae(), dataset, 40), bound(ppca.vae(wider=100), dataset, 40)
+    assert exact.effective_samples.item() == pytest.approx(40, abs=1e-6)
+    assert exact.dominated.item() == 0
+    assert 1 <= wide.effective_samples.item() < 1.2
+    assert wide.dominated.item() > 0.9
+    assert wide.bound.item() < exact.bound.item() - 10
+    once = bound(ppca.vae(), dataset, 1)
+    assert once.effective_samples.item() == once.dominated.item() == 1
+
+
+def test_weights_say_nothing_of_where_a_posterior_has_no_samples(vectors, ppca) -> None:
+    """Far too narrow, its bound is 100 nats too low, and neither the error nor the effective number shows it."""
+    dataset = as_test_split(vectors[:20])
+    found = bound(ppca.vae(wider=1e-3, shift=3.0), dataset, 40)
+    assert found.bound.item() < ppca.log_px(vectors[:20]).mean() - 100
+    assert found.standard_error.item() < 1
+    assert found.effective_samples.item() > 3
+
+
+def test_the_elbos_samples_are_averaged_and_the_first_is_that_of_one(vectors, ppca) -> None:
+    vae, dataset = ppca.vae(wider=1.3), as_test_split(vectors)
+    one, many = terms(vae, dataset), terms(vae, dataset, num_samples=4)
+    assert one.standard_error.isnan().all()
+    assert many.kl.item() == one.kl.item()
+    # The expectation is exact: log p(x) - KL(q(z|x) || p(z|x)).
+    expected = ppca.log_px(vectors).mean() - ppca.gap(wider=1.3, shift=0)
+    assert abs(many.elbo.item() - expected) < 4 * many.standard_error.item() < 0.5
+    draws = torch.stack([terms(vae, dataset, seed=seed, num_samples=4).elbo for seed in range(100)])
+    assert many.standard_error.item() == pytest.approx(draws.std().item(), rel=0.25)
+    singles = torch.stack([terms(vae, dataset, seed=seed).elbo for seed in range(100)])
+    assert draws.std().item() == pytest.approx(singles.std().item() / 2, rel=0.3)
+    for batch_size in (600, 37):
+        again = terms(vae, dataset, num_samples=4, batch_size=batch_size)
+        assert again.elbo.item() == pytest.approx(many.elbo.item(), rel=1e-9)
+        assert again.standard_error.item() == pytest.approx(many.standard_error.item(), rel=1e-9)
 
 
 # Bernoulli

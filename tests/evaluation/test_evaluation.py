@@ -15,7 +15,7 @@ from vae_sweeps.analysis import table
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.data.load import load_dataset
-from vae_sweeps.evaluation.evaluate import evaluate_parts, with_findings
+from vae_sweeps.evaluation.evaluate import evaluate_parts, first_result, with_findings
 from vae_sweeps.evaluation.features.base import build_features
 from vae_sweeps.evaluation.model import Model, from_state, load_run
 from vae_sweeps.evaluation.model_outputs import ModelOutputs
@@ -104,7 +104,9 @@ def test_evaluate_adds_columns_without_training(trained_without, capsys) -> None
         assert sum(result["kl_per_latent"]) == pytest.approx(result["metrics"]["test/kl"], rel=1e-5)
 
 
-NEW = ["test/iwae", "test/iwae_se", "test/mi", "test/marginal_kl", "test/collapsed", "probe/accuracy", "probe/pixels"]
+NEW = ["test/iwae", "test/iwae_se", "test/iwae_ess", "test/iwae_dominated", "test/mi", "test/mi_at_limit"]
+NEW += ["test/marginal_kl", "test/marginal_kl_lower", "test/marginal_kl_upper", "test/collapsed"]
+NEW += ["probe/accuracy", "probe/samples", "probe/pixels"]
 NEW += ["test/psnr", "test/ssim", "neighbour/ratio", "neighbour/distance"]
 SAMPLES = ["prior", "reconstruction", "mixture", "floor"]
 
@@ -148,7 +150,8 @@ def test_pack_and_time_of_evaluation_change_no_digit(trained_without, tmp_path, 
     """Packed and evaluated later == one by one and evaluated at once, where the weights are the same."""
     ended_command(capsys, "evaluate", "grid", "evaluation=full", "--output-dir", trained_without)
     runs = all_runs(trained_without)
-    asked = make_options("evaluation=full").evaluation
+    # `evaluate` keeps the ELBO of one sample that every run has, unless the number of samples is on its command line.
+    asked = make_options("evaluation=full", "evaluation.elbo_samples=1").evaluation
     for run in reversed(runs):
         model, kept = load_run(run), run.read_result()
         assert kept is not None
@@ -175,8 +178,10 @@ def test_the_seed_of_the_evaluation_decides_what_is_drawn(digits, tmp_path) -> N
     )
     assert one == same
     drawn = ["test/elbo", "test/iwae", "test/mi", "fid/random/prior", "fid/random/mixture", "neighbour/ratio"]
+    drawn += ["test/elbo_se", "test/marginal_kl_upper", "probe/samples"]
     assert all(one[name] != other[name] for name in drawn)
     fixed = ["test/kl", "test/psnr", "probe/accuracy", "fid/random/reconstruction", "fid/random/floor"]
+    fixed += ["test/marginal_kl_lower"]
     assert all(one[name] == other[name] for name in fixed)
 
 
@@ -231,6 +236,31 @@ def test_one_importance_sample_has_no_standard_error(digits, tmp_path) -> None:
     found = evaluate(untrained(digits), reference(digits, RANDOM, "evaluation.iwae_samples=1"))
     assert "test/iwae" in found["metrics"]
     assert "test/iwae_se" in found["missing"]
+
+
+def test_the_elbo_has_an_error_if_several_samples_are_drawn(digits) -> None:
+    model = untrained(digits)
+    one, two = (
+        evaluate_parts(model, reference(digits, f"evaluation.elbo_samples={n}"), "run", ["elbo"])[0] for n in (1, 2)
+    )
+    assert "test/elbo_se" not in one["metrics"]
+    assert one["missing"] == two["missing"] == {}
+    assert 0 < two["metrics"]["test/elbo_se"] < 1
+    of_test = ("test/elbo", "test/log_px", "test/bits_per_dim")
+    for name, value in one["metrics"].items():  # only the test split gets more samples
+        assert (two["metrics"][name] == value) == (name not in of_test), name
+    assert one["evaluated"]["elbo"] == {"seed": 0, "elbo_samples": 1}
+    assert parts_left(one, how("evaluation.elbo_samples=2"), ["elbo_samples"])[0] == "elbo"
+
+
+def test_a_density_has_no_bits_per_dimension(digits) -> None:
+    """They would change by log2 of the pixels' scale, and lie 8 bits below those of the 256 levels."""
+    model = untrained(digits, "likelihood=gaussian")
+    found = first_result(model, reference(digits))
+    assert "test/bits_per_dim" not in found["metrics"]
+    assert found["missing"].keys() == {"test/bits_per_dim"}
+    assert "density" in found["missing"]["test/bits_per_dim"]
+    assert "test/bits_per_dim" in first_result(untrained(digits), reference(digits))["metrics"]
 
 
 def test_a_column_is_there_or_missing_but_never_both() -> None:

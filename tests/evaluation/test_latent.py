@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp
+from scipy.stats import norm
 from torch import Tensor
 
-from vae_sweeps.evaluation.metrics.latent import active_units, information, is_collapsed, kl_per_latent, linear_probe
+from vae_sweeps.evaluation.metrics.latent import (
+    active_units,
+    information,
+    is_at_limit,
+    is_collapsed,
+    kl_per_latent,
+    linear_probe,
+    marginal_kl_bounds,
+)
 
 
 def normals(*shape: int, seed: int = 0) -> Tensor:
@@ -157,6 +166,82 @@ def test_information_does_not_depend_on_how_many_rows_are_held_at_once() -> None
     assert twice == pytest.approx(once, abs=1e-9)
 
 
+# Bounds for the distribution of the images
+
+
+def bounds(mean: Tensor, covariance: Tensor, sigma: float, num: int, num_others: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds and `marginal_kl` [20 draws], for images with mu ~ N(mean, covariance) and one sigma."""
+    num_latents, found = len(mean), []
+    factor = torch.linalg.cholesky(covariance)
+    for seed in range(20):
+        mu, others = (
+            mean + normals(n, num_latents, seed=s) @ factor.T for n, s in ((num, seed), (num_others, seed + 99))
+        )
+        width, eps = torch.full_like(mu, sigma), normals(num, num_latents, seed=seed + 999)
+        both = marginal_kl_bounds(mu, width, eps, others, torch.full_like(others, sigma))
+        found.append((*both, information(mu, width, eps).marginal_kl))
+    found = np.array(found)
+    return found.mean(0), found.std(0) / 20**0.5
+
+
+def test_the_marginal_kl_of_a_q_that_is_the_prior_is_between_its_bounds() -> None:
+    """mu ~ N(0, 1 - s^2), sigma = s: q(z) is N(0, I). At L = 10 and N = 1,000 `marginal_kl` alone gives 4.7 nats."""
+    sigma = 0.31
+    mean, covariance = torch.zeros(10).double(), (1 - sigma**2) * torch.eye(10).double()
+    (lower, upper, few), (lower_error, _, few_error) = bounds(mean, covariance, sigma, 1000, 4000)
+    assert few == pytest.approx(4.8, abs=0.1)  # 10 ln(1 / 0.31) - ln 1,000 = 4.80
+    assert few_error < 0.1
+    assert upper < few - 0.9  # at most ln(4,001 / 1,000) = 1.39 below it
+    assert upper > 0
+    assert lower == pytest.approx(0, abs=0.03 + 4 * lower_error)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.8])
+def test_the_bounds_meet_at_the_marginal_kl_of_a_gaussian_q(sigma: float) -> None:
+    """mu ~ N(m, C): q(z) = N(m, C + s^2 I), whose KL to N(0, I) is 1/2 (tr + |m|^2 - L - ln det)."""
+    mean = torch.tensor([0.5, -1.0], dtype=torch.float64)
+    covariance = torch.tensor([[1.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
+    q = covariance + sigma**2 * torch.eye(2, dtype=torch.float64)
+    exact = 0.5 * (q.trace() + mean.square().sum() - 2 - torch.logdet(q)).item()
+    (lower, upper, few), (lower_error, upper_error, _) = bounds(mean, covariance, sigma, 500, 4000)
+    assert lower == pytest.approx(exact, abs=0.003 + 4 * lower_error)
+    assert upper == pytest.approx(exact, abs=0.01 + 4 * upper_error)
+    assert max(lower_error, upper_error) < 0.02
+    assert upper < few
+
+
+def test_the_lower_bound_stays_below_a_marginal_kl_that_no_gaussian_has() -> None:
+    """Two clusters: by the Pythagorean relation the bound is KL(g || p), and KL(q || g) is missing."""
+    corners = torch.tensor([[3.0], [-3.0]], dtype=torch.float64).repeat(500, 1)
+    sigma = torch.full_like(corners, 0.5)
+    z = torch.linspace(-9, 9, 20_001, dtype=torch.float64)
+    density = sum(torch.distributions.Normal(m, 0.5).log_prob(z).exp() for m in (3.0, -3.0)) / 2
+    log_p = torch.distributions.Normal(0.0, 1.0).log_prob(z)
+    exact = (torch.special.xlogy(density, density) - density * log_p).sum().item() * (z[1] - z[0]).item()
+    found = marginal_kl_bounds(corners, sigma, normals(1000, 1), corners, sigma)
+    assert found.lower == pytest.approx(0.5 * (9.25 - 1 - math.log(9.25)), abs=1e-9)
+    assert found.lower < exact - 0.5
+    assert found.upper == pytest.approx(exact, abs=0.05)
+
+
+def test_codes_on_a_line_have_a_lower_bound() -> None:
+    """The covariance of the others is singular up to rounding."""
+    mu = normals(50, 1) @ torch.ones(1, 3).double()
+    sigma = torch.full_like(mu, 1e-9)
+    lower, upper = marginal_kl_bounds(mu, sigma, normals(50, 3, seed=1), mu.flip(0), sigma)
+    assert math.isfinite(lower)
+    assert lower < kl_per_latent(mu, sigma).sum()
+    assert math.isfinite(upper)
+
+
+def test_information_is_at_its_limit_within_a_nat_of_ln_n() -> None:
+    assert is_at_limit(math.log(1000) - 0.9, 1000)
+    assert not is_at_limit(math.log(1000) - 1.1, 1000)
+    mu, eps = 10 * normals(200, 3), normals(200, 3, seed=1)
+    assert is_at_limit(information(mu, torch.full_like(mu, 0.01), eps).mutual, 200)
+    assert not is_at_limit(information(0.1 * mu, torch.ones_like(mu), eps).mutual, 200)
+
+
 # Collapse
 
 
@@ -183,6 +268,26 @@ def clusters(num_codes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_separable_codes_are_classified_without_error() -> None:
     assert linear_probe(*clusters(200, 0), *clusters(100, 1)) == 1.0
+
+
+def test_a_probe_on_samples_is_bounded_by_their_information() -> None:
+    """Two classes with mu = +-m and sigma = 1: from mu they are known, from z with accuracy Phi(m) at best.
+
+    KL = m^2 / 2 is at least the information, so accuracy <= 1/2 + sqrt(KL / 2) (Pinsker).
+    """
+    draw = np.random.default_rng(0)
+    labels = np.arange(20_000) % 2
+    for mean in (0.04, 0.5, 3.0):
+        mu = mean * (2.0 * labels[:, None] - 1)
+        z = mu + draw.standard_normal(mu.shape)
+        half = slice(0, 10_000), slice(10_000, None)
+        of_mu, of_z = (
+            linear_probe(codes[half[0]], labels[half[0]], codes[half[1]], labels[half[1]]) for codes in (mu, z)
+        )
+        error = 0.5 / 10_000**0.5
+        assert of_mu == 1
+        assert of_z == pytest.approx(norm.cdf(mean), abs=4 * error)
+        assert of_z <= 0.5 + math.sqrt(mean**2 / 4) + 4 * error
 
 
 def test_labels_that_are_independent_of_the_codes_are_right_by_chance() -> None:

@@ -169,6 +169,23 @@ def test_an_unfinished_run_shows_its_newest_pictures(tmp_path) -> None:
     assert set(parsed.points[run.name]["images"]) == {"samples", "reconstructions", "traversal"}
 
 
+def test_numbers_in_doubt_have_a_star_and_a_reason_and_headings_say_what_they_are(tmp_path, whole) -> None:
+    sweep = report_runs.make_sweep(tmp_path, betas=(0,), latents=(2,))
+    first, second = sweep.runs()
+    for run, dominated in ((first, 0.9), (second, 0.0)):
+        result = run.read_result()
+        assert result is not None
+        result["metrics"]["test/iwae_dominated"] = dominated
+        run.write_result(result)
+    found = report(sweep)
+    columns = {column["name"]: column for column in found.data["tables"]["points"]["columns"]}
+    assert sorted(text[-1] for text in columns["test/iwae"]["texts"]) == [" ", "*"]
+    assert columns["test/elbo"]["about"].startswith("log p(x|z) - KL at beta = 1")
+    assert columns["test/elbo"]["about"].endswith("(Kingma & Welling 2014, eq. 3)")
+    assert found.text.count("* test/iwae: one weight dominates") == 1
+    assert "one weight dominates" not in whole.text
+
+
 def test_one_point_has_a_report(tmp_path) -> None:
     parsed = report(report_runs.make_sweep(tmp_path, betas=(1,), latents=(2,), num_seeds=1))
     assert list(parsed.data["figures"]) == ["curves", "rate-distortion", "fid"]

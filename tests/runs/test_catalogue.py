@@ -23,6 +23,7 @@ from vae_sweeps.evaluation.model_outputs import ModelOutputs
 from vae_sweeps.evaluation.parts import PARTS
 from vae_sweeps.evaluation.reference import Reference
 from vae_sweeps.runs import catalogue
+from vae_sweeps.runs.about import ABOUT
 from vae_sweeps.training.pack import Pack, new_start
 from vae_sweeps.training.rows import RowWriter
 
@@ -92,6 +93,22 @@ def test_every_metric_has_one_entry_with_a_label_and_the_unit_that_its_name_says
             assert metric.unit.endswith("s")
         if metric.group in ("fid", "kid") or metric.format == "count":
             assert metric.unit == ""
+
+
+def test_every_metric_says_in_a_few_sentences_what_it_is() -> None:
+    for metric in catalogue.METRICS:
+        assert metric.about.endswith("."), metric.name
+        assert 20 < len(metric.about) < 500, metric.name
+        assert not metric.source.endswith("."), metric.name
+    names = {metric.name for metric in catalogue.METRICS}
+    used = {name if name in ABOUT else name.partition("/")[2] for name in names}
+    assert used == set(ABOUT)  # no text is left over
+
+
+def test_a_metric_is_doubted_by_a_column_of_the_table() -> None:
+    doubts = [metric.doubt for metric in catalogue.METRICS if metric.doubt is not None]
+    assert {doubt.column for doubt in doubts} == {"test/mi_at_limit", "test/iwae_dominated"}
+    assert {doubt.column for doubt in doubts} <= set(catalogue.in_table([]))
 
 
 @pytest.mark.parametrize(
@@ -176,8 +193,8 @@ def literals(path: Path) -> Iterator[tuple[int, set[object]]]:
 
 def test_no_other_module_keeps_a_list_of_metrics_kinds_of_images_or_pictures() -> None:
     metrics = {*(metric.name for metric in catalogue.METRICS), *catalogue.TERMS}
-    kinds, own = set(catalogue.SAMPLES), ROOT / "vae_sweeps" / "runs" / "catalogue.py"
-    for path in set((ROOT / "vae_sweeps").rglob("*.py")) - {own}:
+    kinds, runs = set(catalogue.SAMPLES), ROOT / "vae_sweeps" / "runs"
+    for path in set((ROOT / "vae_sweeps").rglob("*.py")) - {runs / "catalogue.py", runs / "about.py"}:
         for line, found in literals(path):
             is_list = len(found & metrics) > 1 or found >= kinds or len(found & set(catalogue.PICTURES)) > 1
             assert not is_list, f"{path.relative_to(ROOT)}:{line} lists {found}; ask vae_sweeps.runs.catalogue"

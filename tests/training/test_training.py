@@ -77,6 +77,14 @@ def _no_curves(monkeypatch) -> None:
     monkeypatch.setattr(style, "save", lambda figure, path: None)
 
 
+def test_rows_of_a_density_have_no_bits_per_dim(in_folders) -> None:
+    (folder,) = in_folders(1)
+    train_pack([make_point(*SMALL, "epochs=1", "latent=3", "likelihood=gaussian")], [folder])
+    (*_, last) = folder.read_rows()
+    assert {"train/elbo", "val/elbo"} <= last.keys()
+    assert not [name for name in last if name.endswith("bits_per_dim")]
+
+
 def test_bits_per_dim_follow_from_the_elbo(in_folders) -> None:
     (folder,) = in_folders(1)
     train_pack([make_point(*SMALL, "epochs=2", "latent=3")], [folder])

@@ -21,6 +21,8 @@ def over(table: pd.DataFrame, keys: Sequence[str] = ("seed",)) -> pd.DataFrame:
     n - 1 degrees of freedom; NaN for n = 1. If some finished points lack X, the mean is over those that have it, and
     `X/n` is their number.
 
+    Points of equal latent size are evaluated with the same noise, so its share in their numbers is not in `X/se`.
+
     Raises ValueError if a key is not a config column, if the table shows no difference between two points, or if
     points of one group were evaluated with different settings.
     """

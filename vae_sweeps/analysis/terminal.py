@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vae_sweeps.analysis import columns
+from vae_sweeps.analysis import columns, doubts
 from vae_sweeps.analysis.format import cell, cells, is_missing, means
 from vae_sweeps.analysis.seeds import SE, N
 from vae_sweeps.analysis.table import config_columns
@@ -54,6 +54,8 @@ def show(
         rows.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))
     out.print(_cut(_about(frame, over, kept), width), markup=False)
     out.print(rows)
+    for note in doubts.notes(printed, kept):
+        out.print(_cut(note, width), markup=False)
     named = {*kept, *columns.the_same(frame), "status", "num_missing"}
     for note in _notes(kept, [name for name in dict.fromkeys([*order, *columns.shown(frame)]) if name not in named]):
         out.print(_cut(note, width), style="dim", markup=False)
@@ -80,6 +82,7 @@ def _texts(frame: pd.DataFrame, name: str) -> list[str]:
     texts = cells(name, frame[name]) if errors is None else means(name, frame[name], errors)
     if f"{name}{N}" in frame:
         texts = [f"{text} ({n})" for text, n in zip(texts, frame[f"{name}{N}"], strict=True)]
+    texts = doubts.marked(frame, name, texts)
     return [_cut(text, _LONGEST_TEXT) if name in config_columns(frame) else text for text in texts]
 
 

@@ -17,6 +17,7 @@ class Evaluation:
     features: Any = free("a group of conf/evaluation/features")
     seed: int = at_least(0, "a whole number")
     batch_size: int = at_least(1, "a whole number")
+    elbo_samples: int = at_least(1, "a whole number")
     iwae_samples: int = at_least(0, "a whole number")
     reconstruction: bool = free("true or false")
     latent_space: bool = free("true or false")

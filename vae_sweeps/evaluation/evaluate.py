@@ -61,6 +61,7 @@ def first_result(model: Model, reference: Reference) -> dict[str, Any]:
     return {
         "status": "done" if is_whole else "diverged",
         "metrics": found.metrics,
+        "missing": found.missing,
         "evaluated": {"elbo": settings(reference.how)["elbo"]},
     }
 

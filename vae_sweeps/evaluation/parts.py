@@ -12,7 +12,7 @@ from torch import Tensor
 from vae_sweeps.data.dataset import SPLITS, for_evaluation, in_unit_range
 from vae_sweeps.evaluation.batching import in_double
 from vae_sweeps.evaluation.metrics import fidelity, latent
-from vae_sweeps.evaluation.metrics.elbo import bits_per_dim, evaluate_split, importance_bound
+from vae_sweeps.evaluation.metrics.elbo import bits_per_dim, evaluate_split, importance_bound, is_density
 from vae_sweeps.evaluation.model_outputs import ModelOutputs
 from vae_sweeps.runs.catalogue import FLOOR, SAMPLES
 
@@ -48,16 +48,29 @@ class Findings:
 
 
 def elbo(outputs: ModelOutputs) -> Findings:
-    """Averages per image in nats at one posterior sample each, the ELBO at beta = 1."""
+    """Averages per image in nats, the ELBO at beta = 1: one posterior sample an image, several of the test split's."""
     metrics: dict[str, float] = {}
     how, model, dataset = outputs.how, outputs.model, outputs.dataset
     for split in SPLITS:
-        terms = evaluate_split(model.vae, dataset, split, seed=how.seed, batch_size=how.batch_size, dtype=model.dtype)
+        terms = evaluate_split(
+            model.vae,
+            dataset,
+            split,
+            seed=how.seed,
+            batch_size=how.batch_size,
+            dtype=model.dtype,
+            num_samples=how.elbo_samples if split == "test" else 1,
+        )
         metrics[f"{split}/elbo"] = terms.elbo.item()
         metrics[f"{split}/log_px"] = terms.log_px.item()
         metrics[f"{split}/kl"] = terms.kl.item()
         if split == "test":
             metrics["test/active_units"] = int(latent.active_units(terms.mu_variance))
+            if how.elbo_samples > 1:
+                metrics["test/elbo_se"] = terms.standard_error.item()
+    if is_density(model.vae.likelihood):
+        reason = "the likelihood is a density, and its bits depend on the scale of the pixels"
+        return Findings(metrics, {"test/bits_per_dim": reason})
     metrics["test/bits_per_dim"] = bits_per_dim(metrics["test/elbo"], math.prod(dataset.image_shape))
     return Findings(metrics)
 
@@ -73,7 +86,12 @@ def _likelihood(outputs: ModelOutputs) -> Findings:
         batch_size=how.batch_size,
         dtype=model.dtype,
     )
-    metrics = {"test/iwae": found.bound.item(), "test/iwae_se": found.standard_error.item()}
+    metrics = {
+        "test/iwae": found.bound.item(),
+        "test/iwae_se": found.standard_error.item(),
+        "test/iwae_ess": found.effective_samples.item(),
+        "test/iwae_dominated": found.dominated.item(),
+    }
     if how.iwae_samples > 1:
         return Findings(metrics)
     del metrics["test/iwae_se"]
@@ -83,19 +101,27 @@ def _likelihood(outputs: ModelOutputs) -> Findings:
 def _latent_space(outputs: ModelOutputs) -> Findings:
     reference, dataset = outputs.reference, outputs.dataset
     mu, sigma = outputs.test
-    mutual, marginal_kl = latent.information(mu, sigma, outputs.normals("information", len(mu)))
+    eps = outputs.normals("information", len(mu))
+    mutual, marginal_kl = latent.information(mu, sigma, eps)
+    lower, upper = latent.marginal_kl_bounds(mu, sigma, eps, *outputs.fit)
     kl = latent.kl_per_latent(mu, sigma)
     num_active = int(latent.active_units(mu.var(0, correction=0)))
     error = outputs.reconstruction["squared_error"]
     metrics = {
         "test/mi": mutual,
+        "test/mi_at_limit": latent.is_at_limit(mutual, len(mu)),
         "test/marginal_kl": marginal_kl,
+        "test/marginal_kl_lower": lower,
+        "test/marginal_kl_upper": upper,
         "test/collapsed": latent.is_collapsed(num_active, error, reference.squared_error_of_mean),
     }
     labels = None
     if dataset.labels is not None:
         labels = dataset.labels["test"].cpu().numpy()
         metrics["probe/accuracy"] = reference.probe(outputs.fit[0], mu)
+        fit_mu, fit_sigma = outputs.fit
+        fit_z = fit_mu + fit_sigma * outputs.normals("probe train", len(fit_mu))
+        metrics["probe/samples"] = reference.probe(fit_z, mu + sigma * outputs.normals("probe test", len(mu)))
         metrics["probe/pixels"] = reference.probe_on_pixels
     drawing = LatentCodes(mu.numpy(), labels, kl.numpy())
     return Findings(metrics, details={"kl_per_latent": kl.tolist()}, to_draw=[drawing])

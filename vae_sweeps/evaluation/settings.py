@@ -12,7 +12,7 @@ def settings(how: Evaluation) -> dict[str, dict[str, Any]]:
     features = {name: value for name, value in how.features.items() if name != "_partial_"}
     scores = {"features": features, "num_images": how.num_images, "mixture_components": how.mixture_components, **fit}
     asked = {
-        "elbo": {},
+        "elbo": {"elbo_samples": how.elbo_samples},
         "likelihood": how.iwae_samples > 0 and {"iwae_samples": how.iwae_samples},
         "reconstruction": how.reconstruction and {},
         "latent_space": how.latent_space and fit,

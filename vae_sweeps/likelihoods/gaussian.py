@@ -19,6 +19,7 @@ class Gaussian(nn.Module):
     all batches up to the tenth, then one in which the newest has a weight of a tenth.
     """
 
+    is_density = True  # of real pixels: its logarithm has no unit such as bits per dimension
     running_mse: Tensor
     num_batches: Tensor  # that the running mean covers
     fixed_sigma: Tensor

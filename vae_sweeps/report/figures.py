@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 
 from vae_sweeps.analysis import table
+from vae_sweeps.analysis.doubts import marked
 from vae_sweeps.analysis.format import NOTHING, cell, cells, is_missing, means
 
 # From blue to orange at equal lightness: visible on white and on black, and to colour-blind readers.
@@ -93,10 +94,10 @@ def metrics(frame: pd.DataFrame) -> list[str]:
 
 
 def texts(frame: pd.DataFrame, column: str) -> list[str]:
-    """Format a column, as `-93.10 ± 0.21` if it has standard errors."""
-    if f"{column}/se" in frame:
-        return means(column, frame[column], frame[f"{column}/se"])
-    return cells(column, frame[column])
+    """Format a column, as `-93.10 ± 0.21` if it has standard errors, with a star after values in doubt."""
+    errors = frame.get(f"{column}/se")
+    found = cells(column, frame[column]) if errors is None else means(column, frame[column], errors)
+    return marked(frame, column, found)
 
 
 def averaged(caption: str, keys: Sequence[str]) -> str:

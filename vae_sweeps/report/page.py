@@ -11,6 +11,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from vae_sweeps.analysis import doubts
 from vae_sweeps.analysis.format import is_missing
 from vae_sweeps.report import curves, facts, figures, heat_map, parallel_coordinates, scatter, thumbnails
 from vae_sweeps.report.contents import MANY, NUM_BEST, Contents, Run
@@ -87,6 +88,7 @@ def _variables(content: Contents) -> dict[str, Any]:
         "made_at": facts.shown(facts.moment_of(files.now())),
         "facts": facts.facts(content),
         "missing": facts.missing(content),
+        "doubts": doubts.notes(content.table, map(str, content.table.columns)),
         "troubles": facts.troubles(content),
         "grid": grid,
         "first_runs": list(content.groups),
@@ -116,6 +118,8 @@ def _table(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:
         is_number = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
         column: dict[str, Any] = {"name": name, "is_shown": name in shown, "is_number": is_number}
         column["texts"] = figures.texts(frame, name)
+        if metric := catalogue.find(name):
+            column["about"] = f"{metric.about} ({metric.source})" if metric.source else metric.about
         if is_number:
             column["numbers"] = figures.rounded(figures.floats(frame, name))
         columns.append(column)

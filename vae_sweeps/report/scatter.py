@@ -66,7 +66,8 @@ def rate_distortion(contents: Contents) -> Figure | None:
     ]
     caption = (
         "Each dotted line has constant ELBO (at beta = 1), labelled at its top; lower left is better. "
-        "Thin lines join points that differ only in beta."
+        "Thin lines join points that differ only in beta. For grey pixels under a Bernoulli likelihood both terms are "
+        "cross-entropies and no likelihoods; they compare within one set of images."
     )
     return Figure("rate-distortion", "Rate and distortion", figures.averaged(caption, contents.keys), views, 480)
 

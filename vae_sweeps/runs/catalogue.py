@@ -1,4 +1,4 @@
-"""The catalogue of metrics: each one's label, unit, better direction, format and order.
+"""The catalogue of metrics: each one's label, unit, better direction, format and order, and when it is in doubt.
 
 The table, the terminal, the plots, the report and the dashboards on W&B read it, and so does the evaluation, for the
 kinds of images that FID and KID compare.
@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from vae_sweeps.runs.about import about
+
 NATS = "nats per image"
 SPLITS = ("train", "val", "test")
 TERMS = ("elbo", "log_px", "kl")  # elbo = log_px - kl
@@ -16,6 +18,20 @@ SAMPLES = {"prior": "prior samples", "reconstruction": "reconstructions", "mixtu
 FLOOR = "floor"
 # Pictures in a run's folder, the most important first. Learning curves and the KL per latent are plots, not pictures.
 PICTURES = ("samples", "reconstructions", "traversal", "interpolations", "latent_map", "neighbours")
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """When a number is not to be relied on: if the table's `column` of the same row is above `limit`, and why."""
+
+    column: str
+    limit: float
+    why: str
+
+
+_OF_MI = Doubt("test/mi_at_limit", 0, "near ln N, the number of test images limits it, not the model")
+_OF_MARGINAL = Doubt("test/mi_at_limit", 0, "too large, as I(x; z) is near ln N; see test/marginal_kl_lower and _upper")
+_OF_IWAE = Doubt("test/iwae_dominated", 0.2, "one weight dominates in over a fifth of the images; may be far too low")
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,17 @@ class Metric:
     is_headline: bool = False  # whether the report's table shows it initially
     is_log: bool = False  # whether it is drawn on a log axis
     repeats: str | None = None  # the config key whose value it equals in most sweeps
+    doubt: Doubt | None = None  # when tables mark its values
+
+    @property
+    def about(self) -> str:
+        """What it is, what it is not, and how large its error is."""
+        return about(self.name).text
+
+    @property
+    def source(self) -> str:
+        """The paper and equation or section that defines it, "" if there is none."""
+        return about(self.name).source
 
     @property
     def is_averaged(self) -> bool:
@@ -92,21 +119,40 @@ METRICS = (
     *_terms("train", (17, 17, 17)),
     *_terms("val", (16, 16, 16)),
     *_terms("test", (1, 3, 4), is_headline=True),
+    Metric("test/elbo_se", "test standard error of the ELBO", NATS, "lower", "elbo", interest=12),
     Metric(
         "test/bits_per_dim", "test bits per dimension", "bits per dimension", "lower", "elbo",
         decimals=4, interest=12,
     ),
     Metric("test/active_units", "test active units", "", None, "elbo", format="count", interest=8, is_headline=True),
-    Metric("test/iwae", "test bound of log p(x)", NATS, "higher", "likelihood", interest=2, is_headline=True),
+    Metric(
+        "test/iwae", "test bound of log p(x)", NATS, "higher", "likelihood",
+        interest=2, is_headline=True, doubt=_OF_IWAE,
+    ),
     Metric("test/iwae_se", "test standard error of the bound of log p(x)", NATS, "lower", "likelihood", interest=12),
-    Metric("test/mi", "test I(x; z)", NATS, None, "latent_space", interest=12),
-    Metric("test/marginal_kl", "test KL(q(z) || p(z))", NATS, "lower", "latent_space", interest=12),
+    Metric("test/iwae_ess", "test effective number of importance samples", "", "higher", "likelihood", interest=12),
+    Metric(
+        "test/iwae_dominated", "share of test images with one dominating weight", "", "lower", "likelihood",
+        decimals=3, interest=12,
+    ),
+    Metric("test/mi", "test I(x; z), a lower bound", NATS, None, "latent_space", interest=12, doubt=_OF_MI),
+    Metric("test/mi_at_limit", "test I(x; z) near ln N", "", None, "latent_space", "boolean", interest=13),
+    Metric(
+        "test/marginal_kl", "test KL(q(z) || p(z)), an upper bound that falls with N", NATS, "lower", "latent_space",
+        interest=12, doubt=_OF_MARGINAL,
+    ),
+    Metric("test/marginal_kl_lower", "lower bound of KL(q(z) || p(z))", NATS, "lower", "latent_space", interest=12),
+    Metric("test/marginal_kl_upper", "upper bound of KL(q(z) || p(z))", NATS, "lower", "latent_space", interest=12),
     Metric("test/collapsed", "test collapse", "", "lower", "latent_space", "boolean", interest=12),
     Metric("test/psnr", "test PSNR", "dB", "higher", "reconstruction", interest=10),
     Metric("test/ssim", "test SSIM", "", "higher", "reconstruction", decimals=4, interest=12),
     Metric(
         "probe/accuracy", "accuracy of a linear probe on μ", "", "higher", "latent_space",
         decimals=4, interest=9, is_headline=True,
+    ),
+    Metric(
+        "probe/samples", "accuracy of a linear probe on samples z", "", "higher", "latent_space",
+        decimals=4, interest=9,
     ),
     Metric("probe/pixels", "accuracy of a linear probe on pixels", "", None, "latent_space", decimals=4, interest=13),
     Metric("neighbour/distance", "distance of samples to training images", "", None, "neighbours", interest=14),

@@ -1,5 +1,6 @@
 """The rows of metrics.jsonl: the terms of the ELBO in nats per image, the training loss, and the progress."""
 
+import itertools
 import time
 from collections.abc import Sequence
 from math import prod
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.data.dataset import Dataset
-from vae_sweeps.evaluation.metrics.elbo import bits_per_dim, evaluate_split
+from vae_sweeps.evaluation.metrics.elbo import bits_per_dim, evaluate_split, is_density
 from vae_sweeps.models.vae import Terms
 from vae_sweeps.training import objective
 from vae_sweeps.training.pack import Pack
@@ -41,9 +42,13 @@ class RowWriter:
     def averages(self, step: int, trace: Tensor) -> list[dict[str, Any]]:
         """The metrics of each point's row; at the end of an epoch they include those of the validation split."""
         sizes = [self.schedule.batch_size(s) for s in range(step - len(trace), step)]
-        rows = of_training(trace, sizes, self.dataset.image_shape)
+        rows = of_training(trace, sizes)
         if self.schedule.ends_epoch(step):
             self._add_validation(rows, step)
+        if not is_density(self.pack.vae.likelihood):
+            for row, split in itertools.product(rows, ("train", "val")):
+                if f"{split}/elbo" in row:
+                    row[f"{split}/bits_per_dim"] = bits_per_dim(row[f"{split}/elbo"], prod(self.dataset.image_shape))
         return rows
 
     def write(self, step: int, averages: Sequence[dict[str, Any]]) -> Progress:
@@ -81,12 +86,11 @@ class RowWriter:
                 "val/log_px": log_px,
                 "val/kl": kl,
                 "val/loss": mean_loss,
-                "val/bits_per_dim": bits_per_dim(elbo, prod(self.dataset.image_shape)),
                 "val/kl_per_latent": [round(nats, _KL_DECIMALS) for nats in kl_per_latent[: point.latent]],
             }
 
 
-def of_training(trace: Tensor, batch_sizes: Sequence[int], image_shape: Sequence[int]) -> list[dict[str, Any]]:
+def of_training(trace: Tensor, batch_sizes: Sequence[int]) -> list[dict[str, Any]]:
     """Averages per image over the trace [n,3,K], one row per point; batches are weighted by their number of images."""
     sizes = torch.tensor(batch_sizes, dtype=torch.float64)
     log_px, kl = (trace[:, :2].double().sum(0) / sizes.sum()).tolist()
@@ -97,7 +101,6 @@ def of_training(trace: Tensor, batch_sizes: Sequence[int], image_shape: Sequence
             "train/log_px": log_px[k],
             "train/kl": kl[k],
             "train/loss": loss[k],
-            "train/bits_per_dim": bits_per_dim(log_px[k] - kl[k], prod(image_shape)),
         }
         for k in range(trace.shape[-1])
     ]

@@ -72,10 +72,15 @@ def peak_signal_to_noise(images: Float[Tensor, "N C H W"], others: Tensor) -> Fl
 
 
 def structural_similarity(images: Float[Tensor, "N C H W"], others: Tensor) -> Float[Tensor, " N"]:
-    """SSIM (Wang et al. 2004) of each image in [0,1], Gaussian window of 11 pixels, so H, W >= 11."""
+    """SSIM of each image in [0,1], averaged over all windows inside it (Wang et al. 2004, eq. 13 and 17).
+
+    The window is a Gaussian of 11 pixels and sigma 1.5, so H, W >= 11.
+    """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    num_at_once, found = max(1, _NUMBERS_AT_ONCE // images[0].numel()), []
+    num_at_once, border, found = max(1, _NUMBERS_AT_ONCE // images[0].numel()), SSIM_WINDOW // 2, []
     for batch, other in zip(images.split(num_at_once), others.split(num_at_once), strict=True):
-        found.append(structural_similarity_index_measure(batch, other, data_range=1.0, reduction="none"))
+        _, values = structural_similarity_index_measure(batch, other, data_range=1.0, return_full_image=True)
+        # torchmetrics mirrors the images at their borders; windows that reach over a border are left out.
+        found.append(values[..., border:-border, border:-border].flatten(1).mean(1))
     return torch.cat(found)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # Entries of the N x N table of log densities held in memory at once, and pairs subtracted at once.
 _TABLE_AT_ONCE, _PAIRS_AT_ONCE = 2_000_000, 1 << 14
+# A squared distance that is expanded has a relative error of about so much, and may have this absolute one.
+_ROUNDING, _LARGEST_ERROR = 1e-14, 1e-9
 # Beyond this squared distance (in sigmas) a posterior's density is negligible.
 _FAR = 1e4
 
@@ -23,11 +26,25 @@ _FAR = 1e4
 _EXPLAINS_NOTHING = 0.01
 
 
+# I is marked as limited by the number of images if it is less than this many nats below ln N. There a component's own
+# image has more than e^-1 of q(z), and q(z) comes out too large by -ln(1 - e^-1) = 0.46 nats or more.
+_NEAR_LIMIT_NATS = 1.0
+# Added to the variances of the Gaussian, relative to their mean, so that it is a density however narrow the codes are.
+_LEAST_RELATIVE_VARIANCE = 1e-12
+
+
 class Information(NamedTuple):
     """E KL(q(z|x) || p(z)) in two parts, nats per image: I(x; z), and the aggregate posterior's KL(q(z) || p(z))."""
 
     mutual: float
     marginal_kl: float
+
+
+class Bounds(NamedTuple):
+    """A lower and an upper bound of a number in nats, each on average over the images."""
+
+    lower: float
+    upper: float
 
 
 def active_units(mu_variance: Float[Tensor, "*K L"], threshold: float = 0.01) -> Int[Tensor, "*K"]:
@@ -45,28 +62,88 @@ def information(mu: Float[Tensor, "N L"], sigma: Float[Tensor, "N L"], eps: Floa
 
     I = E[log q(z|x) - log q(z)] at one z = mu + sigma eps per image, so it is at most ln N; the rest of the exact E KL
     is the aggregate posterior's, so the two add up to it for any eps. Inputs are float64.
+
+    With all images of the distribution instead of N, I would be larger and KL(q(z) || p(z)) smaller: on average over
+    the images, I is a lower bound (van den Oord et al. 2018) and the other an upper bound, which falls as N grows.
     """
-    num_images, num_latents = mu.shape
-    z = mu + sigma * eps
-    precision = sigma.pow(-2)
-    log_normaliser = -sigma.log().sum(1) - 0.5 * num_latents * math.log(2 * math.pi)  # [N]
-    quadratic = (mu.square() * precision).sum(1)
-    own = log_normaliser - 0.5 * eps.square().sum(1)  # log q(z_n | x_n), free of cancellation
+    num_images, z, own = len(mu), mu + sigma * eps, _log_own(sigma, eps)
     log_qz = []
-    for rows in torch.arange(num_images).split(max(1, _TABLE_AT_ONCE // num_images)):
-        # Expand ((z - mu) / sigma)^2: matrix products instead of an N x N x L array.
-        sums = z[rows].square() @ precision.T + quadratic
-        squares = sums - 2 * z[rows] @ (mu * precision).T
-        # The expansion loses digits for narrow posteriors far from 0; there, subtract directly if the pair may matter.
-        rounding = 1e-14 * sums
-        i, j = ((rounding > 1e-9) & (squares < _FAR + rounding)).nonzero(as_tuple=True)
-        for rows_i, others in zip(i.split(_PAIRS_AT_ONCE), j.split(_PAIRS_AT_ONCE), strict=True):
-            squares[rows_i, others] = ((z[rows][rows_i] - mu[others]) / sigma[others]).square().sum(1)
-        log_q = log_normaliser - 0.5 * squares
+    for rows, log_q in _log_densities(z, mu, sigma):
         log_q[torch.arange(len(rows)), rows] = own[rows]
         log_qz.append(log_q.logsumexp(1) - math.log(num_images))
     mutual = (own - torch.cat(log_qz)).mean().item()
     return Information(mutual, kl_per_latent(mu, sigma).sum().item() - mutual)
+
+
+def is_at_limit(mutual: float, num_images: int) -> bool:
+    """Whether I is less than 1 nat below ln N: then the number of images limits it, rather than the codes."""
+    return mutual > math.log(num_images) - _NEAR_LIMIT_NATS
+
+
+def marginal_kl_bounds(
+    mu: Float[Tensor, "N L"],
+    sigma: Float[Tensor, "N L"],
+    eps: Float[Tensor, "N L"],
+    others_mu: Float[Tensor, "M L"],
+    others_sigma: Float[Tensor, "M L"],
+) -> Bounds:
+    """Bounds of KL(q(z) || p(z)) with the aggregate posterior of the images' distribution, not of N of them.
+
+    The upper bound is that of `information`, at one z per image, where q(z) is the mixture of M other images and the
+    image itself. It needs the M + 1 to be draws of one distribution, which they are not if the encoder is overfitted to
+    the others.
+
+    The lower bound is E[log g(z) - log p(z)] over the N images in closed form, where g is the Gaussian with the other
+    images' mean and covariance of z. It is KL(q(z) || p(z)) - KL(q(z) || g), whatever g is (Barber & Agakov 2003).
+    """
+    own = _log_own(sigma, eps)
+    sums = torch.cat([log_q.logsumexp(1) for _, log_q in _log_densities(mu + sigma * eps, others_mu, others_sigma)])
+    log_qz = torch.logaddexp(sums, own) - math.log(len(others_mu) + 1)
+    upper = kl_per_latent(mu, sigma).sum() - (own - log_qz).mean()
+
+    mean, covariance = _moments(others_mu, others_sigma)
+    ridge = _LEAST_RELATIVE_VARIANCE * covariance.diagonal().mean()
+    factor = torch.linalg.cholesky(covariance + ridge * torch.eye(len(mean), dtype=mean.dtype))
+    own_mean, own_covariance = _moments(mu, sigma)
+    shift = own_mean - mean
+    spread = torch.cholesky_solve(own_covariance + torch.outer(shift, shift), factor).trace()
+    squares = own_covariance.trace() + own_mean.square().sum()  # E |z|^2
+    lower = 0.5 * (squares - spread) - factor.diagonal().log().sum()
+    return Bounds(lower.item(), upper.item())
+
+
+def _log_own(sigma: Float[Tensor, "N L"], eps: Float[Tensor, "N L"]) -> Float[Tensor, " N"]:
+    """log q(z|x) of each image at its own z = mu + sigma eps, free of cancellation."""
+    return _log_normaliser(sigma) - 0.5 * eps.square().sum(1)
+
+
+def _log_normaliser(sigma: Float[Tensor, "N L"]) -> Float[Tensor, " N"]:
+    return -sigma.log().sum(1) - 0.5 * sigma.shape[1] * math.log(2 * math.pi)
+
+
+def _log_densities(
+    z: Float[Tensor, "N L"], mu: Float[Tensor, "M L"], sigma: Float[Tensor, "M L"]
+) -> Iterator[tuple[Int[Tensor, " R"], Float[Tensor, "R M"]]]:
+    """log N(z; mu, sigma^2) of R rows of z at once, under each of M Gaussians, with the numbers of the rows."""
+    precision, log_normaliser = sigma.pow(-2), _log_normaliser(sigma)
+    quadratic = (mu.square() * precision).sum(1)
+    for rows in torch.arange(len(z)).split(max(1, _TABLE_AT_ONCE // len(mu))):
+        # Expand ((z - mu) / sigma)^2: matrix products instead of an N x M x L array.
+        sums = (z[rows].square() @ precision.T).add_(quadratic)
+        squares = sums - 2 * z[rows] @ (mu * precision).T
+        # The expansion loses digits for narrow posteriors far from 0; there, subtract directly if the pair may matter.
+        if sums.max() * _ROUNDING > _LARGEST_ERROR:
+            rounding = _ROUNDING * sums
+            i, j = ((rounding > _LARGEST_ERROR) & (squares < _FAR + rounding)).nonzero(as_tuple=True)
+            for rows_i, others in zip(i.split(_PAIRS_AT_ONCE), j.split(_PAIRS_AT_ONCE), strict=True):
+                squares[rows_i, others] = ((z[rows][rows_i] - mu[others]) / sigma[others]).square().sum(1)
+        yield rows, squares.mul_(-0.5).add_(log_normaliser)
+
+
+def _moments(mu: Float[Tensor, "N L"], sigma: Float[Tensor, "N L"]) -> tuple[Float[Tensor, " L"], Float[Tensor, "L L"]]:
+    """Mean and covariance of the mixture of N(mu, sigma^2)."""
+    mean = mu.mean(0)
+    return mean, (mu - mean).T @ (mu - mean) / len(mu) + sigma.square().mean(0).diag()
 
 
 def is_collapsed(num_active: int, squared_error: float, squared_error_of_mean: float) -> bool:

@@ -84,7 +84,7 @@ const table = (() => {
   function drawHead() {
     const headings = columns().map((column) => {
       const parts = column.name.split("/").flatMap((part, i) => (i ? ["/", element("br"), part] : [part]));
-      const button = element("button", { type: "button", onclick: () => sortBy(column) }, ...parts);
+      const button = element("button", { type: "button", title: column.about ?? "", onclick: () => sortBy(column) }, ...parts);
       const th = element("th", { className: column.is_number ? "number" : "" }, button);
       th.dataset.column = column.name;
       if (column.name === now.sorted) th.ariaSort = now.falls ? "descending" : "ascending";

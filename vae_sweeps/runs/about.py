@@ -1,0 +1,179 @@
+"""What each metric of the catalogue is, what it is not, how large its error is, and where it is defined.
+
+A text under a name without a split, such as `elbo`, is for all splits that have no text of their own.
+"""
+
+from typing import NamedTuple
+
+
+class About(NamedTuple):
+    """One to four sentences, and the paper with the equation or section, or "" if there is none."""
+
+    text: str
+    source: str = ""
+
+
+_CROSS_ENTROPY = "For grey pixels under a Bernoulli likelihood it is a cross-entropy and no likelihood."
+_ELBO = "Kingma & Welling 2014, eq. 3"
+_HOFFMAN = "Hoffman & Johnson 2016, eq. 7"
+_BURDA = "Burda et al. 2015, eq. 8"
+_OPTIMUM = "Rybkin et al. 2021, eq. 8"
+_FID, _KID = "Heusel et al. 2017, eq. 6", "Binkowski et al. 2018, eq. 4"
+_COMPARES = (
+    "Only scores of the same features and the same number of images compare, and neither is 0 for a perfect model"
+)
+
+ABOUT = {
+    "beta_nats": About("The weight of the KL in nats, at which losses of different conventions compare."),
+    "sigma": About(
+        "The standard deviation of a Gaussian likelihood, on the scale of the pixels that the model sees.", _OPTIMUM
+    ),
+    "num_params": About("The number of trained weights."),
+    "elbo": About(f"log p(x|z) - KL at beta = 1, with one posterior sample per image. {_CROSS_ENTROPY}", _ELBO),
+    "log_px": About(f"log p(x|z) with all constants, with one posterior sample per image. {_CROSS_ENTROPY}", _ELBO),
+    "kl": About("KL(q(z|x) || p(z)), averaged over the images, in closed form.", "Kingma & Welling 2014, eq. 10"),
+    "train/elbo": About(
+        "log p(x|z) - KL at beta = 1, with one posterior sample per image. In the table it is that of the trained "
+        f"model, in rows the average over the batches since the last row. {_CROSS_ENTROPY}",
+        _ELBO,
+    ),
+    "test/elbo": About(
+        "log p(x|z) - KL at beta = 1, a lower bound of log p(x), with evaluation.elbo_samples posterior samples per"
+        f" image. test/elbo_se is the error of these draws. {_CROSS_ENTROPY}",
+        _ELBO,
+    ),
+    "test/elbo_se": About(
+        "The standard error of the draws in test/elbo and test/log_px, for these images. It does not say how the "
+        "number varies with other images or other seeds. It needs evaluation.elbo_samples above 1."
+    ),
+    "test/log_px": About(
+        f"log p(x|z) with all constants, averaged over evaluation.elbo_samples posterior samples. {_CROSS_ENTROPY}",
+        _ELBO,
+    ),
+    "bits_per_dim": About(
+        "-elbo / (D ln 2), where D is the number of pixel values. It is left empty for densities such as the "
+        f"Gaussian, where it depends on the scale of the pixels. {_CROSS_ENTROPY}"
+    ),
+    "test/active_units": About(
+        "Latents whose posterior mean has a variance above 0.01 over the images. At beta = 0 nothing fixes the "
+        "scale of the codes, so there the number says little.",
+        "Burda et al. 2015, sec. 5.2",
+    ),
+    "test/iwae": About(
+        "A lower bound of log p(x) that rises with evaluation.iwae_samples, so only equal numbers of samples "
+        "compare. It is marked if a single weight dominates in more than a fifth of the images: it may then lie far"
+        f" below log p(x). {_CROSS_ENTROPY}",
+        _BURDA,
+    ),
+    "test/iwae_se": About(
+        "The standard error of the draws in test/iwae, for these images and this number of samples, by a jackknife "
+        "over ten groups of samples. It does not contain the distance of the bound to log p(x), which is often "
+        "larger.",
+        "Efron & Stein 1981",
+    ),
+    "test/iwae_ess": About(
+        "(sum w)^2 / sum w^2 of an image's importance weights, averaged over the images, from 1 to the number of "
+        "samples. A small one says that the bound is loose; a large one does not prove that it is tight, since "
+        "weights say nothing of where q(z|x) has no samples.",
+        "Kong 1992",
+    ),
+    "test/iwae_dominated": About(
+        "The share of images whose effective sample size is below 2. One weight then has more than half of the sum."
+    ),
+    "test/mi": About(
+        "I(x; z) for N equally likely test images, which is at most ln N: a lower bound of the information that z "
+        "has of images of their distribution. It is marked if it is less than 1 nat below ln N, where N limits it.",
+        _HOFFMAN,
+    ),
+    "test/mi_at_limit": About(
+        "Whether test/mi is less than 1 nat below ln N. The test/marginal_kl is then too large by about half a nat "
+        "or more.",
+        "McAllester & Stratos 2020",
+    ),
+    "test/marginal_kl": About(
+        "KL(q(z) || p(z)), where q(z) is the aggregate posterior of the N test images: test/kl - test/mi. For the "
+        "images' distribution it is an upper bound that falls as N grows, and at least test/kl - ln N whatever the "
+        "model. It is marked where test/mi is.",
+        _HOFFMAN,
+    ),
+    "test/marginal_kl_lower": About(
+        "A lower bound of KL(q(z) || p(z)): of the mismatch, what a Gaussian with the mean and covariance of the "
+        "training images' z shows. It is near 0 or negative if it shows none.",
+        "Barber & Agakov 2003",
+    ),
+    "test/marginal_kl_upper": About(
+        "The upper bound test/marginal_kl with more images: q(z) is the mixture of the training images' posteriors "
+        "(evaluation.max_fit_images) and the test image's own. It takes training images as new ones, which an "
+        "overfitted encoder does not.",
+        "van den Oord et al. 2018",
+    ),
+    "test/collapsed": About(
+        "Whether there is no active unit, or reconstructions at z = mu explain less than 1 % of the variance of the"
+        " images."
+    ),
+    "test/psnr": About("-10 log10 of the mean squared error of reconstructions at z = mu, pixels in [0,1]."),
+    "test/ssim": About(
+        "The structural similarity of reconstructions at z = mu, averaged over all windows of 11 pixels inside the "
+        "image.",
+        "Wang et al. 2004, eq. 13",
+    ),
+    "probe/accuracy": About(
+        "Test accuracy of a logistic regression from the standardised mu. It ignores sigma, so it shows what the "
+        "encoder computes, even if z does not carry it: a collapsed model can score high.",
+        "Alain & Bengio 2017",
+    ),
+    "probe/samples": About(
+        "Test accuracy of a logistic regression from one z = mu + sigma eps per image. It is bounded by the "
+        "information in z: at most the largest class's share + sqrt(I / 2), but for the noise of the test labels.",
+        "Pinsker's inequality; Cover & Thomas 2006, lemma 11.6.1",
+    ),
+    "probe/pixels": About("Test accuracy of a logistic regression from the pixels. It is the same for all models."),
+    "neighbour/distance": About(
+        "The mean L2 distance of prior samples to the nearest training image, pixels in [0,1]. Blurred samples are "
+        "near."
+    ),
+    "neighbour/ratio": About(
+        "neighbour/distance over the same distance of test images. Well below 1, samples are copies or blurred "
+        "averages."
+    ),
+    "fid/*/prior": About(f"FID of samples from the prior against test images. {_COMPARES}.", _FID),
+    "fid/*/reconstruction": About(
+        f"FID of reconstructions at z = mu against their own originals, so it may be below the floor. {_COMPARES}.",
+        _FID,
+    ),
+    "fid/*/mixture": About(
+        f"FID of samples from a Gaussian mixture fitted to mu of training images. {_COMPARES}.",
+        f"{_FID}; Ghosh et al. 2020, sec. 4",
+    ),
+    "fid/*/floor": About("FID of as many training images: no model can be seen to be better.", _FID),
+    "kid/*/prior": About(
+        "KID of samples from the prior against test images, without bias, so it may be negative.", _KID
+    ),
+    "kid/*/reconstruction": About("KID of reconstructions at z = mu against their own originals.", _KID),
+    "kid/*/mixture": About(
+        "KID of samples from a Gaussian mixture fitted to mu of training images.", f"{_KID}; Ghosh et al. 2020, sec. 4"
+    ),
+    "kid/*/floor": About("KID of as many training images; 0 on average.", _KID),
+    "step": About("Steps of the optimiser that were done."),
+    "time_s": About("The point's share of its pack's training time, without the evaluation."),
+    "images_per_s": About("Training images per second of the pack, each once for each of its points."),
+    "git_commit": About("The commit of the code that trained the point."),
+    "train/loss": About("The training loss in its own convention, averaged over the batches since the last row."),
+    "val/loss": About("The same loss on the validation split, with the weights of the last step."),
+    "val/kl_per_latent": About("val/kl of each latent.", "Kingma & Welling 2014, eq. 10"),
+    "distortion": About("-log p(x|z), the vertical axis of rate-distortion plots.", "Alemi et al. 2018, eq. 4"),
+    "train/level": About(
+        "beta sigma^2, which alone decides where training with a Gaussian likelihood is optimal.", "Lucas et al. 2019"
+    ),
+    "squared_error": About(
+        "The squared error of reconstructions at posterior samples, from the Gaussian log p(x|z), summed over the "
+        "pixels."
+    ),
+    "best_sigma": About("The sigma with the largest log p(x|z) for this squared error.", _OPTIMUM),
+    "best_elbo": About("The ELBO of the same networks if sigma were the best for this split's error.", _OPTIMUM),
+}
+
+
+def about(name: str) -> About:
+    """The text of the metric `name`; KeyError if there is none."""
+    return ABOUT[name] if name in ABOUT else ABOUT[name.partition("/")[2]]

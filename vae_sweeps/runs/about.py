@@ -24,9 +24,14 @@ _COMPARES = (
 )
 
 ABOUT = {
-    "beta_nats": About("The weight of the KL in nats, at which losses of different conventions compare."),
+    "beta_nats": About(
+        "The weight of the KL in nats in the last step's loss, at which losses of different conventions compare. A "
+        "warmup that is longer than the training does not reach the weight that was asked for."
+    ),
     "sigma": About(
-        "The standard deviation of a Gaussian likelihood, on the scale of the pixels that the model sees.", _OPTIMUM
+        "The standard deviation of a Gaussian likelihood, on the scale of the pixels that the model sees. An optimal "
+        "one is the root of a running mean of the training batches' squared error, about the last ten.",
+        _OPTIMUM,
     ),
     "num_params": About("The number of trained weights."),
     "elbo": About(f"log p(x|z) - KL at beta = 1, with one posterior sample per image. {_CROSS_ENTROPY}", _ELBO),
@@ -155,7 +160,10 @@ ABOUT = {
     ),
     "kid/*/floor": About("KID of as many training images; 0 on average.", _KID),
     "step": About("Steps of the optimiser that were done."),
-    "time_s": About("The point's share of its pack's training time, without the evaluation."),
+    "time_s": About(
+        "The point's share of its pack's training time, without the evaluation, on each of its devices. What a killed "
+        "job did after its last checkpoint is not in it."
+    ),
     "images_per_s": About("Training images per second of the pack, each once for each of its points."),
     "git_commit": About("The commit of the code that trained the point."),
     "train/loss": About("The training loss in its own convention, averaged over the batches since the last row."),

@@ -94,6 +94,7 @@ class Zygote:
         path = str(ROOT / program) if program.endswith(".py") else program
         request = {"start": [path, *map(str, arguments)], "output": str(log), "cwd": str(self.folder)}
         answer = self.ask(request | {"env": dict(environment or {})}, "started")
+        self.codes.pop(answer["started"], None)  # of an earlier process with the same number
         return Running(self, answer["started"], log)
 
     def ask(self, request: Mapping[str, Any], answer: str) -> dict[str, Any]:

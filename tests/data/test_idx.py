@@ -16,7 +16,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.idx_files import NUM_TEST, NUM_TRAIN, SIZE, idx_bytes, load, small, small_arrays, write_files
+from tests.helpers.idx_files import (
+    NUM_TEST,
+    NUM_TRAIN,
+    SIZE,
+    idx_bytes,
+    load,
+    options,
+    small,
+    small_arrays,
+    write_files,
+)
 from vae_sweeps.data.idx import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Source
 from vae_sweeps.data.mnist_family import from_idx_files, mnist
 from vae_sweeps.system.memory import memory_bytes
@@ -117,7 +127,7 @@ def test_missing_files_without_network_are_reported_in_one_line_and_nothing_is_c
     root = tmp_path / "new" / "mnist"
     source = Source((dead_url, f"{dead_url}second/"), dict.fromkeys(FILES, "0" * 64), "gz")
     with pytest.raises(ValueError, match="download failed") as error:
-        from_idx_files("small", source, str(root), "none", [0, 1], 0)
+        from_idx_files("small", source, str(root), options())
     message = one_line(error)
     assert message.startswith(f"data.root={root}: ")
     assert all(name in message for name in FILES)
@@ -132,7 +142,7 @@ def test_a_root_that_is_not_a_folder_is_reported_in_one_line(tmp_path: Path) -> 
         load(tmp_path / "file")
     assert one_line(error).startswith(f"data.root={tmp_path / 'file'}: ")
     with pytest.raises(ValueError, match=r"^data\.root=null: must be the folder"):
-        mnist(None, "none", [0, 1], 0)
+        mnist(None, **options())
 
 
 @pytest.mark.parametrize("served_as", ["gz", "unzipped"])
@@ -145,10 +155,10 @@ def test_a_download_is_checked_kept_and_not_repeated(
         sums = {name: hashlib.sha256(idx_bytes(array)).hexdigest() for name, array in small_arrays().items()}
         source = Source(source.mirrors, sums, "unzipped")
     root = tmp_path / "deep" / "root"
-    downloaded = from_idx_files("small", source, str(root), "none", [0, 1], 0)
+    downloaded = from_idx_files("small", source, str(root), options())
     assert sorted(os.listdir(root)) == sorted(f"{name}.gz" for name in FILES)
     offline = replace(source, mirrors=(dead_url,))
-    again = from_idx_files("small", offline, str(root), "none", [0, 1], 0)
+    again = from_idx_files("small", offline, str(root), options())
     assert downloaded.fingerprint == again.fingerprint == small(tmp_path).fingerprint
 
 
@@ -158,7 +168,7 @@ def test_only_what_is_missing_is_downloaded(tmp_path: Path, served: tuple[Path, 
     arrays[TRAIN_IMAGES] = 255 - arrays[TRAIN_IMAGES]  # the user's variant, which matches no sum
     del arrays[TEST_LABELS]
     root = write_files(tmp_path / "root", arrays)
-    from_idx_files("small", source_of(folder, url), str(root), "none", [0, 1], 0)
+    from_idx_files("small", source_of(folder, url), str(root), options())
     assert sorted(os.listdir(root)) == sorted([TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, f"{TEST_LABELS}.gz"])
     assert (root / TRAIN_IMAGES).read_bytes() == idx_bytes(arrays[TRAIN_IMAGES])
 
@@ -176,7 +186,7 @@ def test_a_download_with_the_wrong_sum_leaves_nothing(
     source = replace(source_of(folder, url), served_as=served_as)
     (folder / f"{TRAIN_IMAGES}.gz").write_bytes(content)
     with pytest.raises(ValueError, match=f"{TRAIN_IMAGES}.gz: sha256 [0-9a-f]{{12}}.*, expected ") as error:
-        from_idx_files("small", source, str(tmp_path / "root"), "none", [0, 1], 0)
+        from_idx_files("small", source, str(tmp_path / "root"), options())
     assert one_line(error).startswith(f"data.root={tmp_path / 'root'}: ")
     assert os.listdir(tmp_path) == ["served"]
 
@@ -225,5 +235,5 @@ def test_a_download_does_not_unzip_without_end(tmp_path: Path, served: tuple[Pat
     (folder / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(bytes(100_000_000), 1))
     line = f"{TRAIN_IMAGES}.gz: more than 0.01 GB unzipped, more than any such file has"
     with pytest.raises(ValueError, match=line):
-        from_idx_files("small", source, str(tmp_path / "root"), "none", [0, 1], 0)
+        from_idx_files("small", source, str(tmp_path / "root"), options())
     assert not (tmp_path / "root").exists()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vae_sweeps.data.dataset import SPLITS, Dataset, for_evaluation
-from vae_sweeps.data.mnist_family import mnist, mnist5k
+from tests.helpers.idx_files import load, options
+from vae_sweeps.data.dataset import SPLITS, for_evaluation
+from vae_sweeps.data.mnist_family import mnist5k
 
 NAMES = {
     "train": "binarized_mnist_train.amat",
@@ -30,22 +31,20 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def load(root: Path, seed: int = 0, train_on: str = "train") -> Dataset:
-    return mnist(str(root), "larochelle", [0, 1], seed, train_on)
-
-
 def test_the_images_are_those_of_the_files_whatever_the_seed(root) -> None:
-    dataset = load(root, seed=5)
+    dataset = load(root, binarize="larochelle", seed=5)
     assert dataset.labels is None
     for split, images in bits().items():
         assert torch.equal(dataset.images[split], torch.from_numpy(255 * images)[:, None])
         assert torch.equal(for_evaluation(dataset, split), dataset.images[split])
-    assert dataset.fingerprint == load(root).fingerprint
+    assert dataset.fingerprint == load(root, binarize="larochelle").fingerprint
 
 
 def test_training_on_all_images(root) -> None:
-    everything = load(root, train_on="all")
-    assert torch.equal(everything.images["train"], torch.cat([load(root).images[split] for split in SPLITS]))
+    everything = load(root, binarize="larochelle", train_on="all")
+    assert torch.equal(
+        everything.images["train"], torch.cat([load(root, binarize="larochelle").images[split] for split in SPLITS])
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,9 +60,9 @@ def test_a_damaged_file_is_named(damage, reason: str, root) -> None:
     path = root / NAMES["val"]
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=f"^{path}: {reason}"):
-        load(root)
+        load(root, binarize="larochelle")
 
 
 def test_other_digits_have_no_such_binarisation() -> None:
     with pytest.raises(ValueError, match=r"^data.binarize=larochelle: mnist5k has no such binarisation; use static"):
-        mnist5k(None, "larochelle", [0, 1], 0)
+        mnist5k(None, **options(binarize="larochelle"))

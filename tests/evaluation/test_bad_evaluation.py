@@ -1,6 +1,7 @@
 """Errors in evaluation settings are one line, before anything is trained or evaluated."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ def test_an_evaluation_holds_for_the_whole_sweep(refused, key: str) -> None:
 def test_a_classifier_needs_labels(refused, tmp_path, monkeypatch) -> None:
     (tmp_path / "unlabelled.py").write_text(UNLABELLED)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # `refused` demands that no file is written
     line = refused("data._target_=unlabelled.images", "evaluation/features=classifier", *SMALL)
     assert line.startswith("evaluation/features=classifier: must not be chosen for images without labels")
 

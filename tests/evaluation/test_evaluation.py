@@ -232,6 +232,19 @@ def test_binarized_images_are_compared_with_bits(tmp_path) -> None:
     assert images.mean().item() == pytest.approx(means.mean().item(), abs=0.01)
 
 
+@pytest.mark.parametrize("binarize", ["none", "static", "dynamic"])
+def test_test_images_that_are_training_images_have_no_ratio_of_distances(binarize, tmp_path) -> None:
+    """Also where other bits are drawn for the same image."""
+    how = "evaluation.neighbours=5"
+    ratios = []
+    for train_on in ("all", "train"):
+        dataset = load_dataset(make_point(f"data.train_on={train_on}", f"data.binarize={binarize}").data)
+        found, _ = evaluate_parts(untrained(dataset), reference(dataset, RANDOM, how), "run", ["neighbours"])
+        ratios.append((found["metrics"].get("neighbour/ratio"), found["missing"].get("neighbour/ratio")))
+    assert ratios[0] == (None, "the test images are training images")
+    assert ratios[1][0] > 0
+
+
 def test_one_importance_sample_has_no_standard_error(digits, tmp_path) -> None:
     found = evaluate(untrained(digits), reference(digits, RANDOM, "evaluation.iwae_samples=1"))
     assert "test/iwae" in found["metrics"]

@@ -3,12 +3,13 @@
 import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.data.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from vae_sweeps.data.mnist_family import mnist
+from vae_sweeps.data.mnist_family import DigitOptions, mnist
 
 NUM_TRAIN, NUM_TEST, SIZE = 120, 40, 6
 
@@ -34,10 +35,16 @@ def write_files(folder: Path, arrays: dict[str, np.ndarray], *, zipped: bool = F
     return folder
 
 
-def load(root: Path, binarize: str = "none", seed: int = 0, binarize_seed: int = 0) -> Dataset:
-    return mnist(str(root), binarize, [0, 1], seed, binarize_seed=binarize_seed)
+def options(**changed: Any) -> DigitOptions:
+    """The keys of a data set of digits, grey unless `changed`."""
+    grey = {"binarize": "none", "binarize_seed": 0, "pixel_range": [0, 1], "seed": 0, "train_on": "train"}
+    return DigitOptions(**{**grey, **changed})
 
 
-def small(tmp_path: Path, binarize: str = "none", seed: int = 0, binarize_seed: int = 0) -> Dataset:
+def load(root: Path, **changed: Any) -> Dataset:
+    return mnist(str(root), **options(**changed))
+
+
+def small(tmp_path: Path, **changed: Any) -> Dataset:
     root = tmp_path / "small"
-    return load(root if root.exists() else write_files(root, small_arrays()), binarize, seed, binarize_seed)
+    return load(root if root.exists() else write_files(root, small_arrays()), **changed)

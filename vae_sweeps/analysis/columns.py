@@ -12,7 +12,7 @@ from vae_sweeps.runs import catalogue
 
 
 def chosen(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Select the columns `names`, in that order; a prefix selects all its columns, so fid means fid/..., arch arch....
+    """Select the columns `names`, in that order; a prefix selects all its columns, such as fid all of fid/...
 
     Raises ValueError with the nearest names if there is no such column.
     """

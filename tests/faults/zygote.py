@@ -15,8 +15,10 @@ import json
 import os
 import pkgutil
 import runpy
+import select
 import selectors
 import sys
+import time
 import traceback
 from typing import Any, NoReturn
 
@@ -46,6 +48,16 @@ def _draw_plainly() -> None:
         Image.new("L", (8, 8)).save(target, format="png")
 
     FigureCanvasAgg.print_png = print_png  # type: ignore[method-assign]
+
+
+def _pause(seconds: float) -> None:
+    select.select([], [], [], seconds)
+
+
+def _sleep_with_select() -> None:
+    """Under libfaketime Python's `time.sleep` fails with EINVAL (its deadline is on the monotonic clock)."""
+    if "faketime" in os.environ.get("LD_PRELOAD", ""):
+        time.sleep = _pause
 
 
 def _become(request: dict[str, Any]) -> NoReturn:
@@ -125,4 +137,5 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     _import_everything()
     _draw_plainly()
+    _sleep_with_select()
     serve()

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from vae_sweeps.analysis import table
+from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import as_typed
 from vae_sweeps.report.contents import Contents, Run
 from vae_sweeps.runs import states
@@ -79,8 +80,13 @@ def _evaluation(results: list[Mapping[str, Any]]) -> list[str]:
     texts: dict[str, None] = {}
     for result in results:
         for part, settings in result.get("evaluated", {}).items():
-            texts[f"{part}: {' '.join(f'{key}={as_typed(value)}' for key, value in settings.items())}"] = None
+            texts[f"{part}: {' '.join(f'{key}={_setting(value)}' for key, value in settings.items())}"] = None
     return list(texts)
+
+
+def _setting(value: Any) -> str:
+    """The value as it is typed; features by their name, since their weights' hash is in the table if it matters."""
+    return short_name(value["_target_"]) if isinstance(value, Mapping) and "_target_" in value else as_typed(value)
 
 
 def _time(launches: list[dict[str, Any]], results: list[Mapping[str, Any]]) -> list[str]:

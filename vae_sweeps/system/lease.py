@@ -233,15 +233,16 @@ def remove(lease: Path) -> None:
 
 def _delete(folder: Path) -> None:
     """Delete a folder. While another process reads a file in it, NFS keeps that file under another name: try again."""
-    for pause_s in (0, 0.01, 0.1, 0.5):
-        time.sleep(pause_s)
+    for pause_s in (0.01, 0.1, 0.5, None):
         try:
             shutil.rmtree(folder)
         except FileNotFoundError:
             return  # there is no such folder, or another process is deleting it
         except OSError:
-            continue
-        return
+            if pause_s is not None:
+                time.sleep(pause_s)
+        else:
+            return
 
 
 def wait_for(folder: Path, name: str, timeout_s: float = float("inf")) -> Lease:

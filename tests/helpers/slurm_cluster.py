@@ -45,6 +45,7 @@ _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 class Cluster:
     """Nodes n1, n2, n3 of four CPUs and two pretend GPUs each.
 
+    Without `requeues` the site refuses to requeue jobs, with `max_submit_jobs` it limits how many a user may have.
     Partitions: main (default), high, which preempts low, and low, whose jobs are requeued. With
     `signals_preemption` SLURM sends a preempted job USR2 at once; without it, as by default, SIGCONT and SIGTERM.
     """
@@ -58,6 +59,9 @@ class Cluster:
         signals_preemption: bool = False,
         max_array_size: int = 1001,
         grace_s: int = 30,
+        requeues: bool = True,
+        preempt_mode: str = "REQUEUE",
+        max_submit_jobs: int | None = None,
     ) -> None:
         assert len(str(folder)) < 70, "unix sockets go below it"
         self.folder, self.num_nodes, self.accounting = folder, num_nodes, accounting
@@ -66,7 +70,13 @@ class Cluster:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         for name in ("etc", "log", "run", "state", "spool", "dev"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        self._max_submit_jobs = max_submit_jobs
         self._write_config(signals_preemption, max_array_size, grace_s)
+        if not (requeues and preempt_mode == "REQUEUE"):
+            text = self.conf.read_text().replace("PreemptMode=REQUEUE", f"PreemptMode={preempt_mode}")
+            self.conf.write_text(text.replace("JobRequeue=1", f"JobRequeue={int(requeues)}"))
+        if max_submit_jobs is not None:
+            self.conf.write_text(f"{self.conf.read_text()}AccountingStorageEnforce=associations,limits\n")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -146,6 +156,9 @@ class Cluster:
         self._spawn("slurmdbd", "slurmdbd", "-D", MYSQL_UNIX_PORT=str(sock))
         self._wait("slurmdbd", lambda: self._client("sacctmgr", "-n", "list", "cluster"))
         self.run("sacctmgr", "-i", "add", "cluster", "tests")
+        if self._max_submit_jobs is not None:
+            self.run("sacctmgr", "-i", "add", "account", "lab", f"MaxSubmitJobs={self._max_submit_jobs}")
+            self.run("sacctmgr", "-i", "add", "user", "root", "account=lab", "DefaultAccount=lab")
 
     def _client(self, *command: str) -> bool:
         return _succeeds(*command, **self.environment)

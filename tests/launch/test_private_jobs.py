@@ -64,7 +64,8 @@ def test_a_secret_stands_only_in_private_files_and_retry_submits_with_it(
     assert ended_command(capsys, "report", "grid", "--output-dir", sweep.output_dir).code == 0
     (script,) = sweep.jobs.glob("[0-9]*_submission.sh")
     links = set(sweep.jobs.glob(".submission_file_*"))
-    assert mentions(sweep.output_dir) - links == {script, sweep.submission_settings}
+    pickled = set(sweep.jobs.glob("*_submitted.pkl"))  # a job may submit its successor, so it knows its settings
+    assert mentions(sweep.output_dir) - links == {script, sweep.submission_settings, *pickled}
     assert mode(sweep.jobs) == 0o700
     assert {mode(path) for path in sweep.jobs.iterdir()} == {0o600}
     (run,) = all_runs(sweep.output_dir)

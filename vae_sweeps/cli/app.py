@@ -59,6 +59,7 @@ _add(
 _add(sweeps.status, "Running sweeps", "status", "status SWEEP --watch")
 _add(sweeps.wait, "Running sweeps", "wait SWEEP && vae-sweeps results SWEEP")
 _add(sweeps.retry, "Running sweeps", "retry SWEEP")
+_add(sweeps.work, "Running sweeps", "work SWEEP", "work SWEEP --workers 3 --idle-exit")
 _add(sweeps.cancel, "Running sweeps", "cancel SWEEP")
 _add(doctor.doctor, "Running sweeps", "doctor", "doctor SWEEP --fix")
 _add(

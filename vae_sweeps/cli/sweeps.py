@@ -7,6 +7,7 @@ import typer
 from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Sweep, Trust, refuse, refusing
 
 _WATCH_INTERVAL_S = 5
+_SLURM_INTERVAL_S = 30
 
 
 def status(
@@ -18,7 +19,8 @@ def status(
 ) -> None:
     """Show the progress of sweeps as points by state.
 
-    For a single sweep, also show how far running points are, why points wait, and why points failed. Changes nothing.
+    For a single sweep, also show how far running points are, why points wait, and why points failed. Changes nothing;
+    with --watch, points for which the queue had no room are submitted when there is room.
     """
     import time
 
@@ -39,28 +41,34 @@ def status(
                     typer.echo(line)
             if not folders:
                 typer.echo(known_sweeps(output_dir))
-            if not watch or not states.is_moving(point for points in points_by_sweep for point in points):
+            if not watch:
                 return
-            time.sleep(_WATCH_INTERVAL_S)
+            from vae_sweeps.launch.again import submit_rest
+
+            is_submitted = [submit_rest(folder) for folder in folders if folder.unsubmitted()]
+            if not any(is_submitted) and not states.is_moving(p for points in points_by_sweep for p in points):
+                return
+            time.sleep(_SLURM_INTERVAL_S if any(map(states.has_jobs, folders)) else _WATCH_INTERVAL_S)
 
 
 def wait(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:
-    """Wait until no point of a sweep runs or is queued.
+    """Wait until no point of a sweep runs or is queued. Submits points for which the queue had no room before.
 
     The exit code is 1 if not all points are done. Ctrl-C does not stop the jobs.
     """
+    from vae_sweeps.launch.again import submit_rest
     from vae_sweeps.runs import states
     from vae_sweeps.runs.sweep_folder import get_sweep
     from vae_sweeps.system.logs import start_logging
 
     start_logging()
     with refusing():
-        ended = states.wait(get_sweep(sweep, output_dir))
+        ended = states.wait(get_sweep(sweep, output_dir), when_room=submit_rest)
     raise typer.Exit(0 if all(point.state == "done" for point in ended) else 1)
 
 
 def retry(sweep: Sweep, trust: Trust = False, output_dir: OutputDir = OUTPUTS) -> None:
-    """Resume points that failed, were preempted or are lost.
+    """Resume points that failed, were preempted, are lost, or were never begun.
 
     They resume with the settings of their last launch, on this machine or on SLURM.
     The exit code is 1 if some points did not finish.
@@ -74,6 +82,32 @@ def retry(sweep: Sweep, trust: Trust = False, output_dir: OutputDir = OUTPUTS) -
     raise typer.Exit(0 if is_over else 1)
 
 
+def work(
+    sweep: Sweep,
+    workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many workers share the points; none takes more than 1/N.")
+    ] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by default that of the launch.")] = None,
+    idle_exit: Annotated[
+        bool, typer.Option("--idle-exit", help="Exit as soon as there is nothing to train, though others still train.")
+    ] = False,
+    trust: Trust = False,
+    output_dir: OutputDir = OUTPUTS,
+) -> None:
+    """Train and evaluate the points of a sweep that wait, until all have ended.
+
+    Any number of workers may work on a sweep, wherever they see its folder. No point is trained twice.
+    The exit code is 1 if not all points are done.
+    """
+    from vae_sweeps.launch import work
+
+    with refusing():
+        is_over = work.work(
+            sweep, output_dir, num_workers=workers, device=device, is_patient=not idle_exit, is_trusted=trust
+        )
+    raise typer.Exit(0 if is_over else 1)
+
+
 def cancel(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:
     """Cancel the jobs of a sweep; their progress is saved.
 
@@ -84,7 +118,9 @@ def cancel(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:
     from vae_sweeps.system import slurm
 
     with refusing():
-        tasks = states.tasks_in_queue(get_sweep(sweep, output_dir))
+        folder = get_sweep(sweep, output_dir)
+        folder.log_unsubmitted([])  # so that nothing more is submitted
+        tasks = states.tasks_in_queue(folder)
         slurm.cancel(tasks)
     typer.echo(f"jobs cancelled: {', '.join(sorted(tasks))}" if tasks else "no jobs in the queue")
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from vae_sweeps.config import trust
 from vae_sweeps.config.secrets import hide_in_override
-from vae_sweeps.launch import submit
+from vae_sweeps.launch import cluster, submit
 from vae_sweeps.launch.door import checking, current_invocation
 from vae_sweeps.launch.local import run_here
 from vae_sweeps.launch.plan import Plan, make_plan
@@ -42,7 +42,7 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
     _make_folders(plan, launch)
     if launch.cluster is not None:
         with checking():
-            is_over = submit.on_cluster(plan, launch, may_detach=may_detach)
+            is_over = cluster.on_cluster(plan, launch, may_detach=may_detach)
         if not is_over:
             return None
         was_interrupted = False

@@ -3,15 +3,17 @@
 This module imports torch late, since that takes seconds and a signal before submitit sets its handlers kills the job.
 """
 
-import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vae_sweeps.config import trust
 from vae_sweeps.config.launch_options import LaunchOptions
+from vae_sweeps.launch import lives
+from vae_sweeps.launch.job_request import JobRequest
+from vae_sweeps.launch.lives import Lives
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
@@ -19,7 +21,7 @@ from vae_sweeps.runs.sweep_folder import SweepFolder
 
 @dataclass
 class Job:
-    """Submitit pickles the job, calls it on the node, and requeues it unchanged: all state is in the run folders."""
+    """Submitit pickles the job and calls it on the node. All state of training is in the run folders."""
 
     packs: list[list[RunFolder]]
     to_evaluate: list[RunFolder]
@@ -28,15 +30,25 @@ class Job:
     num_threads: int | None = None
     # What the launch allowed the runs' configs to call; see `config.trust`.
     allowed: frozenset[str] = frozenset()
+    # The number of workers that share the points of the sweep, this one included; 0 if the job has packs of its own.
+    num_workers: int = 0
+    # What the job asked SLURM for; None on this machine.
+    request: JobRequest | None = None
+    lives: Lives = field(default_factory=Lives)
 
     @property
     def devices(self) -> int:
         """The number of processes that train each pack."""
         return self.options.devices
 
+    def runs(self) -> list[RunFolder]:
+        """The runs that the job works on; for a worker, all runs of the sweep."""
+        if self.num_workers and self.sweep:
+            return self.sweep.runs()
+        return [*(run for pack in self.packs for run in pack), *self.to_evaluate]
+
     def __call__(self) -> None:
-        """Train and evaluate. On USR2 or TERM, save after the current step and let submitit requeue the job."""
-        requeue = signal.getsignal(signal.SIGUSR2)
+        """Train and evaluate. On USR2 or TERM, save after the current step, and see to it that the work goes on."""
         received: list[int] = []
         process = os.getpid()
 
@@ -46,16 +58,16 @@ class Job:
 
         for number in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, note)
-        _remove_partial_saves()
+        before = lives.progress_of(self.runs())
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is imported; see launch.py
         with trust.allowing(self.allowed):
             self._work(lambda: bool(received))
         os.umask(0o077)  # what follows are submitit's own files
-        if received and callable(requeue):
-            self._requeue(requeue)
+        if received:
+            lives.go_on(self, has_progressed=lives.progress_of(self.runs()) != before)
 
     def checkpoint(self) -> Any:
-        """Called by submitit: the job to requeue."""
+        """Called by submitit if a signal comes before the job has begun: the job to requeue."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -72,7 +84,7 @@ class Job:
         if num_threads := self.num_threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0)):
             torch.set_num_threads(num_threads)
         number, port = _rank_and_port()
-        device = machine.resolve_device(self.options.device)
+        device = self._device()
         if device.type == "cuda" and self.devices > 1:
             device = torch.device("cuda", number)
         machine.prepare()
@@ -87,23 +99,35 @@ class Job:
         if self.sweep and not should_stop() and all(run.has_ended() for run in self.sweep.runs()):
             summary.write(self.sweep)
 
+    def _device(self) -> Any:
+        """The device to train on. A job that asked for a GPU and sees none fails, and says so in its runs."""
+        from vae_sweeps.system import machine
+
+        try:
+            device = machine.resolve_device(self.options.device)
+            if self.request and self.request.asks_for_gpu and device.type == "cpu" and self.options.device == "auto":
+                visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+                raise ValueError(
+                    f"the job asked for a GPU, but torch sees none on {lives.node()} (CUDA_VISIBLE_DEVICES {visible}); "
+                    "load the site's CUDA modules in hydra.launcher.setup, or train on the CPU with device=cpu"
+                )
+            return device
+        except ValueError as error:
+            lives.fail(self, str(error))
+            raise
+
     def _lead(self, context: Any) -> None:
-        from vae_sweeps.launch import worker
+        from vae_sweeps.launch import work, worker
         from vae_sweeps.system.logs import count
 
+        if self.num_workers and self.sweep:
+            work.work_on(self.sweep, context, self.num_workers)
+            return
         for i, pack in enumerate(self.packs):
             if not context.should_stop():
                 label = f"pack {i + 1}/{len(self.packs)} ({count(len(pack), 'point')})"
                 worker.run_pack(pack, context, label)
         worker.evaluate_runs(self.to_evaluate, context)
-
-    def _requeue(self, requeue: Callable[[int, Any], Any]) -> None:
-        """Call submitit's own handler, which counts time limits, saves this job, requeues it and exits."""
-        from vae_sweeps.system import slurm
-
-        if os.environ.get("SUBMITIT_EXECUTOR") != "slurm" or slurm.is_cancelled(os.environ["SLURM_JOB_ID"]):
-            return
-        requeue(signal.SIGUSR2, None)
 
 
 def _rank_and_port() -> tuple[int, int]:
@@ -115,16 +139,6 @@ def _rank_and_port() -> tuple[int, int]:
     except RuntimeError:  # the job was not started by an executor
         return 0, 0
     return environment.rank, environment.master_port
-
-
-def _remove_partial_saves() -> None:
-    """Remove files of a save that was interrupted by a kill, since they make submitit's next save fail."""
-    from submitit import JobEnvironment
-
-    with contextlib.suppress(RuntimeError, OSError):
-        environment = JobEnvironment()
-        for path in environment.paths.folder.glob(f"{environment.job_id}_*.save_tmp"):
-            path.unlink(missing_ok=True)
 
 
 def job_of(packs: Iterable[Iterable[RunFolder]], to_evaluate: Iterable[RunFolder], launch: Launch) -> Job:

@@ -1,7 +1,7 @@
 """Group points into packs, which train together."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -10,6 +10,8 @@ from vae_sweeps.config.identity import canonical_json, identifying_content
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.schema import Point
 from vae_sweeps.models.size import num_activations, num_params
+from vae_sweeps.runs import checkpoint
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import memory
 
 
@@ -117,3 +119,58 @@ def group(points: Sequence[Point], costs: Sequence[Cost], limits: Sequence[int])
             cuts = [len(pack) * n // num_packs for n in range(num_packs + 1)]
             packs.extend(sorted(pack[a:b]) for a, b in pairwise(cuts))
     return sorted(packs)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run that waits to be trained: its latent size, what a step costs, and with how many others it may train."""
+
+    run: RunFolder
+    key: str
+    latent: int
+    cost: Cost
+    limit: int
+
+    @property
+    def own_cost(self) -> float:
+        return self.cost(self.latent)
+
+
+def candidate(run: RunFolder, point: Point, image_shape: tuple[int, int, int], memory_bytes: float) -> Candidate:
+    """The candidate for the point of a run, on a device where a pack may use `memory_bytes`."""
+    limit = point.max_pack or pack_limit(point, image_shape, memory_bytes)
+    return Candidate(run, pack_key(point), point.latent, cost(point, image_shape), limit)
+
+
+def next_pack(waiting: Sequence[Candidate], share: float) -> list[RunFolder]:
+    """The pack that a free worker should take of the points that wait. Its points cost about `share`, or less.
+
+    The points that cost most go first, since a large pack that begins last keeps one worker busy when all others have
+    ended. Points with checkpoints train with those that were saved at the same step, as in the pack that was
+    interrupted.
+    """
+    if not waiting:
+        return []
+    by_key: dict[str, list[Candidate]] = {}
+    for point in waiting:
+        by_key.setdefault(point.key, []).append(point)
+    largest = max(by_key.values(), key=lambda points: sum(point.own_cost for point in points))
+    largest = _of_one_step(largest)
+    largest.sort(key=lambda point: -point.latent)
+    pack, paid = [largest[0]], largest[0].own_cost
+    for point in largest[1:]:
+        padded, paid = (len(pack) + 1) * pack[0].own_cost, paid + point.own_cost
+        limit = min(point.limit, *(member.limit for member in pack))
+        is_enough = paid - point.own_cost / 2 > share
+        if len(pack) == limit or is_enough or padded > _MAX_PADDED_COST * paid:
+            break
+        pack.append(point)
+    return [point.run for point in pack]
+
+
+def _of_one_step(points: Sequence[Candidate]) -> list[Candidate]:
+    """Those points that were saved at the same step: the group with the latest step."""
+    by_step: dict[int, list[Candidate]] = {}
+    for point in points:
+        by_step.setdefault(checkpoint.step_of(point.run), []).append(point)
+    return by_step[max(by_step)]

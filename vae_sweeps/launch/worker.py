@@ -76,11 +76,16 @@ def run_pack(runs: Sequence[RunFolder], context: JobContext, label: str = "pack"
     Skips runs that another process works on, and does not train runs that are done. All results are in the run folders.
     """
     with claims.taken(runs) as claimed:
-        open_runs = [run for run in claimed if run.read_result() is None]
-        if open_runs:
-            with logged_to(lambda: [run.log for run in open_runs if run.is_ours()]):
-                _train_or_split(open_runs, context, label)
-        _notify_tracker(_evaluate(claimed, context), open_runs, context)
+        run_claimed(claimed, context, label)
+
+
+def run_claimed(claimed: Sequence[RunFolder], context: JobContext, label: str) -> None:
+    """Train as one pack, and evaluate, runs that this process has claimed; see `run_pack`."""
+    open_runs = [run for run in claimed if run.read_result() is None]
+    if open_runs:
+        with logged_to(lambda: [run.log for run in open_runs if run.is_ours()]):
+            _train_or_split(open_runs, context, label)
+    _notify_tracker(_evaluate(claimed, context), open_runs, context)
 
 
 def evaluate_runs(runs: Sequence[RunFolder], context: JobContext) -> None:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 STATES = ("done", "diverged", "failed", "running", "queued", "preempted", "lost", "pending")
 # States that change without another command.
 _MOVING = {"running", "queued"}
-_POLL_S = 2.0
+_FIRST_POLL_S, _LAST_POLL_S = 2.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -55,52 +55,99 @@ def of_sweeps(
     ValueError if squeue does not answer.
     """
     results = KnownResults() if results is None else results
-    tasks = [sweep.tasks_of_runs() if may_ask_slurm else {} for sweep in sweeps]
+    jobs = [_Jobs.of(sweep) if may_ask_slurm else _Jobs({}, {}, frozenset()) for sweep in sweeps]
     runs = [sweep.runs() for sweep in sweeps]
     open_tasks = {
-        sweep_tasks[run.name]
-        for sweep_tasks, sweep_runs in zip(tasks, runs, strict=True)
+        task
+        for sweep_jobs, sweep_runs in zip(jobs, runs, strict=True)
         for run in sweep_runs
-        if run.name in sweep_tasks and results.of(run) is None
+        if results.of(run) is None
+        for task in sweep_jobs.of_run(run.name)
     }
     queue = slurm.in_queue(open_tasks)
     ended = slurm.ended(open_tasks - set(queue))
     # Read after the queue, so that a run that ended in between has its result and does not count as lost.
     return [
-        [_of_run(run, results.of(run), sweep_tasks.get(run.name), queue, ended) for run in sweep_runs]
-        for sweep_tasks, sweep_runs in zip(tasks, runs, strict=True)
+        [_of_run(sweep, run, results.of(run), sweep_jobs, queue, ended) for run in sweep_runs]
+        for sweep, sweep_jobs, sweep_runs in zip(sweeps, jobs, runs, strict=True)
     ]
 
 
-def of_sweep(sweep: SweepFolder) -> list[PointState]:
+def of_sweep(sweep: SweepFolder, results: KnownResults | None = None) -> list[PointState]:
     """The states of one sweep's points; see `of_sweeps`."""
-    return of_sweeps([sweep])[0]
+    return of_sweeps([sweep], results=results)[0]
+
+
+@dataclass(frozen=True)
+class _Jobs:
+    """A sweep's jobs: the task of each run, the workers that share its runs, and the runs without room in the queue."""
+
+    tasks: Mapping[str, str]
+    workers: Mapping[str, frozenset[str]]
+    unsubmitted: frozenset[str]
+
+    @classmethod
+    def of(cls, sweep: SweepFolder) -> "_Jobs":
+        workers = {task: frozenset(runs) for task, runs in sweep.workers().items()}
+        return cls(sweep.tasks_of_runs(), workers, frozenset(sweep.unsubmitted()))
+
+    def of_run(self, name: str) -> list[str]:
+        """The tasks that may work on the run: its newest own one, and workers."""
+        own = [self.tasks[name]] if name in self.tasks else []
+        return own + [task for task, runs in self.workers.items() if name in runs]
 
 
 def _of_run(
+    sweep: SweepFolder,
     run: RunFolder,
     result: Mapping[str, Any] | None,
-    task: str | None,
+    jobs: _Jobs,
     queue: Mapping[str, slurm.Task],
     ended: Mapping[str, slurm.Task],
 ) -> PointState:
+    tasks = jobs.of_run(run.name)
+    waiting = [task for task in tasks if task in queue]
+    own = tasks[0] if tasks and run.name in jobs.tasks else None
+    if result is None and own in waiting and queue[own].state == "PENDING" and not run.rows.exists():
+        return PointState(run.name, "queued", None, own, queue[own].reason)  # not begun: nothing else to look for
     state = status(run, result)
     if result is not None:
         reason = f"at step {result['step']}" if state == "diverged" else ""
-        return PointState(run.name, state, 1.0 if state == "done" else None, task, reason)
+        return PointState(run.name, state, 1.0 if state == "done" else None, own, reason)
     progress = _progress(run)
     if state == "failed":
-        return PointState(run.name, state, progress, task, _last_line(run.read_failure() or ""))
-    if task is not None and task in queue:
-        is_running = queue[task].state == "RUNNING"
-        return PointState(run.name, "running" if is_running else "queued", progress, task, queue[task].reason)
-    if state == "running" or task is None:
-        return PointState(run.name, state, progress, task)
-    # The job ended without a result: it was stopped with a checkpoint, or it vanished.
+        return PointState(run.name, state, progress, own, _last_line(run.read_failure() or ""))
+    if own in waiting:
+        is_running = queue[own].state == "RUNNING"
+        return PointState(run.name, "running" if is_running else "queued", progress, own, queue[own].reason)
+    if state == "running":
+        return PointState(run.name, state, progress, own)
+    if waiting:
+        reason = next((queue[task].reason for task in waiting if queue[task].state != "RUNNING"), "")
+        return PointState(run.name, "queued", progress, None, reason or "for a free worker")
+    if not tasks:
+        return PointState(
+            run.name, state, progress, own, "for room in the queue" if run.name in jobs.unsubmitted else ""
+        )
+    return _of_ended_job(sweep, run, state, progress, tasks[0] if own else tasks[-1], ended)
+
+
+def _of_ended_job(
+    sweep: SweepFolder,
+    run: RunFolder,
+    state: str,
+    progress: float | None,
+    task: str,
+    ended: Mapping[str, slurm.Task],
+) -> PointState:
+    """The job ended without a result: it was stopped with a checkpoint, never began with this point, or vanished."""
     job = ended.get(task)
     reason = f"{job.state} {job.reason}".strip() if job else "its job is no longer in the queue"
-    was_stopped = job is None or job.state in ("CANCELLED", "PREEMPTED", "TIMEOUT", "COMPLETED")
-    return PointState(run.name, "preempted" if state == "preempted" and was_stopped else "lost", progress, task, reason)
+    was_stopped = job is None or job.state in ("CANCELLED", "PREEMPTED", "TIMEOUT", "COMPLETED", "REQUEUED")
+    if was_stopped and (state == "preempted" or (state == "pending" and job is not None)):
+        return PointState(run.name, state, progress, task, reason)
+    last = sweep.last_log_line(task)
+    return PointState(run.name, "lost", progress, task, f"{reason}: {last}" if last else reason)
 
 
 def _progress(run: RunFolder) -> float | None:
@@ -121,21 +168,29 @@ def _last_line(text: str) -> str:
 
 def runs_in_queue(sweep: SweepFolder) -> set[str]:
     """Names of the sweep's runs whose jobs wait or run, and that have not ended."""
-    tasks = sweep.tasks_of_runs()
-    queue = slurm.in_queue(set(tasks.values()))
-    return {name for name, task in tasks.items() if task in queue and not sweep.run(name).has_ended()}
+    jobs = _Jobs.of(sweep)
+    queue = slurm.in_queue({*jobs.tasks.values(), *jobs.workers})
+    names = {name for name, task in jobs.tasks.items() if task in queue}
+    for task, runs in jobs.workers.items():
+        names |= runs if task in queue else set()
+    return {name for name in names if not sweep.run(name).has_ended()}
+
+
+def has_jobs(sweep: SweepFolder) -> bool:
+    """Whether anything of the sweep was ever submitted to SLURM."""
+    return bool(sweep.read_submissions())
 
 
 def tasks_in_queue(sweep: SweepFolder) -> set[str]:
     """The sweep's jobs that wait or run."""
-    return set(slurm.in_queue(set(sweep.tasks_of_runs().values())))
+    return set(slurm.in_queue({*sweep.tasks_of_runs().values(), *sweep.workers()}))
 
 
 def described(states: Sequence[PointState]) -> list[str]:
     """One line per point that is neither done nor pending: its state, progress, job and reason."""
     lines = []
     for point in states:
-        if point.state in ("done", "pending"):
+        if point.state == "done" or (point.state == "pending" and not point.reason):
             continue
         job = f"  job {point.task}" if point.task and point.state in ("running", "queued", "lost") else ""
         progress = f"  {100 * point.progress:.0f} %" if point.progress is not None else ""
@@ -155,14 +210,32 @@ def is_moving(states: Iterable[PointState]) -> bool:
     return any(point.state in _MOVING for point in states)
 
 
-def wait(sweep: SweepFolder, poll_s: float = _POLL_S) -> list[PointState]:
-    """Wait until no point of the sweep runs or is queued, and log changes. Ctrl-C does not affect the jobs."""
-    logged = ""
+def wait(sweep: SweepFolder, when_room: Callable[[SweepFolder], bool] | None = None) -> list[PointState]:
+    """Wait until no point of the sweep runs or is queued, and log changes. Ctrl-C does not affect the jobs.
+
+    Asks SLURM after 2 s, and then less and less often, down to twice a minute; in between it looks at one run's folder
+    at a time, so that the end of the last one is seen at once. If there are points for which the queue had no room,
+    `when_room` is called to submit them; it returns whether it submitted any.
+    """
+    logged, interval_s, results = "", _FIRST_POLL_S, KnownResults()
     while True:
-        states = of_sweep(sweep)
-        if counts(states) != logged:
-            logged = counts(states)
+        points = of_sweep(sweep, results)
+        if counts(points) != logged:
+            logged = counts(points)
             log.info("%s: %s", sweep.name, logged)
-        if not is_moving(states):
-            return states
-        time.sleep(poll_s)
+        is_submitted = when_room is not None and bool(sweep.unsubmitted()) and when_room(sweep)
+        if not is_submitted and not is_moving(points):
+            return points
+        _wait_for_end([sweep.run(point.run) for point in points if point.state in _MOVING], interval_s)
+        interval_s = min(_LAST_POLL_S, 1.5 * interval_s)
+
+
+def _wait_for_end(runs: list[RunFolder], timeout_s: float) -> None:
+    """Wait until all `runs` have ended, or for `timeout_s`. Opens no more than one file a second that is not there."""
+    end, left = time.monotonic() + timeout_s, list(runs)
+    while time.monotonic() < end:
+        while left and (left[-1].has_ended() or left[-1].failure.exists()):
+            left.pop()
+        if not left:
+            return
+        time.sleep(min(1.0, timeout_s))

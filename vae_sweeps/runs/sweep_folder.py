@@ -3,7 +3,7 @@
 import secrets
 import shlex
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,20 +137,74 @@ class SweepFolder:
         """Record which runs each task trains, and the settings of the submission."""
         files.append_line(self.submissions, {"at": files.now(), "tasks": runs_of_tasks, "settings": settings})
 
+    def log_workers(self, tasks: Sequence[str], runs: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """Record tasks that share the sweep's points, the points that were missing then, and the settings."""
+        files.append_line(
+            self.submissions, {"at": files.now(), "workers": list(tasks), "runs": list(runs), "settings": settings}
+        )
+
+    def log_unsubmitted(self, runs: Sequence[str]) -> None:
+        """Record for which runs there was no room in the queue; these replace those that were recorded before."""
+        if list(runs) != self.unsubmitted():
+            files.append_line(self.submissions, {"at": files.now(), "unsubmitted": list(runs)})
+
     def read_submissions(self) -> list[dict[str, Any]]:
-        """The entries that `log_submission` wrote, oldest first; a line cut short by a kill is left out."""
+        """The entries of submissions, oldest first; a line cut short by a kill is left out."""
         return files.read_lines(self.submissions)
 
     def tasks_of_runs(self) -> dict[str, str]:
-        """The newest task of each run that was ever submitted, by the run's name. Reports damaged lines."""
+        """The newest task of each run that was ever submitted, by the run's name; without shared workers."""
         newest: dict[str, str] = {}
-        for entry in self.read_submissions():
-            try:
-                for task, runs in entry["tasks"].items():
+        for entry in self._entries("tasks", dict):
+            for task, runs in entry["tasks"].items():
+                if isinstance(runs, list):
                     newest |= dict.fromkeys(map(str, runs), str(task))
-            except (KeyError, AttributeError, TypeError):
-                warn_once(f"{self.submissions}: has a damaged line; the jobs that it listed are not known")
+                else:
+                    warn_once(self._damaged_line())
         return newest
+
+    def workers(self) -> dict[str, list[str]]:
+        """The tasks that share the sweep's points, and the names of the runs that were missing when each began."""
+        return {
+            str(task): list(map(str, entry.get("runs", ())))
+            for entry in self._entries("workers", list)
+            for task in entry["workers"]
+        }
+
+    def unsubmitted(self) -> list[str]:
+        """The names of the runs for which there was no room in the queue."""
+        entries = self._entries("unsubmitted", list)
+        return list(map(str, entries[-1]["unsubmitted"])) if entries else []
+
+    def last_log_line(self, task: str) -> str:
+        """The last line that the task printed, or "" if there is none or the log is not ours to read."""
+        try:
+            logs = sorted(self.jobs.glob(f"{task}_*_log.*"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        except OSError:
+            return ""
+        for path in reversed(logs):
+            try:
+                with path.open("rb") as file:
+                    file.seek(max(0, path.stat().st_size - 4096))
+                    lines = file.read().decode(errors="replace").strip().splitlines()
+            except OSError:
+                continue
+            if lines:
+                return lines[-1].strip()
+        return ""
+
+    def _entries(self, kind: str, of_type: type) -> list[dict[str, Any]]:
+        """The entries of this kind. Reports damaged lines."""
+        found = []
+        for entry in self.read_submissions():
+            if isinstance(entry.get(kind), of_type):
+                found.append(entry)
+            elif not {"tasks", "workers", "unsubmitted"} & set(entry) or kind in entry:
+                warn_once(self._damaged_line())
+        return found
+
+    def _damaged_line(self) -> str:
+        return f"{self.submissions}: has a damaged line; the jobs that it listed are not known"
 
 
 def read_points(path: Path) -> dict[str, Any]:

@@ -1,12 +1,53 @@
-"""SLURM's view of jobs, with at most one squeue or sacct call per question. Does not import torch."""
+"""SLURM's view of jobs, with at most one squeue or sacct call per question. Does not import torch.
 
+Clients fail now and then, most often when the controller has much to do. What they say is therefore taken for an answer
+only if it can be one: every other failure is tried again, with growing pauses.
+"""
+
+import logging
+import re
 import shutil
 import subprocess
-from collections.abc import Collection
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple, TypeVar
 
 # States of a job that runs or will run.
 ALIVE = {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED"}
+
+# Seconds between tries of a client that fails: about a minute in all.
+_PAUSES_S = (1, 2, 4, 8, 15, 30)
+
+# A job that is about to be ended has less time.
+_LAST_PAUSES_S = (1, 2, 4, 8)
+
+# What clients say when they did not reach the controller or the accounting, or when it was too busy to answer.
+_NO_ANSWER = re.compile(
+    r"timed? ?out|unable to contact|unable to connect|connection|communication|temporarily|zero bytes|standby"
+    r"|try again|slurm_persist_conn|not responding|too busy|no answer within",
+    re.IGNORECASE,
+)
+# Answers to a question about jobs; asked again, a client would say the same.
+_DEFINITE = re.compile(
+    r"invalid|unrecognized|denied|not permitted|unknown option|cannot be run|disabled|no such|configuration source",
+    re.IGNORECASE,
+)
+_UNKNOWN_JOB = re.compile(r"invalid job id", re.IGNORECASE)
+
+# squeue is asked about at most so many jobs by their numbers, since a command line has a limit.
+_MOST_NAMED = 500
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class SlurmError(ValueError):
+    """A client of SLURM failed, in its own words."""
+
+
+class NoClientError(SlurmError):
+    """SLURM's clients are not installed here."""
 
 
 class Task(NamedTuple):
@@ -17,11 +58,19 @@ class Task(NamedTuple):
 
 
 def in_queue(tasks: Collection[str]) -> dict[str, Task]:
-    """Those of `tasks` that wait or run. Raises ValueError if squeue fails."""
+    """Those of `tasks` that wait or run, whoever submitted them. Raises ValueError if squeue keeps failing."""
     if not tasks:
         return {}
+    jobs = sorted({_job_of(task) for task in tasks})
+    named = [f"--jobs={','.join(jobs)}"] if len(jobs) <= _MOST_NAMED else []
+    try:
+        lines = _ask("squeue", "--noheader", "--array", *named, "--format=%i|%T|%r").splitlines()
+    except SlurmError as error:
+        if _UNKNOWN_JOB.search(str(error)):
+            return {}  # SLURM has forgotten all of them
+        raise
     queued = {}
-    for line in _ask("squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r").splitlines():
+    for line in lines:
         task, state, reason = (part.strip() for part in line.split("|", 2))
         if task in tasks and state in ALIVE:
             queued[task] = Task(state, "" if reason == "None" else reason)
@@ -32,17 +81,38 @@ def ended(tasks: Collection[str]) -> dict[str, Task]:
     """The final states of those of `tasks` that have left the queue; empty if SLURM keeps no accounting."""
     if not tasks or shutil.which("sacct") is None:
         return {}
-    jobs = ",".join(sorted({task.split("_")[0] for task in tasks}))
+    jobs = ",".join(sorted({_job_of(task) for task in tasks}))
     try:
         lines = _ask("sacct", "-X", "--noheader", "--parsable2", f"--jobs={jobs}", "--format=JobID,State,ExitCode")
     except ValueError:
         return {}
     states = {}
     for line in lines.splitlines():
-        task, state, code = line.split("|")
-        if task in tasks:
-            states[task] = Task(state.split()[0], f"exit code {code}" if code != "0:0" else "")
+        listed, state, code = line.split("|")
+        final = Task(state.split()[0], f"exit code {code}" if code != "0:0" else "")
+        states |= dict.fromkeys(_tasks_of(listed, tasks), final)
     return states
+
+
+def _job_of(task: str) -> str:
+    return task.split("_")[0]
+
+
+def _tasks_of(listed: str, tasks: Collection[str]) -> Iterator[str]:
+    """The tasks that a line of sacct is about.
+
+    An array that is cancelled while it waits is one line, `10_[0-2,5%2]`; its job number alone, `10`, in some versions.
+    """
+    job, _, elements = listed.partition("_")
+    if listed in tasks:
+        yield listed
+    elif not elements:
+        yield from (task for task in tasks if _job_of(task) == job)
+    elif match := re.fullmatch(r"\[([\d,-]+)(?:%\d+)?\]", elements):
+        for part in match[1].split(","):
+            first, _, last = part.partition("-")
+            named = (f"{job}_{i}" for i in range(int(first), int(last or first) + 1))
+            yield from (task for task in named if task in tasks)
 
 
 def cancel(tasks: Collection[str]) -> None:
@@ -61,22 +131,72 @@ def max_array_size() -> int:
 
 
 def is_cancelled(job: str) -> bool:
-    """Whether SLURM is ending this job for good; a preempted job is not cancelled."""
+    """Whether SLURM is ending this job for good; not if it is preempted, or if squeue keeps failing."""
     try:
-        state = _ask("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip()
-    except ValueError:
-        return True  # SLURM no longer knows the job
-    return not state.startswith(("RUNNING", "PREEMPTED"))
+        state = _ask("squeue", "--noheader", f"--jobs={job}", "--format=%T", pauses=_LAST_PAUSES_S).strip()
+    except SlurmError as error:
+        return bool(_UNKNOWN_JOB.search(str(error)))
+    return bool(state) and not state.startswith(("RUNNING", "PREEMPTED"))
 
 
-def _ask(*command: str) -> str:
-    """Run a SLURM client and return its output. Raises ValueError with its error message if it fails."""
+def seconds_left(job: str) -> float | None:
+    """The seconds until the time limit of a running job; None if it has none, or if squeue cannot say."""
+    try:
+        left = _ask("squeue", "--noheader", f"--jobs={job}", "--format=%L", pauses=_LAST_PAUSES_S).strip()
+    except SlurmError:
+        return None
+    match = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", left)
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(number or 0) for number in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def requeue(job: str) -> None:
+    """Put a running job back into the queue, which ends this process. Raises ValueError if SLURM refuses to."""
+    _ask("scontrol", "requeue", job, pauses=_LAST_PAUSES_S)
+
+
+def patiently(action: Callable[[], T], pauses: Collection[float] = _PAUSES_S) -> T:
+    """What `action` returns; if it raises an error because SLURM did not answer, it is tried again after pauses.
+
+    Only for actions that may happen twice: a request that timed out may have been carried out.
+    """
+    for pause_s in pauses:
+        try:
+            return action()
+        except Exception as error:
+            if not _NO_ANSWER.search(str(error)):
+                raise
+            _pause(error, pause_s)
+    return action()
+
+
+def _ask(*command: str, pauses: Collection[float] = _PAUSES_S) -> str:
+    """Run a SLURM client and return its output. Raises SlurmError with its words if it fails, however often tried."""
+    for pause_s in pauses:
+        try:
+            return _run(*command)
+        except SlurmError as error:
+            if _DEFINITE.search(str(error)):
+                raise
+            _pause(error, pause_s)
+    return _run(*command)
+
+
+def _pause(error: Exception, seconds: float) -> None:
+    log.warning("%s; trying again in %g s", " ".join(str(error).split()), seconds)
+    time.sleep(seconds)
+
+
+def _run(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except OSError as error:
-        raise ValueError(f"{command[0]}: cannot be run on this machine ({error.strerror}); try a login node") from error
+        message = f"{command[0]}: cannot be run on this machine ({error.strerror}); try a login node"
+        raise NoClientError(message) from error
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"{command[0]}: no answer within a minute; try again later") from error
+        raise SlurmError(f"{command[0]}: no answer within a minute; try again later") from error
     if done.returncode != 0:
-        raise ValueError(f"{command[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+        raise SlurmError(f"{command[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout

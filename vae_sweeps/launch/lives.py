@@ -1,0 +1,133 @@
+"""What becomes of a job that SLURM stops: it goes back into the queue, or a successor goes on with its work.
+
+Below, `job` is a `job.Job`; that module imports this one.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vae_sweeps.launch.job_request import REQUEUE_CODE
+from vae_sweeps.runs import claims
+from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.system import slurm
+
+log = logging.getLogger(__name__)
+
+# SLURM may signal a job up to a minute earlier than `signal_delay_s` says.
+_EARLY_S = 60
+
+
+@dataclass(frozen=True)
+class Lives:
+    """How often a job has reached its time limit, and how many jobs have worked on the same before it."""
+
+    time_limits: int = 0
+    predecessors: int = 0
+
+
+def node() -> str:
+    """The name of this node."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def progress_of(runs: Iterable[RunFolder]) -> list[tuple[int, ...]]:
+    """Something that changes whenever one of the runs saves a checkpoint or ends."""
+
+    def changed_at(run: RunFolder) -> tuple[int, ...]:
+        found = []
+        for path in (run.checkpoint, run.result):
+            try:
+                found.append(path.stat().st_mtime_ns)
+            except FileNotFoundError:
+                found.append(0)
+        return tuple(found)
+
+    return [changed_at(run) for run in runs]
+
+
+def fail(job: Any, reason: str) -> None:
+    """Record that the runs of the job have failed, for a reason that has nothing to do with them."""
+    with claims.taken(run for pack in job.packs for run in pack) as claimed:
+        for run in claimed:
+            if not run.has_ended():
+                run.write_failure(f"{reason}\n")
+
+
+def go_on(job: Any, *, has_progressed: bool) -> None:
+    """Put the job back into the queue. If it has been there too often, or the site refuses, submit a successor.
+
+    A job that was cancelled ends. So does one that has not come nearer to its end, whose successor would not either.
+    """
+    if job.request is None or os.environ.get("SUBMITIT_EXECUTOR") != "slurm" or os.environ.get("SLURM_PROCID") != "0":
+        return
+    number, settings = os.environ["SLURM_JOB_ID"], job.request.settings
+    if slurm.is_cancelled(number):
+        return
+    left = slurm.seconds_left(number)
+    is_at_limit = left is not None and left <= settings.signal_delay_s + _EARLY_S
+    now = replace(job.lives, time_limits=job.lives.time_limits + is_at_limit)
+    if now.time_limits <= settings.max_num_timeout:
+        _save(replace(job, lives=now))
+        try:
+            slurm.requeue(number)
+        except slurm.NoClientError:
+            log.info("in a container without scontrol; the job's script puts it into the queue again")
+            sys.exit(REQUEUE_CODE)
+        except ValueError as error:
+            log.warning("not put into the queue again: %s", error)
+        else:
+            limits = f"{now.time_limits} of {settings.max_num_timeout}"
+            log.info("put into the queue again; time limits reached: %s", limits)
+            sys.exit(0)
+    _succeed(job, number, has_progressed=has_progressed)
+
+
+def _succeed(job: Any, number: str, *, has_progressed: bool) -> None:
+    assert job.request is not None
+    limit, predecessors = job.request.settings.max_num_successors, job.lives.predecessors
+    if not has_progressed:
+        log.warning("no point has come further in this job, so none goes on; use a longer hydra.launcher.timeout_min")
+        return
+    if predecessors >= limit:
+        log.warning("no more jobs go on (hydra.launcher.max_num_successors=%d); use vae-sweeps retry", limit)
+        return
+    successor = replace(job, lives=Lives(predecessors=predecessors + 1))
+    try:
+        task = _submit(successor, number)
+    except Exception as error:  # whatever sbatch says here, the points are saved, and `retry` goes on with them
+        log.warning("no successor: %s; use vae-sweeps retry", " ".join(str(error).split()))
+        return
+    log.info("job %s goes on (successor %d of %d)", task, predecessors + 1, limit)
+
+
+def _submit(job: Any, after: str) -> str:
+    """Submit a job that starts when the SLURM job `after` has ended; returns its id."""
+    from vae_sweeps.launch import sbatch  # submitit's executor, which few jobs need
+
+    tasks, words = sbatch.submit(job.request.after(after), [job])
+    if not tasks:
+        raise ValueError(f"sbatch: {words}")
+    names = [run.name for run in job.runs() if not run.has_ended()]
+    if job.num_workers:
+        job.sweep.log_workers(tasks, names, {})
+    else:
+        job.sweep.log_submission({tasks[0]: names}, {})
+    return tasks[0]
+
+
+def _save(job: Any) -> None:
+    """Replace the job that SLURM will start again, in the file that submitit loads it from."""
+    from submitit import JobEnvironment
+    from submitit.helpers import DelayedSubmission
+
+    path = JobEnvironment().paths.submitted_pickle
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    DelayedSubmission(job).dump(aside)
+    aside.chmod(0o600)
+    aside.replace(path)

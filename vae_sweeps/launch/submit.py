@@ -143,6 +143,8 @@ def _executor(settings: SlurmLauncher, folder: Path, name: str, code: Path | Non
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=settings.max_num_timeout)
     extra = {"requeue": True, "open-mode": "append", **settings.additional_parameters}
     chosen |= {"additional_parameters": extra, "setup": setup or None, "job_name": name, "time": settings.timeout_min}
+    # One log file: that of the script, to which srun passes on what all tasks print.
+    chosen |= {"stderr_to_stdout": True, "srun_args": ["--output=all", *settings.srun_args]}
     if tasks > 1:
         chosen |= {"nodes": 1, "ntasks_per_node": tasks}
     if settings.mem_gb is not None:

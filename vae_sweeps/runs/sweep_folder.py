@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
-from vae_sweeps.system import files
+from vae_sweeps.system import files, private
 from vae_sweeps.system.files import DamagedError
 from vae_sweeps.system.logs import warn_once
 
@@ -51,8 +51,8 @@ class SweepFolder:
 
     @property
     def jobs(self) -> Path:
-        """submitit's files."""
-        return self.path / "jobs"
+        """submitit's files; each user has a folder of their own, since jobs run what it holds."""
+        return private.own(self.path / "jobs")
 
     @property
     def submission_settings(self) -> Path:
@@ -141,16 +141,20 @@ class SweepFolder:
         """The entries that `log_submission` wrote, oldest first; a line cut short by a kill is left out."""
         return files.read_lines(self.submissions)
 
-    def tasks_of_runs(self) -> dict[str, str]:
-        """The newest task of each run that was ever submitted, by the run's name. Reports damaged lines."""
-        newest: dict[str, str] = {}
+    def runs_of_tasks(self) -> dict[str, list[str]]:
+        """The names of the runs of each task that was ever submitted, oldest task first. Reports damaged lines."""
+        found: dict[str, list[str]] = {}
         for entry in self.read_submissions():
             try:
                 for task, runs in entry["tasks"].items():
-                    newest |= dict.fromkeys(map(str, runs), str(task))
+                    found[str(task)] = [str(run) for run in runs]
             except (KeyError, AttributeError, TypeError):
                 warn_once(f"{self.submissions}: has a damaged line; the jobs that it listed are not known")
-        return newest
+        return found
+
+    def tasks_of_runs(self) -> dict[str, str]:
+        """The newest task of each run that was ever submitted, by the run's name. Reports damaged lines."""
+        return {run: task for task, runs in self.runs_of_tasks().items() for run in runs}
 
 
 def read_points(path: Path) -> dict[str, Any]:

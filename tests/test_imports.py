@@ -53,6 +53,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["--help"], set()),
         (["status", "grid"], set()),
+        (["clean", "grid"], set()),
         (["results", "grid"], FOR_TABLES),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -62,7 +62,7 @@ _OF_RUNS: dict[str, tuple[tuple[str, ...], bool]] = {
     "metrics.jsonl": (_TEXT, True),
     "result.json": (_TEXT, True),
     "failure.txt": (("flip", "not-utf8", "empty", "garbage"), False),  # removed by the launch; no number comes from it
-    ".hydra/launch.yaml": (("flip", "not-utf8", "delete", "garbage"), False),
+    "launch.yaml": (("flip", "not-utf8", "delete", "garbage"), False),
 }
 # Files of a sweep. Its commands are history; nothing follows from them.
 _OF_SWEEPS: dict[str, tuple[tuple[str, ...], bool]] = {
@@ -184,7 +184,8 @@ def _of_runs() -> list[Fault]:
     found = []
     for name, (methods, must_say) in _OF_RUNS.items():
         for method in methods:
-            states = {"result.json": (True,), "failure.txt": (False,)}.get(name, (False, True))
+            always_unfinished = {"failure.txt": (False,), "checkpoint.prev.pt": (False,)}
+            states = {"result.json": (True,), **always_unfinished}.get(name, (False, True))
             for finished in states:
                 inflict = _damage_run(name, method, must_say, finished)
                 found.append(Fault(f"damage/{name}/{method}{'/finished' * finished}", inflict))

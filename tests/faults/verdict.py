@@ -23,7 +23,7 @@ _ROUNDING = 1e-3
 # Files that an undisturbed sweep need not have: the checkpoint before the newest, a log, the code's changes, and what
 # belongs to jobs.
 _MAY_BE_THERE = re.compile(
-    r"runs/RUN/(checkpoint\.prev\.pt|log\.txt|\.hydra/code\.diff)|sweeps/[^/]+/(jobs|code)(/.*)?|sweeps/[^/]+/jobs\.jsonl"
+    r"runs/RUN/(checkpoint\.prev\.pt|log\.txt|code\.diff)|sweeps/[^/]+/(jobs|code)(/.*)?|sweeps/[^/]+/jobs\.jsonl"
 )
 
 

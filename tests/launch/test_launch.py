@@ -55,7 +55,7 @@ def test_a_grid_writes_table_and_pictures(swept) -> None:
         folder = RunFolder.under(output_dir, run)
         pictures = {path.name for path in folder.pictures.iterdir()}
         assert pictures == {f"{name}.png" for name in PICTURES}
-        assert folder.launch_options.with_name("overrides.yaml").exists()
+        assert folder.launch_options.exists()
         assert not list(folder.path.glob(".claim*"))
 
 

@@ -68,7 +68,7 @@ def wait(output_dir: Path) -> None:
 
 
 def logs(output_dir: Path) -> str:
-    paths = (output_dir / "sweeps" / "grid" / "jobs").glob("*.err")
+    paths = (output_dir / "sweeps" / "grid" / "jobs").glob("*.out")
     return "\n".join(path.read_text()[-3000:] for path in paths)
 
 

@@ -5,6 +5,7 @@ import logging
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from tests.conftest import make_options, make_point
 from tests.training.test_resume import assert_same_runs
 from vae_sweeps.analysis import table
 from vae_sweeps.config.identity import run_id, run_name
+from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.model import Model, load
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.launch.worker import JobContext, References, run_pack
-from vae_sweeps.runs import checkpoint, states
+from vae_sweeps.runs import checkpoint, checkup, states
 from vae_sweeps.runs.run_folder import RunFolder, all_runs
 from vae_sweeps.system import files, logs
 from vae_sweeps.system.files import DamagedError
@@ -54,12 +56,12 @@ def make_runs(output_dir: Path) -> list[RunFolder]:
     return sorted(runs)
 
 
-def train(runs: list[RunFolder], num_steps: float = float("inf")) -> None:
+def train(runs: list[RunFolder], num_steps: float = float("inf"), options: LaunchOptions = OPTIONS) -> None:
     """Train the runs in one pack, and stop after so many steps."""
     steps = iter(range(10_000))
     # The loop asks once per step, and the functions around it ask once before it.
-    references = References(OPTIONS, CPU)
-    context = JobContext(CPU, OPTIONS, lambda: next(steps) >= num_steps, references, drawer=NoPictures())
+    references = References(options, CPU)
+    context = JobContext(CPU, options, lambda: next(steps) >= num_steps, references, drawer=NoPictures())
     run_pack(runs, context)
 
 
@@ -111,7 +113,7 @@ def assert_healed(output_dir: Path, finished: Path) -> None:
     assert_same_runs(output_dir, finished)
     steps = [[row["step"] for row in run.read_rows()] for run in all_runs(output_dir)]
     assert steps == [list(range(5, 41, 5))] * 3
-    assert not [path for path in output_dir.rglob(".*") if path.name != ".hydra"]
+    assert not list(output_dir.rglob(".*"))
 
 
 def test_the_stopped_runs_are_half_way(unfinished: Path, finished: Path) -> None:
@@ -253,8 +255,32 @@ def test_a_finished_run_without_the_weights_of_its_last_step_is_not_loaded(finis
     run = all_runs(out)[0]
     assert load(run.path).sample(1).shape == (1, 1, 28, 28)
     flip(run.checkpoint, 0.5)
-    with pytest.raises(ValueError, match="its newest intact checkpoint is of step 39, not of its last, 40"):
+    (run.path / "checkpoint.prev.pt").write_bytes(all_runs(finished)[1].checkpoint.read_bytes())  # of another run
+    with pytest.raises(ValueError, match="it has no intact checkpoint of its last step, 40; `vae-sweeps doctor`"):
         load(run.path)
+    found = [str(finding) for finding in checkup.of_run(run)]
+    assert any(line.startswith(f"{run.checkpoint}: damaged checkpoint") for line in found)
+    assert any("there is no checkpoint of the last step, 40" in line for line in found)
+
+
+def test_the_previous_checkpoint_is_kept_until_the_run_is_done_or_always(finished, unfinished, tmp_path) -> None:
+    assert not any(run.previous_checkpoint.exists() for run in all_runs(finished))
+    assert all(run.previous_checkpoint.exists() for run in all_runs(unfinished))
+    runs = make_runs(tmp_path / "always")
+    train(runs, options=replace(OPTIONS, keep_previous_checkpoint="always"))
+    assert [[c.step for c in checkpoint.available(run)] for run in runs] == [[40, 39]] * 3
+
+
+def test_a_finished_run_whose_result_and_checkpoint_are_damaged_starts_again(finished, tmp_path, said) -> None:
+    """Nothing before its last checkpoint is kept, so it costs the whole training, and the numbers are the same."""
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    for run in all_runs(out):
+        assert not run.previous_checkpoint.exists()
+        flip(run.result, 0.5)
+    run = all_runs(out)[0]
+    flip(run.checkpoint, 0.5)
+    assert_healed(out, finished)
+    assert f"{run.checkpoint}: damaged" in said()
 
 
 def test_a_run_folder_that_was_renamed_can_be_loaded(finished, tmp_path) -> None:

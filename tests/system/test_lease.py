@@ -220,3 +220,18 @@ def test_a_process_that_was_stopped_for_longer_than_its_lease_writes_nothing(sta
     assert (tmp_path / "number").read_text() == "new\n"
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != "owner.json"} == before
     assert second.write("newer") == "written"
+
+
+def test_a_heartbeat_is_given_every_half_minute_and_several_may_fail() -> None:
+    assert lease.beat_interval_s(180.0) >= 30
+    assert 4 * lease.beat_interval_s(180.0) < 180
+
+
+def test_a_lease_that_was_just_taken_is_not_beaten_again_at_once(tmp_path, monkeypatch) -> None:
+    """Packs take many leases: each is written once, and then not before its time."""
+    written: list[str] = []
+    monkeypatch.setattr(os, "utime", lambda path: written.append(str(path)))
+    held = [taken(folder) for folder in map(tmp_path.joinpath, "abc") if folder.mkdir() is None]
+    for one in held:
+        one.release()
+    assert written == []

@@ -67,6 +67,21 @@ def test_someone_elses_folder_is_refused(jobs: Path, monkeypatch) -> None:
         private.check(jobs)
 
 
+def test_where_someone_else_has_a_private_folder_the_user_has_one_beside_it(jobs: Path, monkeypatch) -> None:
+    assert private.own(jobs) == jobs
+    assert private.own(jobs.with_name("absent")) == jobs.with_name("absent")
+    user = jobs.stat().st_uid + 1
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert private.own(jobs) == jobs.with_name(f"jobs-{user}")
+    assert private.own(jobs / "7_submission.sh") == jobs / f"7_submission-{user}.sh"
+
+
+def test_links_to_scripts_that_submitit_leaves_are_removed(jobs: Path) -> None:
+    assert len(list(jobs.iterdir())) == 2
+    private.close_files(jobs)
+    assert [path.name for path in jobs.iterdir()] == ["7_submission.sh"]
+
+
 def test_links_are_refused(jobs: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(jobs)
     with pytest.raises(ValueError, match="must not be a link"):

@@ -11,6 +11,7 @@ from tests.helpers.wandb_server import KEY, WandbServer
 from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.point import to_container
 from vae_sweeps.config.schema import Point
+from vae_sweeps.runs.pictures import Picture
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.tracker import account, address, view
@@ -119,7 +120,8 @@ def test_a_row_has_the_pictures_of_its_epoch_and_the_last_row_the_final_ones(run
     for name in ("epoch-0001/samples", "samples", "latent_map", "curves"):
         (run.pictures / name).parent.mkdir(parents=True, exist_ok=True)
         (run.pictures / f"{name}.png").touch()
-    assert view.pictures_of_row(run, ROW) == {"pictures/samples": run.pictures / "epoch-0001" / "samples.png"}
+    drawn = run.pictures / "epoch-0001" / "samples.png"
+    assert view.pictures_of_row(run, ROW) == {"pictures/samples": Picture(drawn)}
     assert view.pictures_of_row(run, ROW | {"epoch": 0.5}) == {}
     assert set(view.pictures_of_row(run, ROW | {"step": 110})) == {"pictures/samples", "pictures/latent_map"}
 

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from vae_sweeps.cli import doctor, results, sweeps, tracking
+from vae_sweeps.cli import clean, doctor, results, sweeps, tracking
 
 # Set before torch is imported, as in launch.py: spinning OpenMP threads would slow down other processes.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
@@ -61,6 +61,7 @@ _add(sweeps.wait, "Running sweeps", "wait SWEEP && vae-sweeps results SWEEP")
 _add(sweeps.retry, "Running sweeps", "retry SWEEP")
 _add(sweeps.work, "Running sweeps", "work SWEEP", "work SWEEP --workers 3 --idle-exit")
 _add(sweeps.cancel, "Running sweeps", "cancel SWEEP")
+_add(clean.clean, "Running sweeps", "clean SWEEP --dry-run", "clean SWEEP")
 _add(doctor.doctor, "Running sweeps", "doctor", "doctor SWEEP --fix")
 _add(
     sweeps.prefetch,

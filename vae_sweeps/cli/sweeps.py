@@ -52,8 +52,9 @@ def status(
 
 
 def wait(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:
-    """Wait until no point of a sweep runs or is queued. Submits points for which the queue had no room before.
+    """Wait until no point of a sweep runs or is queued.
 
+    Points for which the queue had no room are submitted when there is room.
     The exit code is 1 if not all points are done. Ctrl-C does not stop the jobs.
     """
     from vae_sweeps.launch.again import submit_rest
@@ -68,7 +69,7 @@ def wait(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:
 
 
 def retry(sweep: Sweep, trust: Trust = False, output_dir: OutputDir = OUTPUTS) -> None:
-    """Resume points that failed, were preempted, are lost, or were never begun.
+    """Resume points that failed, were stopped or lost, or never began.
 
     They resume with the settings of their last launch, on this machine or on SLURM.
     The exit code is 1 if some points did not finish.
@@ -94,9 +95,10 @@ def work(
     trust: Trust = False,
     output_dir: OutputDir = OUTPUTS,
 ) -> None:
-    """Train and evaluate the points of a sweep that wait, until all have ended.
+    """Train the waiting points of a sweep until all have ended.
 
-    Any number of workers may work on a sweep, wherever they see its folder. No point is trained twice.
+    They are evaluated too. Any number of workers may work on a sweep, wherever they see its folder.
+    No point is trained twice.
     The exit code is 1 if not all points are done.
     """
     from vae_sweeps.launch import work

@@ -84,6 +84,7 @@ class LaunchOptions:
     overwrite: bool = free("true or false", numbers=False)
     evaluation: Evaluation = free("a group of conf/evaluation", numbers=False)
     tracker: Tracker = free("a group of conf/tracker", numbers=False)
+    keep_previous_checkpoint: str = one_of("until_done", "always", numbers=False, default="until_done")
 
 
 def options_from(content: Mapping[str, Any]) -> LaunchOptions:
@@ -95,6 +96,7 @@ def options_from(content: Mapping[str, Any]) -> LaunchOptions:
 def read_options(path: Path) -> LaunchOptions:
     """Read the launch options in a run's folder. Raises ValueError if its keys do not match this version."""
     try:
-        return options_from(yaml_files.load(path.read_text(encoding="utf-8")))
+        content = yaml_files.load(path.read_text(encoding="utf-8"))
+        return options_from(content.get("options", content))  # earlier files held nothing else
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: not launch options of this version: {error}") from error

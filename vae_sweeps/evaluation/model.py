@@ -139,12 +139,10 @@ def load_run(folder: RunFolder) -> Model:
     """
     point, result = folder.read_point(), folder.read_result()
     checkpoints = checkpoint.available(folder)
+    last = result["step"] if result is not None and result["status"] == "done" else None
+    if last is not None and not any(saved.step == last for saved in checkpoints[:1]):
+        lost = f"it has no intact checkpoint of its last step, {last}"
+        raise DamagedError(f"run={folder.path}: {lost}; `vae-sweeps doctor` says what to do")
     if not checkpoints:
         raise ValueError(f"run={folder.path}: it has no intact checkpoint; launch it first")
-    newest = checkpoints[0]
-    if result is not None and result["status"] == "done" and newest.step != result["step"]:
-        raise DamagedError(
-            f"run={folder.path}: its newest intact checkpoint is of step {newest.step}, not of its last, "
-            f"{result['step']}; `vae-sweeps doctor` says what to do"
-        )
-    return from_state(point, newest.model, newest.image_shape)
+    return from_state(point, checkpoints[0].model, checkpoints[0].image_shape)

@@ -45,6 +45,18 @@ def record(pack: Pack, outcomes: Sequence[Outcome], reference: Reference, drawer
             log.warning("%s; its result is left to that process", error)
 
 
+def remove_previous_checkpoints(pack: Pack, outcomes: Sequence[Outcome]) -> None:
+    """Remove the checkpoint before the last one of every point that has a result: nothing resumes from it any more."""
+    for run, outcome in zip(pack.runs, outcomes, strict=True):
+        if outcome.status in ("done", "diverged"):
+            try:
+                run.folder.remove(run.folder.previous_checkpoint)
+            except LostLeaseError:
+                continue  # it is the other process's
+            except OSError as error:
+                log.warning("%s: cannot be removed (%s)", run.folder.previous_checkpoint, error.strerror)
+
+
 def _circumstances(pack: Pack, k: int, dataset: Dataset, outcome: Outcome) -> dict[str, Any]:
     """The part of a result beside the metrics: how the run was trained, and how long it took."""
     point = pack.points[k]

@@ -4,6 +4,7 @@ They hold shell lines, and name what jobs may call. So the file is the user's al
 cache: a sweep folder from someone else cannot make `retry` run anything.
 """
 
+import errno
 import hashlib
 import hmac
 import json
@@ -70,7 +71,7 @@ def _signature(text: str) -> str:
 
 
 def _key_path() -> Path:
-    return cache.folder() / "submissions.key"
+    return private.own(cache.folder() / "submissions.key")  # people may share a cache
 
 
 def _key() -> bytes:
@@ -78,6 +79,8 @@ def _key() -> bytes:
     path = _key_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
+        if path.lstat().st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "belongs to another user", str(path))
         return path.read_bytes()
     private.write(path, os.urandom(_KEY_BYTES).hex())
     return path.read_bytes()

@@ -148,6 +148,8 @@ def _executor(request: JobRequest) -> Any:
     extra = {"requeue": True, "open-mode": "append", **settings.additional_parameters}
     chosen |= {"additional_parameters": extra, "setup": _setup(request), "teardown": _TEARDOWN}
     chosen |= {"job_name": request.name, "time": settings.timeout_min}
+    # One log file: that of the script, to which srun passes on what all tasks print.
+    chosen |= {"stderr_to_stdout": True, "srun_args": ["--output=all", *settings.srun_args]}
     if request.tasks > 1:
         chosen |= {"nodes": 1, "ntasks_per_node": request.tasks}
     if settings.mem_gb is not None:

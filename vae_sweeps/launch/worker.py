@@ -21,7 +21,7 @@ from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.launch.observe import JobObserver
 from vae_sweeps.launch.packing import is_near_limit
-from vae_sweeps.launch.record import facts, record
+from vae_sweeps.launch.record import facts, record, remove_previous_checkpoints
 from vae_sweeps.launch.resume import Member, fail, read_member, runs_from
 from vae_sweeps.runs import checkpoint, claims
 from vae_sweeps.runs.row_log import RowLog
@@ -186,6 +186,8 @@ def _train_from(step: int, members: Sequence[Member], absent: Collection[int], c
             options = TrainOptions(context.options.checkpoint_every_s, context.should_stop, is_tried)
             outcomes = train(pack, dataset, options, observer)
         record(pack, outcomes, reference, context.drawer)
+        if context.options.keep_previous_checkpoint == "until_done":
+            remove_previous_checkpoints(pack, outcomes)
 
 
 def follow(context: JobContext) -> None:

@@ -5,11 +5,11 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from PIL import Image
 
 from vae_sweeps.runs.catalogue import PICTURES
+from vae_sweeps.runs.pictures import Picture
 from vae_sweeps.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -46,27 +46,26 @@ def embed(folders: Sequence[RunFolder], max_bytes: int) -> list[Pictures]:
     return embedded
 
 
-def _files(folder: RunFolder) -> tuple[dict[str, Path], int | None]:
+def _files(folder: RunFolder) -> tuple[dict[str, Picture], int | None]:
     """The run's pictures by name, and their epoch if they were drawn during training."""
-    for place in folder.all_pictures():
-        files = {name: path for name in PICTURES if (path := place / f"{name}.png").exists()}
-        if "samples" in files:
-            return files, int(place.name.removeprefix("epoch-")) if place != folder.pictures else None
+    for epoch, found in folder.all_pictures().items():
+        if "samples" in found:
+            return {name: found[name] for name in PICTURES if name in found}, epoch
     return {}, None
 
 
-def _encode(files: Mapping[str, Path], rung: int) -> dict[str, str]:
+def _encode(files: Mapping[str, Picture], rung: int) -> dict[str, str]:
     max_width, quality = _LADDER[rung]
     images = {}
-    for name, path in files.items():
+    for name, picture in files.items():
         content = io.BytesIO()
         try:
-            with Image.open(path) as image:
+            with Image.open(io.BytesIO(picture.read())) as image:
                 height = round(image.height * max_width / image.width)
                 small = image if image.width <= max_width else image.resize((max_width, height), Image.Resampling.BOX)
                 small.save(content, format="WEBP", quality=quality, method=2)
         except OSError as error:
-            log.warning("%s: cannot be read, so the report leaves it out (%s)", path, error)
+            log.warning("%s: cannot be read, so the report leaves it out (%s)", picture, error)
             continue
         images[name] = f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
     return images

@@ -1,7 +1,6 @@
 """What is wrong with the files of runs and sweeps, and how it is mended. Behind `vae-sweeps doctor`."""
 
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from vae_sweeps.config.identity import is_run_id, run_id
 from vae_sweeps.config.point import from_container
-from vae_sweeps.runs import checkpoint, claims, row_log, sealed_config, states, sweep_folder
+from vae_sweeps.runs import checkpoint, claims, leftovers, row_log, sealed_config, states, sweep_folder
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files, lease
@@ -95,7 +94,7 @@ def _said(error: DamagedError, path: Path) -> tuple[str, str]:
 
 def _access(folder: Path) -> Iterator[Finding]:
     """Links, and files that the user cannot read or write."""
-    for path in [folder, *_inside(folder)]:
+    for path in [folder, *leftovers.inside(folder)]:
         if path.is_symlink():
             yield Finding(path, "is a link, which writing would follow", "remove it, or put a copy in its place")
         elif not os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)):
@@ -103,31 +102,13 @@ def _access(folder: Path) -> Iterator[Finding]:
             yield Finding(path, f"you may not read or write it ({mode})", f"chmod u+rwX {path}")
 
 
-def _inside(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()) if os.access(folder, os.R_OK | os.X_OK) else ():
-        if path.name == "wandb":  # W&B makes links there
-            continue
-        yield path
-        if path.is_dir() and not path.is_symlink():
-            yield from _inside(path)
-
-
 def _leftovers(folder: Path, names: Sequence[str]) -> Iterator[Finding]:
     """What killed processes left behind: claims and unfinished files."""
-    stale = [path for name in names if not lease.is_held(folder, name) for path in lease.all_of(folder, name)]
+    stale = leftovers.stale_claims(folder, names)
     for path in stale:
         yield Finding(path, "the process that made it is gone", "remove it", lambda path=path: lease.remove(path))
-    for path in _inside(folder):
-        is_unfinished = path.name.startswith(".") and path.suffix == ".tmp"
-        if is_unfinished and not any(parent in stale for parent in path.parents):
-            yield Finding(path, "a kill left it unfinished", "remove it", lambda path=path: _delete(path))
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+    for path in leftovers.unfinished(folder, stale):
+        yield Finding(path, "a kill left it unfinished", "remove it", lambda path=path: leftovers.delete(path))
 
 
 def _config(run: RunFolder) -> Iterator[Finding]:

@@ -51,6 +51,13 @@ class ClaimedFolder:
         else:
             self.lease.move(prepared, path)
 
+    def remove(self, path: Path) -> None:
+        """Remove a file of this folder, if it exists."""
+        aside = (self.lease.private if self.lease else self.path) / f".{secrets.token_hex(8)}.tmp"
+        with contextlib.suppress(FileNotFoundError):
+            self.move(path, aside)  # which fails if the claim is lost, at whatever moment
+        aside.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def prepared(self, target: Path) -> Iterator[Path]:
         """A folder for files that are moved to `target`, a folder in this one, at the end."""

@@ -11,9 +11,10 @@ from typing import Any
 from vae_sweeps.config.launch_options import LaunchOptions, read_options
 from vae_sweeps.config.point import from_container, to_container
 from vae_sweeps.config.schema import Point
-from vae_sweeps.runs import sealed_config
+from vae_sweeps.runs import pictures, sealed_config
 from vae_sweeps.runs.claimed_folder import ClaimedFolder
-from vae_sweeps.system import files, yaml_files
+from vae_sweeps.runs.pictures import Picture
+from vae_sweeps.system import files, private, yaml_files
 from vae_sweeps.system.files import DamagedError
 from vae_sweeps.system.logs import warn_once
 
@@ -48,8 +49,18 @@ class RunFolder(ClaimedFolder):
 
     @property
     def launch_options(self) -> Path:
-        """The options of the launch that made the folder."""
+        """The overrides and the options of the launch that made the folder."""
+        return self.path / "launch.yaml"
+
+    @property
+    def earlier_launch_options(self) -> Path:
+        """Where earlier versions wrote the options, beside files that nothing reads."""
         return self.path / ".hydra" / "launch.yaml"
+
+    @property
+    def code_diff(self) -> Path:
+        """The difference between the code that made the folder and its commit."""
+        return self.path / "code.diff"
 
     @property
     def rows(self) -> Path:
@@ -87,7 +98,7 @@ class RunFolder(ClaimedFolder):
     @property
     def jobs(self) -> Path:
         """submitit's files, if the run was trained outside a sweep in separate processes."""
-        return self.path / "jobs"
+        return private.own(self.path / "jobs")
 
     @property
     def pictures(self) -> Path:
@@ -98,9 +109,24 @@ class RunFolder(ClaimedFolder):
         """The folder of the pictures drawn after `epoch` epochs."""
         return self.pictures / f"epoch-{epoch:04d}"
 
-    def all_pictures(self) -> list[Path]:
-        """The folders that may hold pictures, newest first: the final pictures, then those of each epoch."""
-        return [self.pictures, *sorted(self.pictures.glob("epoch-*"), reverse=True)]
+    @property
+    def packed_pictures(self) -> Path:
+        """The archive into which `vae-sweeps clean` packs the pictures of a finished run."""
+        return self.path / "pictures.zip"
+
+    def all_pictures(self) -> dict[int | None, dict[str, Picture]]:
+        """The pictures by epoch and name: first the final ones (epoch None), then those of each epoch, newest first."""
+        return pictures.found_in(self.pictures, self.packed_pictures)
+
+    def pack_pictures(self) -> None:
+        """Move all pictures into one archive. Raises LostLeaseError, and OSError if the archive cannot be written."""
+        self.write(self.packed_pictures, pictures.packed(self.pictures, self.packed_pictures))
+        self.check()
+        for file in pictures.files_in(self.pictures):
+            file.unlink()
+        for folder in (*self.pictures.glob("epoch-*"), self.pictures):
+            with contextlib.suppress(OSError):  # it holds something that is no picture
+                folder.rmdir()
 
     def create(
         self,
@@ -123,11 +149,10 @@ class RunFolder(ClaimedFolder):
                 self.config.unlink()
         if self.config.exists():
             return
-        self.launch_options.parent.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         if code_diff:
-            self.write(self.launch_options.with_name("code.diff"), code_diff)
-        self.write(self.launch_options.with_name("overrides.yaml"), yaml_files.dump(list(overrides)))
-        self.write(self.launch_options, yaml_files.dump(asdict(options)))
+            self.write(self.code_diff, code_diff)
+        self.write(self.launch_options, yaml_files.dump({"overrides": list(overrides), "options": asdict(options)}))
         self.write(self.config, sealed_config.seal(to_container(point), self.id, data_fingerprint))
 
     def exists(self) -> bool:
@@ -136,7 +161,7 @@ class RunFolder(ClaimedFolder):
 
     def refuse_links(self) -> None:
         """Raise ValueError if there is a link where the project writes: a link would be followed out of the folder."""
-        for folder in (self.path, self.launch_options.parent, *self.all_pictures()):
+        for folder in (self.path, self.earlier_launch_options.parent, self.pictures, *self.pictures.glob("epoch-*")):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_symlink():
@@ -148,7 +173,8 @@ class RunFolder(ClaimedFolder):
         self.failure.unlink(missing_ok=True)
         if keep_training:
             return
-        for path in (self.rows, self.result, self.log, self.checkpoint, self.previous_checkpoint):
+        written = (self.rows, self.result, self.log, self.checkpoint, self.previous_checkpoint, self.packed_pictures)
+        for path in written:
             path.unlink(missing_ok=True)
         shutil.rmtree(self.pictures, ignore_errors=True)
 
@@ -169,7 +195,8 @@ class RunFolder(ClaimedFolder):
 
     def read_launch_options(self) -> LaunchOptions:
         """The options of the launch that made the folder."""
-        return read_options(self.launch_options)
+        is_earlier = self.earlier_launch_options.exists() and not self.launch_options.exists()
+        return read_options(self.earlier_launch_options if is_earlier else self.launch_options)
 
     def read_rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
-from vae_sweeps.system import files
+from vae_sweeps.system import files, private
 from vae_sweeps.system.files import DamagedError
 from vae_sweeps.system.logs import warn_once
 
@@ -51,8 +51,8 @@ class SweepFolder:
 
     @property
     def jobs(self) -> Path:
-        """submitit's files."""
-        return self.path / "jobs"
+        """submitit's files; each user has a folder of their own, since jobs run what it holds."""
+        return private.own(self.path / "jobs")
 
     @property
     def submission_settings(self) -> Path:
@@ -152,16 +152,25 @@ class SweepFolder:
         """The entries of submissions, oldest first; a line cut short by a kill is left out."""
         return files.read_lines(self.submissions)
 
+    def runs_of_tasks(self) -> dict[str, list[str]]:
+        """The names of the runs that each task was submitted for, workers included. Reports damaged lines."""
+        return self._own_runs() | self.workers()
+
     def tasks_of_runs(self) -> dict[str, str]:
-        """The newest task of each run that was ever submitted, by the run's name; without shared workers."""
-        newest: dict[str, str] = {}
+        """The newest task of each run that was submitted in a job of its own, by the run's name."""
+        return {run: task for task, runs in self._own_runs().items() for run in runs}
+
+    def _own_runs(self) -> dict[str, list[str]]:
+        """The names of the runs of each task that does not share runs with others, oldest task first."""
+        found: dict[str, list[str]] = {}
         for entry in self._entries("tasks", dict):
             for task, runs in entry["tasks"].items():
                 if isinstance(runs, list):
-                    newest |= dict.fromkeys(map(str, runs), str(task))
+                    found.pop(str(task), None)
+                    found[str(task)] = [str(run) for run in runs]
                 else:
                     warn_once(self._damaged_line())
-        return newest
+        return found
 
     def workers(self) -> dict[str, list[str]]:
         """The tasks that share the sweep's points, and the names of the runs that were missing when each began."""

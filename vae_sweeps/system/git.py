@@ -49,6 +49,11 @@ def diff_of(source: Path) -> str:
         return ""
 
 
+def is_snapshot(path: Path) -> bool:
+    """Whether `path` is a copy that `snapshot` made."""
+    return (path / _COMMIT_OF_COPY).is_file() and not path.is_symlink()
+
+
 def snapshot(folder: Path, source: Path) -> Path:
     """Copy the tracked files of `source`, as they are now, into a new folder in `folder`, with their commit.
 

@@ -23,7 +23,12 @@ from vae_sweeps.system.lease_owner import Owner, duration_s, runs_here, this_pro
 
 _OWNER = "owner.json"
 _UNSEEN = ".new"  # the ending of a folder that is not yet, or no longer, a lease
-_BEATS_PER_LEASE = 9
+_BEATS_PER_LEASE = 6
+
+
+def beat_interval_s(lease_s: float) -> float:
+    """The seconds between two heartbeats of a lease: 30 for one of 180 s, so that several may fail before it ends."""
+    return lease_s / _BEATS_PER_LEASE
 
 
 class LostLeaseError(RuntimeError):
@@ -59,7 +64,7 @@ def _read_owner(lease: Path) -> tuple[Owner | None, float]:
         return None, beat
 
 
-def _clock_of(folder: Path) -> float:
+def clock_of(folder: Path) -> float:
     """The present time of the folder's file system, which may be a server with a clock of its own."""
     probe = folder / f".{secrets.token_hex(8)}.tmp"
     try:
@@ -84,7 +89,7 @@ def _is_held(lease: Path) -> bool:
     if owner is not None and owner.job is not None and owner.job == here.job and owner.restarts < here.restarts:
         return False  # SLURM has started this job again
     # A heartbeat in the future comes from a clock that was set back, and proves nothing.
-    silence_s = abs(_clock_of(lease.parent) - beat)
+    silence_s = abs(clock_of(lease.parent) - beat)
     return silence_s <= (duration_s() if owner is None else owner.lease_s)
 
 
@@ -286,12 +291,11 @@ class _Keeper:
                 if not self._leases:
                     self._thread = None
                     return
-                interval_s = min(lease.owner.lease_s for lease in self._leases) / _BEATS_PER_LEASE
+                # The leases were taken just now, which counts as a heartbeat.
+                self._changed.wait(beat_interval_s(min(lease.owner.lease_s for lease in self._leases)))
                 leases = list(self._leases)
             for lease in leases:
                 lease.beat()
-            with self._changed:
-                self._changed.wait(interval_s)
 
 
 _keeper = _Keeper()

@@ -9,6 +9,9 @@ from vae_sweeps.system.files import write_whole
 _OTHERS = 0o077
 _OTHERS_WRITE = 0o022
 
+# submitit leaves such a link to each script, under a name that nothing opens again.
+_LINK = ".submission_file_"
+
 
 def check(folder: Path) -> None:
     """Raise ValueError if others own or can write to `folder` or its files. It need not exist.
@@ -21,8 +24,7 @@ def check(folder: Path) -> None:
     except FileNotFoundError:
         return
     for path in folder.iterdir():
-        # submitit leaves such a link to each script, under a name that nothing opens again.
-        kinds = (stat.S_ISREG, stat.S_ISLNK) if path.name.startswith(".submission_file_") else (stat.S_ISREG,)
+        kinds = (stat.S_ISREG, stat.S_ISLNK) if path.name.startswith(_LINK) else (stat.S_ISREG,)
         _checked(path, kinds, is_open_to_others=bool(mode & _OTHERS))
 
 
@@ -42,6 +44,18 @@ def _checked(path: Path, kinds: tuple, *, is_open_to_others: bool = True) -> int
 _ADVICE = "remove it if you do not need it, or choose another output_dir"
 
 
+def own(path: Path) -> Path:
+    """`path`, or where another user has it, a path beside it that ends in this user's number.
+
+    So people who share an output folder each have files of their own that only they can read.
+    """
+    try:
+        is_anothers = path.lstat().st_uid != os.geteuid()
+    except OSError:  # there is none yet, or whoever uses it gets to know why it cannot be had
+        return path
+    return path.with_name(f"{path.stem}-{os.geteuid()}{path.suffix}") if is_anothers else path
+
+
 def make_folder(folder: Path) -> None:
     """Create the folder with mode 0700, or give it this mode. Raises ValueError as `check` does."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -51,9 +65,12 @@ def make_folder(folder: Path) -> None:
 
 
 def close_files(folder: Path) -> None:
-    """Give the scripts and pickles in `folder` mode 0600."""
+    """Give the scripts and pickles in `folder` mode 0600, and remove the links that submitit leaves to scripts."""
     for path in folder.iterdir():
-        if path.suffix in (".sh", ".pkl") and not path.is_symlink():
+        if path.is_symlink():
+            if path.name.startswith(_LINK):
+                path.unlink(missing_ok=True)
+        elif path.suffix in (".sh", ".pkl"):
             path.chmod(0o600)
 
 

@@ -1,6 +1,7 @@
 """Sends one run folder to W&B: each row that training will not roll back, exactly once, even after kills."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import wandb
 from PIL import Image
 
+from vae_sweeps.runs.pictures import Picture
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import lease
 from vae_sweeps.system.lease import Lease
@@ -145,11 +147,12 @@ def _rows(lines: bytes) -> Iterator[dict[str, Any]]:
             continue
 
 
-def _images(pictures: Mapping[str, Path]) -> dict[str, Any]:
+def _images(pictures: Mapping[str, Picture]) -> dict[str, Any]:
     images = {}
-    for name, path in pictures.items():
+    for name, picture in pictures.items():
         with contextlib.suppress(OSError, ValueError):  # send the row without a picture that cannot be read
-            images[name] = wandb.Image(str(path))
+            is_file = picture.member is None
+            images[name] = wandb.Image(str(picture.path) if is_file else Image.open(io.BytesIO(picture.read())))
     return images
 
 

@@ -1,12 +1,12 @@
 """Converts a run folder's rows, pictures and summary to W&B's form. Pure functions of the folder."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.point import to_container
 from vae_sweeps.runs.catalogue import PICTURES
+from vae_sweeps.runs.pictures import Picture
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
@@ -61,15 +61,13 @@ def history_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"global_step": row["step"], **{name: value for name, value in kept.items() if value != []}}
 
 
-def pictures_of_row(folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Path]:
+def pictures_of_row(folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Picture]:
     """The pictures of a row: those of its epoch, or for the last row those of the finished run."""
-    if row["step"] == row["num_steps"]:
-        where = folder.pictures
-    elif float(row["epoch"]).is_integer():
-        where = folder.epoch_pictures(int(row["epoch"]))
-    else:
+    is_last = row["step"] == row["num_steps"]
+    if not is_last and not float(row["epoch"]).is_integer():
         return {}
-    return {f"pictures/{name}": path for name in PICTURES if (path := where / f"{name}.png").exists()}
+    found = folder.all_pictures().get(None if is_last else int(row["epoch"]), {})
+    return {f"pictures/{name}": found[name] for name in PICTURES if name in found}
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:

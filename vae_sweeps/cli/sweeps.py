@@ -45,8 +45,10 @@ def status(
                 return
             from vae_sweeps.launch.again import submit_rest
 
-            is_submitted = [submit_rest(folder) for folder in folders if folder.unsubmitted()]
-            if not any(is_submitted) and not states.is_moving(p for points in points_by_sweep for p in points):
+            unsubmitted = [folder for folder in folders if folder.unsubmitted()]
+            for folder in unsubmitted:
+                submit_rest(folder)
+            if not unsubmitted and not states.is_moving(p for points in points_by_sweep for p in points):
                 return
             time.sleep(_SLURM_INTERVAL_S if any(map(states.has_jobs, folders)) else _WATCH_INTERVAL_S)
 

@@ -40,10 +40,10 @@ def launch_again(sweep: SweepFolder, names: Iterable[str], *, is_trusted: bool =
     )
 
 
-def submit_rest(sweep: SweepFolder) -> bool:
+def submit_rest(sweep: SweepFolder) -> None:
     """Submit the points for which the queue had no room before, as far as there is room now.
 
-    Returns whether any were submitted. Raises ValueError as `launch_again` does, or if SLURM rejects the jobs.
+    Raises ValueError as `launch_again` does, or if SLURM rejects the jobs.
     """
     from vae_sweeps.launch import plan, submit
 
@@ -55,4 +55,3 @@ def submit_rest(sweep: SweepFolder) -> bool:
         log.info(
             "%s: %s submitted, %d points left", sweep.name, count(len(submitted.tasks), "job"), len(submitted.left)
         )
-    return bool(submitted.tasks)

@@ -51,9 +51,8 @@ def _report(submitted: Submitted, plan: Plan, settings: SlurmLauncher, sweep: st
     if words:
         log.info("no room for more jobs now: sbatch: %s", words)
     if left:
-        log.info(
-            "%s wait to be submitted: vae-sweeps wait %s does it when there is room", count(len(left), "point"), sweep
-        )
+        points = count(len(left), "point")
+        log.info("%s left; when there is room, this submits them: vae-sweeps wait %s", points, sweep)
 
 
 def _in_short(tasks: Iterable[str]) -> str:

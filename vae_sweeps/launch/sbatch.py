@@ -37,9 +37,9 @@ _LIMIT = re.compile(r"submit ?job|submit limit|array specification|array index|t
 
 # Which settings sbatch's words are about, the more particular ones first.
 _MEANT: Sequence[tuple[str, Sequence[str]]] = [
+    (r"\baccount\b", ("account", "partition")),
     (r"partition", ("partition",)),
-    (r"qos", ("qos",)),
-    (r"account", ("account",)),
+    (r"\bqos\b(?!.*policy)", ("qos",)),
     (r"time limit|wall", ("timeout_min",)),
     (r"generic resource|gres", ("gres", "gpus_per_node")),
     (r"feature|constraint", ("constraint",)),
@@ -69,7 +69,7 @@ def check(request: JobRequest) -> None:
 
 def _test(script: Path, settings: SlurmLauncher) -> None:
     answer = subprocess.run(["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=60)
-    if answer.returncode != 0:
+    if answer.returncode != 0 and not _LIMIT.search(answer.stderr):
         raise ValueError(f"hydra/launcher=slurm: sbatch rejects such a job: {_explained(answer.stderr, settings)}")
 
 
@@ -146,6 +146,8 @@ def _executor(request: JobRequest) -> Any:
         folder=request.folder, max_num_timeout=settings.max_num_timeout, python=_python(request)
     )
     extra = {"requeue": True, "open-mode": "append", **settings.additional_parameters}
+    if "no-requeue" in extra:
+        del extra["requeue"]
     chosen |= {"additional_parameters": extra, "setup": _setup(request), "teardown": _TEARDOWN}
     chosen |= {"job_name": request.name, "time": settings.timeout_min}
     # One log file: that of the script, to which srun passes on what all tasks print.

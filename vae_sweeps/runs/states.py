@@ -210,12 +210,12 @@ def is_moving(states: Iterable[PointState]) -> bool:
     return any(point.state in _MOVING for point in states)
 
 
-def wait(sweep: SweepFolder, when_room: Callable[[SweepFolder], bool] | None = None) -> list[PointState]:
+def wait(sweep: SweepFolder, when_room: Callable[[SweepFolder], object] | None = None) -> list[PointState]:
     """Wait until no point of the sweep runs or is queued, and log changes. Ctrl-C does not affect the jobs.
 
     Asks SLURM after 2 s, and then less and less often, down to twice a minute; in between it looks at one run's folder
-    at a time, so that the end of the last one is seen at once. If there are points for which the queue had no room,
-    `when_room` is called to submit them; it returns whether it submitted any.
+    at a time, so that the end of the last one is seen at once. As long as there are points for which the queue had no
+    room, it calls `when_room`, which submits as many as there is room for.
     """
     logged, interval_s, results = "", _FIRST_POLL_S, KnownResults()
     while True:
@@ -223,8 +223,10 @@ def wait(sweep: SweepFolder, when_room: Callable[[SweepFolder], bool] | None = N
         if counts(points) != logged:
             logged = counts(points)
             log.info("%s: %s", sweep.name, logged)
-        is_submitted = when_room is not None and bool(sweep.unsubmitted()) and when_room(sweep)
-        if not is_submitted and not is_moving(points):
+        is_left = when_room is not None and bool(sweep.unsubmitted())
+        if when_room is not None and is_left:
+            when_room(sweep)
+        elif not is_moving(points):
             return points
         _wait_for_end([sweep.run(point.run) for point in points if point.state in _MOVING], interval_s)
         interval_s = min(_LAST_POLL_S, 1.5 * interval_s)

@@ -1,0 +1,171 @@
+"""A site with limits: few jobs a user, no requeues, preemption that cancels, clients and setups that fail."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import launch
+from tests.helpers import slurm_cluster
+from tests.helpers.slurm_cluster import Cluster
+from tests.launch.test_slurm import GRID, LONG, SLURM, SMALL, has_checkpoints, of_launcher, table, vs, wait, wait_for
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
+from vae_sweeps.runs.sweep_folder import SweepFolder
+
+_WHY_NOT = slurm_cluster.why_not()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))]
+
+EIGHT = ["-m", "seed=0,1,2,3,4,5,6,7", "sweep=grid", *SMALL, "steps=20", "max_pack=1"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with (
+        tempfile.TemporaryDirectory(prefix="vs-") as folder,
+        Cluster(Path(folder), requeues=False, preempt_mode="CANCEL", max_submit_jobs=5) as up,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SLURM_CONF", str(up.conf))
+        yield up
+
+
+@pytest.fixture(autouse=True)
+def _cancel_all_jobs(cluster) -> Iterator[None]:
+    yield
+    cluster.run("scancel", "--user=root")
+    wait_for(lambda: not cluster.run("squeue", "-h"))
+
+
+def status(output_dir: Path) -> str:
+    return vs("status", "grid", "--output-dir", output_dir).stdout
+
+
+def test_a_submission_is_cut_to_the_sites_limit_and_the_rest_follows(cluster, tmp_path) -> None:
+    submitted = launch(*EIGHT, *SLURM, f"output_dir={tmp_path}")
+    assert submitted.returncode == 0, submitted.stderr
+    assert "no room for more jobs now: sbatch: AssocMaxSubmitJobLimit" in submitted.stdout
+    assert "3 points left; when there is room, this submits them: vae-sweeps wait grid" in submitted.stdout
+    ended = vs("wait", "grid", "--output-dir", tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert len(table(tmp_path)) == 8
+    tasks = SweepFolder.under(tmp_path, "grid").tasks_of_runs()
+    assert len(set(tasks.values())) == 8  # each point was submitted once
+
+
+def test_retry_takes_points_that_were_never_submitted(cluster, tmp_path) -> None:
+    held = cluster.run("sbatch", "--hold", "--array=0-4", "--wrap", "true", "-o", "/dev/null").split()[-1]
+    submitted = launch(*GRID, "steps=20", *SLURM, f"output_dir={tmp_path}")
+    assert "4 points left" in submitted.stdout, submitted.stderr
+    assert status(tmp_path).startswith("grid: 4 pending\n")
+    assert "for room in the queue" in status(tmp_path)
+    cluster.run("scancel", held)
+    wait_for(lambda: not cluster.run("squeue", "-h"))
+    assert vs("retry", "grid", "--output-dir", tmp_path).returncode == 0
+    wait(tmp_path)
+
+
+def test_where_jobs_are_not_requeued_a_successor_goes_on(cluster, tmp_path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    submitted = launch(*LONG, *SLURM, "+hydra.launcher.additional_parameters.no-requeue=true", f"output_dir={there}")
+    assert submitted.returncode == 0, submitted.stderr
+    wait_for(lambda: has_checkpoints(there))
+    cluster.run("scancel", "--signal=USR2", "--user=root")
+    wait(there)
+    assert launch(*LONG, f"output_dir={here}").returncode == 0
+    pd.testing.assert_frame_equal(table(there), table(here), check_exact=True)
+    assert all("resumes after step" in RunFolder(run).log.read_text() for run in runs_folder(there).iterdir())
+    assert len(SweepFolder.under(there, "grid").runs_of_tasks()) == 2
+
+
+FAILING = """#!/bin/sh
+# Fails two calls in three, as if the controller had too much to do.
+n=$(cat {counter} 2>/dev/null || echo 0); echo $((n + 1)) > {counter}
+if [ $((n % 3)) -ne 2 ]; then echo "slurm_load_jobs error: Socket timed out on send/recv operation" >&2; exit 1; fi
+exec {real} "$@"
+"""
+
+
+def test_clients_that_fail_change_nothing(cluster, tmp_path, monkeypatch) -> None:
+    """The job asks squeue whether it was cancelled, and scontrol to be requeued; both fail at first."""
+    (tmp_path / "bin").mkdir()
+    for name in ("squeue", "scontrol", "sbatch", "sacct", "scancel"):
+        script = tmp_path / "bin" / name
+        script.write_text(FAILING.format(counter=tmp_path / f"{name}.count", real=f"/usr/bin/{name}"))
+        script.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+        submitted = launch(*LONG, *SLURM, f"output_dir={tmp_path / 'out'}")
+        assert submitted.returncode == 0, submitted.stderr
+        wait_for(lambda: has_checkpoints(tmp_path / "out"))
+        cluster.run("/usr/bin/scancel", "--signal=USR2", "--user=root")
+        wait(tmp_path / "out")
+    assert len(table(tmp_path / "out")) == 4
+    assert int((tmp_path / "squeue.count").read_text()) > 3
+
+
+def test_a_setup_line_that_fails_ends_the_job_with_its_words(cluster, tmp_path) -> None:
+    lines = 'hydra.launcher.setup=["export KEY=s3cret # a comment","module load cuda/99"]'
+    submitted = launch(*GRID, "steps=20", *SLURM, lines, f"output_dir={tmp_path}")
+    assert submitted.returncode == 0, submitted.stderr
+    assert vs("wait", "grid", "--output-dir", tmp_path).returncode == 1
+    said = status(tmp_path)
+    assert said.startswith("grid: 4 lost\n")
+    assert "this line of hydra.launcher.setup failed: module load cuda/99 (exit code 127)" in said
+
+
+def test_a_job_that_asked_for_a_gpu_and_sees_none_fails_at_once(cluster, tmp_path) -> None:
+    submitted = launch(*GRID, "steps=20", *SLURM, "hydra.launcher.gpus_per_node=1", f"output_dir={tmp_path}")
+    assert submitted.returncode == 0, submitted.stderr
+    assert vs("wait", "grid", "--output-dir", tmp_path).returncode == 1
+    said = status(tmp_path)
+    assert said.startswith("grid: 4 failed\n")
+    assert "the job asked for a GPU, but torch sees none on n" in said
+    on_the_cpu = launch(*GRID, "steps=20", *SLURM, "device=cpu", f"output_dir={tmp_path}")
+    assert on_the_cpu.returncode == 0
+    wait(tmp_path)
+
+
+def test_points_of_arrays_that_were_cancelled_while_pending_are_pending(cluster, tmp_path) -> None:
+    later = "+hydra.launcher.additional_parameters.begin=now+1hour"
+    assert launch(*EIGHT[:1], "seed=0,1,2", *EIGHT[2:], *SLURM, later, f"output_dir={tmp_path}").returncode == 0
+    assert status(tmp_path).startswith("grid: 3 queued\n")
+    assert "jobs cancelled" in vs("cancel", "grid", "--output-dir", tmp_path).stdout
+    wait_for(lambda: not cluster.run("squeue", "-h"))
+    wait_for(lambda: "CANCELLED" in status(tmp_path))
+    assert status(tmp_path).startswith("grid: 3 pending\n")
+
+
+def test_submission_works_from_inside_a_job(cluster, tmp_path) -> None:
+    command = ["python", "launch.py", *GRID, "steps=20", *SLURM, f"output_dir={tmp_path / 'out'}"]
+    root = Path(__file__).parents[2]
+    script = tmp_path / "inside.sh"
+    quoted = " ".join(f"'{part}'" for part in command)
+    script.write_text(f"#!/bin/sh\ncd {root}\nPATH={Path(sys.executable).parent}:$PATH srun {quoted}\n")
+    cluster.run("sbatch", "--wait", "-c", "1", "-o", str(tmp_path / "inside.log"), str(script))
+    assert "4 points in 1 pack submitted as 1 job" in (tmp_path / "inside.log").read_text()
+    wait(tmp_path / "out")
+
+
+def test_a_time_limit_that_leaves_no_time_before_the_signal_is_refused(cluster, tmp_path) -> None:
+    refused = launch(*GRID, *SLURM, "hydra.launcher.timeout_min=1", f"output_dir={tmp_path / 'out'}")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: hydra.launcher.signal_delay_s=90: must be shorter than the time limit")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("partition=nosuch", "(hydra.launcher.partition=nosuch)"),
+        ("account=nosuch", "(hydra.launcher.account=nosuch)"),
+        ("mem_gb=9000", "hydra.launcher.mem_gb=9000"),
+    ],
+)
+def test_sbatchs_refusal_names_our_setting(cluster, tmp_path, argument: str, words: str) -> None:
+    refused = launch(*GRID, *SLURM[:1], of_launcher(argument), f"output_dir={tmp_path / 'out'}")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert words in refused.stderr

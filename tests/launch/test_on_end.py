@@ -63,7 +63,12 @@ def server() -> Iterator[Server]:
 def warnings(caplog: pytest.LogCaptureFixture, monkeypatch) -> Any:
     """What is logged as a warning."""
     monkeypatch.setattr(logging.getLogger("vae_sweeps"), "propagate", True)
-    return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+    def texts() -> list[str]:
+        found = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        return list(dict.fromkeys(record.getMessage() for record in found))  # two handlers may capture each
+
+    return texts
 
 
 @pytest.fixture

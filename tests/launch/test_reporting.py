@@ -71,6 +71,8 @@ def test_a_job_works_where_the_file_cannot_be_written_and_says_so_once(sweep: Sw
     sweep.running.write_text("not a folder")
     with reported(sweep, CPU, every_s=0.001):
         until(lambda: caplog.records)
+        sweep.running.unlink()
+        until(lambda: running_jobs.read(sweep))  # it goes on trying
     ((_, text),) = {(record.created, record.getMessage()) for record in caplog.records}  # two handlers may capture it
     assert text.startswith(f"{sweep.running}/")
     assert text.endswith("cannot be written (File exists)")

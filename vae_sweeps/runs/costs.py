@@ -1,6 +1,5 @@
 """What points have cost so far, in the time of their devices. Does not import torch."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +41,8 @@ def of_result(result: Mapping[str, Any]) -> Cost:
 
 
 def _number(content: Mapping[str, Any], name: str) -> float:
-    """A number that is not negative; 0 if there is none."""
+    """A number that is not negative and not absurd; 0 if there is none."""
     value = content.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return 0.0
-    return float(value) if 0 <= value < math.inf else 0.0
+    return float(value) if 0 <= value < 1e18 else 0.0

@@ -48,16 +48,17 @@ def of_sweep(points: Sequence[PointState], jobs: Sequence[RunningJob]) -> Foreca
         return so_far
     left = [_left_s(point, kind, per_point_s) for point in unfinished]
     so_far = replace(so_far, expected_s=so_far.used_s + math.fsum(left))
-    devices = {job.job: job.count for job in jobs if job.kind == kind}
+    devices = [(job.job, job.count) for job in jobs if job.kind == kind]
     if not devices:
         return so_far
-    # A point is bound to its job, so the sweep does not end before the job that has the most to do.
-    by_job = dict.fromkeys(devices, 0.0)
+    num_devices = sum(number for _, number in devices)
+    # A point is bound to its job, so the sweep does not end before the job that has the most to do, running or queued.
+    by_job: dict[str, float] = {}
     for point, seconds in zip(unfinished, left, strict=True):
-        if point.task in by_job:
-            by_job[point.task] += seconds / devices[point.task]
-    num_devices = sum(job.count for job in jobs if job.kind == kind)
-    left_s = max(math.fsum(left) / num_devices, *by_job.values())
+        if point.task is not None:
+            number = dict(devices).get(point.task, num_devices / len(devices))
+            by_job[point.task] = by_job.get(point.task, 0.0) + seconds / number
+    left_s = max(math.fsum(left) / num_devices, *by_job.values(), 0.0)
     return replace(so_far, points_per_h=num_devices * _S_PER_H / per_point_s, left_s=left_s)
 
 
@@ -98,7 +99,7 @@ def described(forecast: Forecast, now: float | None = None) -> str:
 def _number(value: float) -> str:
     if value < 0.01:
         return "under 0.01"
-    return f"{value:.2g}" if value < 0.95 else f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
+    return f"{value:.2f}" if value < 0.995 else f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
 
 
 def _end(left_s: float, now: float) -> str:

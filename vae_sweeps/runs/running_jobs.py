@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import time
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -55,7 +54,7 @@ class RunningJob:
 
 
 def _is_size(number: Any) -> bool:
-    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < math.inf
+    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < 1e18
 
 
 def write(sweep: SweepFolder, name: str, job: RunningJob) -> None:

@@ -55,7 +55,7 @@ def of_sweep(points: Sequence[PointState], jobs: Sequence[RunningJob]) -> Foreca
     # A point is bound to its job, so the sweep does not end before the job that has the most to do, running or queued.
     by_job: dict[str, float] = {}
     for point, seconds in zip(unfinished, left, strict=True):
-        if point.task is not None:
+        if point.task is not None and point.state in ("running", "queued"):
             number = dict(devices).get(point.task, num_devices / len(devices))
             by_job[point.task] = by_job.get(point.task, 0.0) + seconds / number
     left_s = max(math.fsum(left) / num_devices, *by_job.values(), 0.0)

@@ -16,7 +16,7 @@ from tests.faults.scenes import Grid, Scene
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.run_folder import RunFolder, all_runs
 
-_TIMES = ("time_s", "images_per_s")
+_TIMES = ("time_s", "core_s", "images_per_s")
 _TRACEBACK = "Traceback (most recent call last)"
 # What another pack may change: sums in another order, amplified by 300 steps of training.
 _ROUNDING = 1e-3

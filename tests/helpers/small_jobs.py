@@ -53,7 +53,7 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
 
 def timeless(folder: RunFolder) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows and the result, as they are written, without values that depend on the clock or the folder's name."""
-    clock = {"time_s", "images_per_s", "finished_at", "evaluated", "rows", "run_id", "sha256"}
+    clock = {"time_s", "core_s", "images_per_s", "finished_at", "evaluated", "rows", "run_id", "sha256"}
     rows = [{k: v for k, v in row.items() if k not in clock} for row in folder.read_rows()]
     return rows, {k: v for k, v in json.loads(folder.result.read_text()).items() if k not in clock}
 

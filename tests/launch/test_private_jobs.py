@@ -20,6 +20,7 @@ from vae_sweeps.system import cache, git
 
 SECRET = "s3cret"
 SETUP = f"""hydra.launcher.setup=["export WANDB_API_KEY={SECRET} MORE='{SECRET} x'","module load cuda"]"""
+HOOKS = f"on_end=['https://hooks.test/{SECRET}','send --key {SECRET}']"
 POINT = ["-m", "beta=1", "arch.hidden=[3]", "evaluation=none", "tracker=none", "hydra/launcher=slurm", "sweep=grid"]
 
 CLIENTS = {
@@ -81,6 +82,27 @@ def test_a_secret_stands_only_in_private_files_and_retry_submits_with_it(
     assert retried.code == 0, retried.err
     assert f"export WANDB_API_KEY={SECRET} MORE='{SECRET} x'\n" in script.read_text()
     assert SECRET not in retried.out
+
+
+def test_what_is_called_at_the_end_stands_only_in_private_files_and_retry_keeps_it(sweep: SweepFolder, capsys) -> None:
+    assert launch_here(*POINT, HOOKS, f"output_dir={sweep.output_dir}") == 0
+    assert ended_command(capsys, "report", "grid", "--output-dir", sweep.output_dir).code == 0
+    private = mentions(sweep.output_dir)
+    assert sweep.submission_settings in private
+    assert {path.parent for path in private} == {sweep.jobs}
+    assert {mode(path) for path in sweep.jobs.iterdir()} == {0o600}
+    assert "on_end=***" in sweep.read_launches()[0]["command"]
+    (run,) = all_runs(sweep.output_dir)
+    run.write_failure("RuntimeError: none")
+    sweep.submission_settings.write_text(sweep.submission_settings.read_text().replace("send --key", "rm --key"))
+    assert "was not written by you here" in retried(sweep, capsys).err
+    assert launch_here(*POINT, HOOKS, f"output_dir={sweep.output_dir}") == 0
+    run.write_failure("RuntimeError: none")
+    again = retried(sweep, capsys)
+    assert again.code == 0, again.err
+    assert SECRET not in again.out
+    hooks = [f"https://hooks.test/{SECRET}", f"send --key {SECRET}"]
+    assert resubmission.read(sweep)["options"]["on_end"] == hooks
 
 
 def retried(sweep: SweepFolder, capsys: pytest.CaptureFixture[str], *more: str) -> Ended:
@@ -166,15 +188,17 @@ def run_git(source: Path, *arguments: str) -> None:
     subprocess.run(["git", *who, *arguments], cwd=source, check=True, capture_output=True)
 
 
-def test_the_recorded_diff_leaves_out_launchers(tmp_path: Path) -> None:
-    launcher = tmp_path / "conf" / "hydra" / "launcher" / "mine.yaml"
+def test_the_recorded_diff_leaves_out_configs(tmp_path: Path) -> None:
+    """Of what changes numbers, a run's config.yaml has the values."""
+    launcher, config = tmp_path / "conf" / "hydra" / "launcher" / "mine.yaml", tmp_path / "conf" / "config.yaml"
     launcher.parent.mkdir(parents=True)
-    for path in (launcher, tmp_path / "code.py"):
+    for path in (launcher, config, tmp_path / "code.py"):
         path.write_text("before\n")
     run_git(tmp_path, "init")
     run_git(tmp_path, "add", ".")
     run_git(tmp_path, "commit", "-m", "first")
     launcher.write_text(f"setup: ['export KEY={SECRET}']\n")
+    config.write_text(f"on_end: ['https://host/{SECRET}']\n")
     (tmp_path / "code.py").write_text("after\n")
     assert "+after" in git.diff_of(tmp_path)
     assert SECRET not in git.diff_of(tmp_path)

@@ -19,6 +19,7 @@ from tests.helpers import slurm_cluster
 from tests.helpers.slurm_cluster import Cluster
 from tests.helpers.wandb_runs import assert_same
 from tests.helpers.wandb_server import WandbServer
+from vae_sweeps.runs import running_jobs
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
@@ -116,7 +117,7 @@ def test_a_submitted_grid_gives_the_numbers_of_the_local_launcher(cluster, tmp_p
     wait(there)
     assert len(table(there)) == 6
     status = vs("status", "grid", "--output-dir", there)
-    assert status.stdout == "grid: 6 done\n"
+    assert status.stdout.startswith("grid: 6 done\n  CPU core hours: ")
 
 
 def runs_by_point(output_dir: Path) -> list[Path]:
@@ -291,6 +292,26 @@ def test_two_concurrent_launches_train_every_point_once(cluster, tmp_path) -> No
         assert "resumes after step" not in (run / "log.txt").read_text()
         steps = [row["step"] for row in RunFolder(run).read_rows()]
         assert steps == sorted(set(steps))
+
+
+def test_jobs_say_what_they_use_and_the_last_one_calls_the_hook(cluster, tmp_path) -> None:
+    """Two jobs of two points each; the hook adds a line to a file."""
+    called, output_dir = tmp_path / "called", tmp_path / "out"
+    hook = f"on_end=['cat >> {called}; echo >> {called}']"
+    submit_long(output_dir, "hydra.launcher.packs=2", hook)
+    sweep = SweepFolder.under(output_dir, "grid")
+    wait_for(lambda: len(running_jobs.read(sweep)) == 2)
+    tasks = set(sweep.tasks_of_runs().values())
+    assert {(job.job, job.kind, job.count) for job in running_jobs.read(sweep)} == {(task, "core", 1) for task in tasks}
+    wait_for(lambda: "expected end: " in vs("status", "grid", "--output-dir", output_dir).stdout)
+    status = vs("status", "grid", "--output-dir", output_dir).stdout
+    assert all(f"\n  job {task}  " in status for task in tasks), status
+    wait(output_dir)
+    wait_for(lambda: not cluster.run("squeue", "-h"))
+    (summary,) = map(json.loads, called.read_text().splitlines())
+    assert (summary["sweep"], summary["counts"]) == ("grid", {"done": 4})
+    assert not sweep.running.exists()
+    assert len(sweep.endings()) == 1
 
 
 def test_arrays_are_split_at_max_array_size(cluster, tmp_path) -> None:

@@ -91,6 +91,6 @@ def test_retry_trains_only_the_points_that_failed(tmp_path, monkeypatch, capsys)
     (tmp_path / "gone").touch()
     assert "is not one of vae-sweeps' own" in ended_command(capsys, "retry", "grid", "--output-dir", out).err
     assert ended_command(capsys, "retry", "grid", "--trust", "--output-dir", out).code == 0
-    assert ended_command(capsys, "status", "grid", "--output-dir", out).out == "grid: 3 done\n"
+    assert ended_command(capsys, "status", "grid", "--output-dir", out).out.startswith("grid: 3 done\n")
     assert {path: path.stat().st_mtime_ns for path in results} == results
     assert "nothing to retry" in ended_command(capsys, "retry", "grid", "--output-dir", out).out

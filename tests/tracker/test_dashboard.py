@@ -17,7 +17,7 @@ GOLDEN = ROOT / "tests" / "golden" / "dashboard.json"
 SWEPT = ("beta", "latent", "seed")
 BOARD = Board("lab", "vae", "mnist5k-beta-latent-seed-0a1b2c", SWEPT, "classifier")
 
-HISTORY = {"global_step", "epoch", "beta_nats", "lr", "time_s", "images_per_s", "val/kl_per_latent"}
+HISTORY = {"global_step", "epoch", "beta_nats", "lr", "time_s", "core_s", "gpu_s", "images_per_s", "val/kl_per_latent"}
 HISTORY |= {f"{split}/{x}" for split in ("train", "val") for x in ("elbo", "log_px", "kl", "loss", "bits_per_dim")}
 PICTURES = {f"pictures/{name}" for name in ("reconstructions", "samples", "interpolations", "traversal")}
 SUMMARY = {f"test/{name}" for name in ("elbo", "log_px", "kl", "iwae", "active_units", "mi", "bits_per_dim")}

@@ -29,7 +29,7 @@ def saved_steps(output_dir: Path) -> list[int]:
 
 
 def timeless(rows: list[dict]) -> list[dict]:
-    return [{k: v for k, v in row.items() if k not in ("time_s", "images_per_s")} for row in rows]
+    return [{k: v for k, v in row.items() if k not in ("time_s", "core_s", "images_per_s")} for row in rows]
 
 
 def assert_same_runs(one: Path, other: Path) -> None:

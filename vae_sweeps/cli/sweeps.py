@@ -19,14 +19,15 @@ def status(
 ) -> None:
     """Show the progress of sweeps as points by state.
 
-    For a single sweep, also show how far running points are, why points wait, and why points failed. Changes nothing;
-    with --watch, points for which the queue had no room are submitted when there is room.
+    For a single sweep, also show when it is expected to end, what it costs, what its jobs use, how far running points
+    are, why points wait, and why points failed. Changes nothing; with --watch, points for which the queue had no room
+    are submitted when there is room.
     """
     import time
 
     from rich.console import Console
 
-    from vae_sweeps.runs import states
+    from vae_sweeps.runs import monitor, states
     from vae_sweeps.runs.sweep_folder import all_sweeps, get_sweep, known_sweeps
 
     with refusing():
@@ -37,7 +38,7 @@ def status(
                 Console().clear()
             for folder, points in zip(folders, points_by_sweep, strict=True):
                 typer.echo(f"{folder.name}: {states.counts(points)}")
-                for line in states.described(points) if sweep is not None else ():
+                for line in monitor.described(folder, points) if sweep is not None else ():
                     typer.echo(line)
             if not folders:
                 typer.echo(known_sweeps(output_dir))

@@ -60,8 +60,8 @@ def one_line(error: BaseException) -> str:
 
 def _without_secrets(text: str) -> str:
     """Hydra's message without the values that shell lines and environment variables of the command may hold."""
-    text = re.sub(r"(The value of 'hydra\.\S+') is .*", r"\1 is not the given one", text, flags=re.DOTALL)
-    return re.sub(r"[+~]*hydra\.\S+?=[^\n]*", lambda found: hide_in_override(found[0]), text)
+    text = re.sub(r"(The value of '(?:hydra\.|on_end)\S*') is .*", r"\1 is not the given one", text, flags=re.DOTALL)
+    return re.sub(r"[+~]*(?:hydra\.\S+?|on_end\S*?)=[^\n]*", lambda found: hide_in_override(found[0]), text)
 
 
 def _joined(text: str) -> str:

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from vae_sweeps.config.fields import at_least, free, key, one_of, or_null
 from vae_sweeps.system import yaml_files
@@ -72,6 +73,21 @@ class Tracker:
     dir: str | None = free("a folder, or null")
 
 
+def is_address(entry: str) -> bool:
+    """Whether an entry of `on_end` is an address, and not a shell command."""
+    return re.match(r"\w+://", entry) is not None
+
+
+def _is_hook(entry: str) -> bool:
+    if not is_address(entry):
+        return bool(entry.strip())
+    try:
+        found = urlsplit(entry)
+        return found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0 and " " not in entry
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True)
 class LaunchOptions:
     """Devices, folders, evaluation and tracking of a command. No option changes the result of training."""
@@ -82,21 +98,32 @@ class LaunchOptions:
     output_dir: str = free("a folder", numbers=False)
     sweep: str | None = free("a name", numbers=False)
     overwrite: bool = free("true or false", numbers=False)
+    on_end: list[str] = key(
+        "a list of shell commands and http(s) addresses", lambda v: all(map(_is_hook, v)), numbers=False
+    )
     evaluation: Evaluation = free("a group of conf/evaluation", numbers=False)
     tracker: Tracker = free("a group of conf/tracker", numbers=False)
     keep_previous_checkpoint: str = one_of("until_done", "always", numbers=False, default="until_done")
 
 
 def options_from(content: Mapping[str, Any]) -> LaunchOptions:
-    """Launch options from dicts and lists, as `dataclasses.asdict` returns them."""
+    """Launch options from dicts and lists, as `dataclasses.asdict` or `to_record` return them."""
     groups = {"evaluation": Evaluation(**content["evaluation"]), "tracker": Tracker(**content["tracker"])}
-    return LaunchOptions(**{**content, **groups})
+    return LaunchOptions(**{"on_end": [], **content, **groups})
+
+
+def to_record(options: LaunchOptions) -> dict[str, Any]:
+    """The options as dicts and lists, without `on_end`: what others may read has no commands and no secrets."""
+    return {name: value for name, value in asdict(options).items() if name != "on_end"}
 
 
 def read_options(path: Path) -> LaunchOptions:
-    """Read the launch options in a run's folder. Raises ValueError if its keys do not match this version."""
+    """Read the launch options in a run's folder. Raises ValueError if its keys do not match this version.
+
+    They name nothing to be run at the end, whatever the file says: it may be someone else's.
+    """
     try:
         content = yaml_files.load(path.read_text(encoding="utf-8"))
-        return options_from(content.get("options", content))  # earlier files held nothing else
+        return options_from({**content.get("options", content), "on_end": []})  # earlier files held nothing else
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: not launch options of this version: {error}") from error

@@ -10,6 +10,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from vae_sweeps.config.keys import TYPED_GROUPS, as_typed, describe, did_you_mean, known_keys, option_names
 from vae_sweeps.config.launch_options import LaunchOptions, options_from
 from vae_sweeps.config.schema import Point
+from vae_sweeps.config.secrets import hide_in_override
 
 
 def _checked_fields(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
@@ -64,7 +65,8 @@ def check_values(node: DictConfig, prefix: str = "") -> None:
     """Raise ValueError with the key, its value and what is allowed, if a value of `node` is not allowed."""
     for full_key, spec, value in _checked_fields(node, prefix):
         if not spec.metadata["check"](value):
-            raise ValueError(f"{full_key}={as_typed(value)}: must be {spec.metadata['allowed']}")
+            shown = hide_in_override(f"{full_key}={as_typed(value)}")
+            raise ValueError(f"{shown}: must be {spec.metadata['allowed']}")
 
 
 def is_allowed(node: DictConfig, name: str) -> bool:

@@ -11,8 +11,8 @@ _ASSIGNMENT = re.compile(
     re.DOTALL,
 )
 
-# Overrides whose values may hold secrets: shell lines, and environment variables of Hydra's jobs.
-_WITH_LINES = re.compile(r"[+~]*hydra\.(?:launcher\.(?:resources\.\w+\.)?setup|job\.env_set)\b")
+# Overrides whose values may hold secrets: shell lines and addresses, and environment variables of Hydra's jobs.
+_WITH_LINES = re.compile(r"[+~]*(?:on_end|hydra\.(?:launcher\.(?:resources\.\w+\.)?setup|job\.env_set))\b")
 
 
 def hide(line: str) -> str:
@@ -30,8 +30,10 @@ def hide_all(content: Any) -> Any:
 
 
 def hide_in_override(override: str) -> str:
-    """The override without shell lines and environment variables: `hydra.launcher.setup=***`."""
+    """The override without shell lines, addresses and environment variables: `hydra.launcher.setup=***`."""
     key, equals, value = override.partition("=")
+    if equals and _WITH_LINES.match(key):
+        return f"{key}=***"
     if not equals or not key.lstrip("+~").startswith("hydra."):
         return override
-    return f"{key}=***" if _WITH_LINES.match(key) or "setup" in value else f"{key}={hide(value)}"
+    return f"{key}=***" if "setup" in value else f"{key}={hide(value)}"

@@ -48,7 +48,7 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
         was_interrupted = False
     else:
         was_interrupted = run_here(plan, launch)
-    from vae_sweeps.launch import summary  # pandas, which a launch that only submits jobs does not need
+    from vae_sweeps.launch import on_end, summary  # pandas, which a launch that only submits jobs does not need
 
     results = plan.results
     results.forget([*(run for pack in plan.packs for run in pack), *plan.to_evaluate])
@@ -56,6 +56,7 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
     if was_interrupted:
         log.info("interrupted; everything is saved, and the same command resumes")
         sys.exit(INTERRUPTED)
+    on_end.announce(launch.sweep, launch.options.on_end)
     ended = [results.of(run) for run in plan.folders]
     if any(result is None or result["status"] != "done" for result in ended):
         current_invocation().exit_code = 1
@@ -68,7 +69,8 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
 
     def create(run: RunFolder) -> None:
         point, overrides = plan.unique[run]
-        run.create(point, launch.options, overrides, git.diff(), plan.data_fingerprints[run])
+        shown = [hide_in_override(override) for override in overrides]
+        run.create(point, launch.options, shown, git.diff(), plan.data_fingerprints[run])
         if run in todo and (launch.options.overwrite or run.failure.exists()):
             with claims.taken([run]) as claimed:  # else another process has just begun to train it
                 for ours in claimed:

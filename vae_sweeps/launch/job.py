@@ -75,7 +75,8 @@ class Job:
     def _work(self, should_stop: Callable[[], bool]) -> None:
         import torch
 
-        from vae_sweeps.launch import summary, worker
+        from vae_sweeps.launch import on_end, summary, worker
+        from vae_sweeps.launch.reporting import reported
         from vae_sweeps.system import distributed, machine
         from vae_sweeps.system.logs import start_logging
         from vae_sweeps.tracker.link import linked
@@ -93,11 +94,12 @@ class Job:
             if number > 0:
                 worker.follow(context)
                 return
-            with linked(self.options.tracker, self.sweep) as link:
+            with linked(self.options.tracker, self.sweep) as link, reported(self.sweep, device):
                 self._lead(replace(context, link=link))
             distributed.broadcast(None)
         if self.sweep and not should_stop() and all(run.has_ended() for run in self.sweep.runs()):
             summary.write(self.sweep)
+            on_end.announce(self.sweep, self.options.on_end)
 
     def _device(self) -> Any:
         """The device to train on. A job that asked for a GPU and sees none fails, and says so in its runs."""

@@ -13,6 +13,7 @@ import torch
 
 from vae_sweeps.launch.job import Job, job_of
 from vae_sweeps.launch.plan import Plan
+from vae_sweeps.launch.reporting import reported
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs, run_pack
 from vae_sweeps.runs.run_folder import RunFolder
@@ -82,13 +83,15 @@ def run_here(plan: Plan, launch: Launch) -> bool:
             jobs = [replace(job_of([pack], [], launch), num_threads=threads) for pack in plan.packs]
             run_side_by_side(jobs, workers, (launch.sweep or plan.packs[0][0]).jobs, should_stop)
             _show_failures(run for pack in plan.packs for run in pack)
-        else:
-            for i, pack in enumerate(plan.packs):
-                if not should_stop():
-                    run_pack(pack, context, label=f"pack {i + 1}/{len(plan.packs)} ({count(len(pack), 'point')})")
+        elif plan.packs:
+            with reported(launch.sweep, device):
+                for i, pack in enumerate(plan.packs):
+                    if not should_stop():
+                        run_pack(pack, context, label=f"pack {i + 1}/{len(plan.packs)} ({count(len(pack), 'point')})")
         if plan.to_evaluate:
             log.info("%s to evaluate", count(len(plan.to_evaluate), "point"))
-            evaluate_runs(plan.to_evaluate, context)
+            with reported(launch.sweep, device):
+                evaluate_runs(plan.to_evaluate, context)
         return should_stop()
 
 

@@ -71,6 +71,7 @@ def _circumstances(pack: Pack, k: int, dataset: Dataset, outcome: Outcome) -> di
         "step": outcome.step,
         "sigma": None if sigma is None else sigma[k].item(),
         "time_s": outcome.time_s,
+        **pack.device_time(outcome.time_s),
         "images_per_s": num_images / outcome.time_s,
         "num_devices": distributed.num_ranks(),
         "pack_size": len(pack.runs),

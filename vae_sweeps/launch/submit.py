@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import did_you_mean
+from vae_sweeps.config.launch_options import to_record
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.secrets import hide_all, hide_in_override
 from vae_sweeps.launch import resubmission, sbatch
@@ -97,7 +98,7 @@ def submit(plan: Plan, launch: Launch) -> Submitted:
 
 def _recorded(launch: Launch) -> dict[str, object]:
     assert launch.cluster is not None
-    return {"launcher": hide_all(asdict(launch.cluster)), "options": asdict(launch.options)}
+    return {"launcher": hide_all(asdict(launch.cluster)), "options": to_record(launch.options)}
 
 
 def _jobs_by_kind(plan: Plan, launch: Launch) -> dict[str, list[Job]]:

@@ -18,6 +18,7 @@ from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import resubmission
 from vae_sweeps.launch.packing import Candidate, candidate, next_pack
+from vae_sweeps.launch.reporting import reported
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs, run_claimed
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.known_results import KnownResults
@@ -129,7 +130,7 @@ def work(
     `config.trust`. Returns whether all points are done or diverged. Raises ValueError for a mistake, before anything is
     trained.
     """
-    from vae_sweeps.launch import summary
+    from vae_sweeps.launch import on_end, summary
 
     sweep = get_sweep(where, output_dir)
     points = readable_points(sweep.runs())
@@ -149,11 +150,13 @@ def work(
         machine.prepare()
         with machine.stop_signals() as should_stop, linked(options.tracker, sweep, keeps_place=True) as link:
             context = JobContext(chosen, options, should_stop, References(options, chosen), link)
-            work_on(sweep, context, num_workers, is_patient=is_patient)
+            with reported(sweep, chosen):
+                work_on(sweep, context, num_workers, is_patient=is_patient)
             was_stopped = should_stop()
         runs = sweep.runs()
         if not was_stopped and all(run.has_ended() for run in runs):
             summary.write(sweep)
+            on_end.announce(sweep, options.on_end)
     left = sum(not run.has_ended() for run in runs)
     log.info("%s: %s", sweep.name, f"{count(left, 'point')} left" if left else "all points have ended")
     return all(run.result.exists() for run in runs)

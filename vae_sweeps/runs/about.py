@@ -164,6 +164,14 @@ ABOUT = {
         "The point's share of its pack's training time, without the evaluation, on each of its devices. What a killed "
         "job did after its last checkpoint is not in it."
     ),
+    "gpu_s": About(
+        "time_s times the number of GPUs that trained the point together; empty on CPUs. If the point resumed on "
+        "another number, the last one counts."
+    ),
+    "core_s": About(
+        "time_s times the number of threads of the processes that trained the point together; empty on GPUs. If the "
+        "point resumed on another number, the last one counts."
+    ),
     "images_per_s": About("Training images per second of the pack, each once for each of its points."),
     "git_commit": About("The commit of the code that trained the point."),
     "train/loss": About("The training loss in its own convention, averaged over the batches since the last row."),

@@ -164,6 +164,8 @@ METRICS = (
     *_scores("kid", interest=11),
     Metric("step", "steps", "", None, "cost", "Int64", "count"),
     Metric("time_s", "time", "s", "lower", "cost", decimals=1, interest=15, is_headline=True),
+    Metric("gpu_s", "GPU time", "GPU s", "lower", "cost", decimals=1),
+    Metric("core_s", "CPU core time", "core s", "lower", "cost", decimals=1),
     Metric("images_per_s", "training speed", "images per s", "higher", "cost", decimals=0),
     Metric("git_commit", "commit", "", None, "cost", "object"),
     *_of_rows("train"),

@@ -4,11 +4,11 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_sweeps.config.launch_options import LaunchOptions, read_options
+from vae_sweeps.config.launch_options import LaunchOptions, read_options, to_record
 from vae_sweeps.config.point import from_container, to_container
 from vae_sweeps.config.schema import Point
 from vae_sweeps.runs import pictures, sealed_config
@@ -152,7 +152,7 @@ class RunFolder(ClaimedFolder):
         self.path.mkdir(parents=True, exist_ok=True)
         if code_diff:
             self.write(self.code_diff, code_diff)
-        self.write(self.launch_options, yaml_files.dump({"overrides": list(overrides), "options": asdict(options)}))
+        self.write(self.launch_options, yaml_files.dump({"overrides": list(overrides), "options": to_record(options)}))
         self.write(self.config, sealed_config.seal(to_container(point), self.id, data_fingerprint))
 
     def exists(self) -> bool:

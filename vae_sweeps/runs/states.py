@@ -1,13 +1,15 @@
 """The states of a sweep's points: what runs, what waits and why, what failed. Fast, and does not import torch."""
 
+import contextlib
 import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vae_sweeps.runs import claims
+from vae_sweeps.runs import claims, costs
+from vae_sweeps.runs.costs import Cost
 from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
@@ -19,17 +21,19 @@ STATES = ("done", "diverged", "failed", "running", "queued", "preempted", "lost"
 # States that change without another command.
 _MOVING = {"running", "queued"}
 _FIRST_POLL_S, _LAST_POLL_S = 2.0, 30.0
+_ROW_BYTES = 16_384  # more than a row with the KL of a thousand latents
 
 
 @dataclass(frozen=True)
 class PointState:
-    """A point's state, its progress (0 to 1) if known, its job, and the reason why it waits or ended."""
+    """A point's state, its progress (0 to 1) if known, its job, why it waits or ended, and its cost so far."""
 
     run: str
     state: str
     progress: float | None = None
     task: str | None = None
     reason: str = ""
+    cost: Cost = field(default_factory=Cost)
 
 
 def status(run: RunFolder, result: Mapping[str, Any] | None) -> str:
@@ -113,51 +117,51 @@ def _of_run(
     state = status(run, result)
     if result is not None:
         reason = f"at step {result['step']}" if state == "diverged" else ""
-        return PointState(run.name, state, 1.0 if state == "done" else None, own, reason)
-    progress = _progress(run)
+        return PointState(run.name, state, 1.0 if state == "done" else None, own, reason, costs.of_result(result))
+    row = _newest_row(run)
+    known = PointState(run.name, state, _progress(row), own, cost=costs.of_row(row))
     if state == "failed":
-        return PointState(run.name, state, progress, own, _last_line(run.read_failure() or ""))
+        return replace(known, reason=_last_line(run.read_failure() or ""))
     if own in waiting:
         is_running = queue[own].state == "RUNNING"
-        return PointState(run.name, "running" if is_running else "queued", progress, own, queue[own].reason)
+        return replace(known, state="running" if is_running else "queued", reason=queue[own].reason)
     if state == "running":
-        return PointState(run.name, state, progress, own)
+        return known
     if waiting:
         reason = next((queue[task].reason for task in waiting if queue[task].state != "RUNNING"), "")
-        return PointState(run.name, "queued", progress, None, reason or "for a free worker")
+        return replace(known, state="queued", task=None, reason=reason or "for a free worker")
     if not tasks:
-        return PointState(
-            run.name, state, progress, own, "for room in the queue" if run.name in jobs.unsubmitted else ""
-        )
-    return _of_ended_job(sweep, run, state, progress, tasks[0] if own else tasks[-1], ended)
+        return replace(known, reason="for room in the queue" if run.name in jobs.unsubmitted else "")
+    return _of_ended_job(sweep, replace(known, task=tasks[0] if own else tasks[-1]), ended)
 
 
-def _of_ended_job(
-    sweep: SweepFolder,
-    run: RunFolder,
-    state: str,
-    progress: float | None,
-    task: str,
-    ended: Mapping[str, slurm.Task],
-) -> PointState:
+def _of_ended_job(sweep: SweepFolder, known: PointState, ended: Mapping[str, slurm.Task]) -> PointState:
     """The job ended without a result: it was stopped with a checkpoint, never began with this point, or vanished."""
-    job = ended.get(task)
+    assert known.task is not None
+    job = ended.get(known.task)
     reason = f"{job.state} {job.reason}".strip() if job else "its job is no longer in the queue"
     was_stopped = job is None or job.state in ("CANCELLED", "PREEMPTED", "TIMEOUT", "COMPLETED", "REQUEUED")
-    if was_stopped and (state == "preempted" or (state == "pending" and job is not None)):
-        return PointState(run.name, state, progress, task, reason)
-    last = sweep.last_log_line(task)
-    return PointState(run.name, "lost", progress, task, f"{reason}: {last}" if last else reason)
+    if was_stopped and (known.state == "preempted" or (known.state == "pending" and job is not None)):
+        return replace(known, reason=reason)
+    last = sweep.last_log_line(known.task)
+    return replace(known, state="lost", reason=f"{reason}: {last}" if last else reason)
 
 
-def _progress(run: RunFolder) -> float | None:
-    """The fraction of the run's steps that its newest row has reached."""
+def _newest_row(run: RunFolder) -> dict[str, Any]:
+    """The last row of the run's metrics.jsonl; empty if there is none."""
+    with contextlib.suppress(OSError, ValueError, RecursionError), run.rows.open("rb") as file:
+        file.seek(max(0, run.rows.stat().st_size - _ROW_BYTES))
+        row = json.loads(file.read().decode(errors="ignore").rstrip("\n").rpartition("\n")[2])
+        if isinstance(row, dict):
+            return row
+    return {}
+
+
+def _progress(row: Mapping[str, Any]) -> float | None:
+    """The fraction of the run's steps that the row has reached."""
     try:
-        with run.rows.open("rb") as file:
-            file.seek(max(0, run.rows.stat().st_size - 4096))
-            row = json.loads(file.read().decode(errors="ignore").rstrip("\n").rpartition("\n")[2])
-        return float(row["step"]) / float(row["num_steps"])
-    except (OSError, ValueError, KeyError):
+        return min(1.0, float(row["step"]) / float(row["num_steps"]))
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
 
 

@@ -60,6 +60,23 @@ class SweepFolder:
         return self.jobs / "settings.json"
 
     @property
+    def running(self) -> Path:
+        """A folder with one small file for each job that works on the sweep; see `running_jobs`."""
+        return self.path / "running"
+
+    def running_job(self, name: str) -> Path:
+        """The file of one running job."""
+        return self.running / f"{files.folder_name(name)}.json"
+
+    def ending(self, key: str) -> Path:
+        """An empty file which says that the ending `key` of the sweep has been announced."""
+        return self.path / f"ended-{key}"
+
+    def endings(self) -> list[Path]:
+        """The files of all endings that were announced."""
+        return list(self.path.glob("ended-*"))
+
+    @property
     def code(self) -> Path:
         """Copies of the code that jobs run."""
         return self.path / "code"

@@ -42,9 +42,9 @@ def diff() -> str:
 
 
 def diff_of(source: Path) -> str:
-    """The diff of a checkout without launchers' settings: they change no number, and may hold secrets."""
+    """The diff of a checkout without `conf/`: a run's config.yaml has its values, and the others may hold secrets."""
     try:
-        return _git("diff", "HEAD", "--", ".", ":(exclude)conf/hydra/launcher", source=source)
+        return _git("diff", "HEAD", "--", ".", ":(exclude)conf", source=source)
     except (OSError, subprocess.SubprocessError):
         return ""
 

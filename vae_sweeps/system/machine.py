@@ -6,11 +6,12 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
-from vae_sweeps.system import memory
+from vae_sweeps.system import distributed, memory
 
 
 def resolve_device(name: str) -> torch.device:
@@ -43,6 +44,21 @@ def memory_for_packs(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / 2
     return memory.memory_bytes() / 2
+
+
+@dataclass(frozen=True)
+class Occupied:
+    """What a job occupies over all its processes: so many GPUs, or so many CPU cores where it does not use a GPU."""
+
+    kind: Literal["gpu", "core"]
+    count: int
+
+
+def occupied(device: torch.device) -> Occupied:
+    """What the processes that train together on devices like this one occupy."""
+    if device.type == "cpu":
+        return Occupied("core", distributed.num_ranks() * torch.get_num_threads())
+    return Occupied("gpu", distributed.num_ranks())
 
 
 def prepare() -> None:

@@ -95,6 +95,13 @@ def _private_bytes() -> int | None:
     return None
 
 
+def resident_bytes() -> float | None:
+    """The physical memory that this process uses; None on other systems than Linux."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
 def in_gb(num_bytes: float) -> str:
     """A number of bytes as text."""
     return f"{num_bytes / 1e9:.2g} GB" if num_bytes < 1e10 else f"{num_bytes / 1e9:,.0f} GB"

@@ -5,6 +5,7 @@ only if it can be one: every other failure is tried again, with growing pauses.
 """
 
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -128,6 +129,14 @@ def max_array_size() -> int:
         if name.strip() == "MaxArraySize":
             return max(1, int(value))
     return 1001  # SLURM's own default
+
+
+def this_task() -> str | None:
+    """The job or array element that submitit runs in this process, as squeue names it; None outside of SLURM."""
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        return None
+    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{element}" if array and element else os.environ.get("SLURM_JOB_ID")
 
 
 def is_cancelled(job: str) -> bool:

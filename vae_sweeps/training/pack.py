@@ -20,7 +20,7 @@ from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
 from vae_sweeps.runs.row_log import Extent
 from vae_sweeps.runs.run import Run
-from vae_sweeps.system import distributed
+from vae_sweeps.system import distributed, machine
 from vae_sweeps.system.lease import LostLeaseError
 from vae_sweeps.system.rng import generator
 from vae_sweeps.training.adam import Adam
@@ -93,6 +93,11 @@ class Pack:
     def time_s(self, k: int) -> float:
         """Point k's share of the pack's wall-clock time; the shares of a sweep's points add up to its cost."""
         return self.runs[k].start.time_s + (time.monotonic() - self.began_at) / len(self.runs)
+
+    def device_time(self, time_s: float) -> dict[str, float]:
+        """What `time_s` seconds cost on this pack's devices: {"gpu_s": ...}, or {"core_s": ...} on CPUs."""
+        occupied = machine.occupied(self.device)
+        return {f"{occupied.kind}_s": occupied.count * time_s}
 
     def model_state(self, k: int) -> dict[str, Tensor]:
         """Copy point k's tensors to the CPU, shaped as those of a VAE of one model."""

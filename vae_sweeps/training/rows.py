@@ -61,7 +61,8 @@ class RowWriter:
         betas = self.weights.beta_nats_at(step - 1)
         for k in pack.living:
             settings = {"lr": schedule.learning_rate(step - 1), "beta_nats": betas[k]}
-            cost = {"time_s": pack.time_s(k), "images_per_s": speed}
+            time_s = pack.time_s(k)
+            cost = {"time_s": time_s, **pack.device_time(time_s), "images_per_s": speed}
             pack.append_row(k, position | averages[k] | settings | cost)
         self._last_step, self._last_time = step, time.monotonic()
         return Progress(step, schedule.num_steps, [averages[k]["train/elbo"] for k in pack.living], speed)

@@ -232,7 +232,10 @@ def wait(sweep: SweepFolder, when_room: Callable[[SweepFolder], object] | None =
             when_room(sweep)
         elif not is_moving(points):
             return points
-        _wait_for_end([sweep.run(point.run) for point in points if point.state in _MOVING], interval_s)
+        if moving := [sweep.run(point.run) for point in points if point.state in _MOVING]:
+            _wait_for_end(moving, interval_s)
+        else:
+            time.sleep(interval_s)  # others' jobs fill the queue
         interval_s = min(_LAST_POLL_S, 1.5 * interval_s)
 
 

@@ -21,7 +21,9 @@ from vae_sweeps.runs.run_folder import runs_folder
 _WHY_NOT = slurm_cluster.why_not()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))]
 
-NODES = [*SLURM, "devices=2", "hydra.launcher.nodes=2"]
+# The pretend nodes share this machine's CPUs, so tasks of two nodes would be bound to the same one.
+UNBOUND = "hydra.launcher.srun_args=['--cpu-bind=none']"
+NODES = [*SLURM, UNBOUND, "devices=2", "hydra.launcher.nodes=2"]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def ranks_of(job: str, cluster: Cluster) -> list[dict[str, str]]:
 
 def test_two_nodes_train_a_pack_and_are_requeued_together(cluster, tmp_path) -> None:
     """In double precision, so that the different order of sums in two processes changes the numbers least."""
-    double, here, there = [*LONG, "steps=2000", "precision=fp64"], tmp_path / "here", tmp_path / "there"
+    double, here, there = [*LONG, "steps=1000", "precision=fp64"], tmp_path / "here", tmp_path / "there"
     interfaces = """hydra.launcher.setup=["export NCCL_SOCKET_IFNAME=lo","export GLOO_SOCKET_IFNAME=lo"]"""
     submitted = launch(*double, *NODES, interfaces, f"output_dir={there}")
     assert submitted.returncode == 0, submitted.stderr
@@ -99,14 +101,14 @@ def test_a_port_that_another_program_holds_does_not_matter(cluster, tmp_path) ->
         for port in ports.values():
             with contextlib.suppress(OSError):  # another program holds it already
                 listeners.enter_context(socket.create_server(("", port)))
-        submitted = launch(*GRID, "steps=20", *SLURM, "devices=2", f"output_dir={tmp_path}")
+        submitted = launch(*GRID, "steps=20", *SLURM, UNBOUND, "devices=2", f"output_dir={tmp_path}")
         assert int(submitted.stdout.split("submitted as 1 job: ")[1].split()[0]) in ports
         wait(tmp_path)
     assert len(table(tmp_path)) == 4
 
 
 def test_nodes_multiply_what_a_task_asks_for_by_the_tasks_of_a_node(cluster, tmp_path) -> None:
-    asks = ["devices=4", "hydra.launcher.nodes=2", "hydra.launcher.gres=gpu:1", "device=cpu"]
+    asks = [UNBOUND, "devices=4", "hydra.launcher.nodes=2", "hydra.launcher.gres=gpu:1", "device=cpu"]
     assert launch(*GRID, "steps=5", *SLURM, *asks, f"output_dir={tmp_path}").returncode == 0
     (job,) = {row.split("|")[0] for row in cluster.run("squeue", "-h", "-o", "%A|").split()}
     described = cluster.run("scontrol", "show", "job", job)

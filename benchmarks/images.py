@@ -27,10 +27,11 @@ from vae_sweeps.config.compose import compose_command
 from vae_sweeps.data.batches import Batches
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.data.decoding.image import Chunk, Transform
-from vae_sweeps.data.decoding.workers import decode_all, num_cores
+from vae_sweeps.data.decoding.workers import decode_all
 from vae_sweeps.data.faces import celeba
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.system import cpus
 from vae_sweeps.training.loop import TrainOptions, train
 from vae_sweeps.training.pack import Pack, new_start
 from vae_sweeps.training.rows import RowWriter
@@ -60,7 +61,7 @@ print(time.perf_counter() - began)
 def pillow_alone(images: Path) -> float:
     """Seconds for all images with one process per core: the mean of the processes' times, without their start."""
     arguments = [sys.executable, "-c", PILLOW, str(images)]
-    parts = [[*arguments, str(i), str(num_cores())] for i in range(num_cores())]
+    parts = [[*arguments, str(i), str(cpus.usable())] for i in range(cpus.usable())]
     processes = [subprocess.Popen(part, stdout=subprocess.PIPE, text=True) for part in parts]
     return statistics.mean(float(process.communicate()[0]) for process in processes)
 
@@ -138,11 +139,11 @@ def main() -> None:
             before, decoded, ours, after = pillow_alone(images), not_kept(images), decoding(faces), pillow_alone(images)
             rounds.append(((before + after) / 2, decoded, ours))
         del rounds[0]
-        table = Table(title=f"Decoding 178x218 to {SIZE}x{SIZE} on {num_cores()} cores", title_justify="left")
+        table = Table(title=f"Decoding 178x218 to {SIZE}x{SIZE} on {cpus.usable()} cores", title_justify="left")
         for column in ("", "images per second and core", "against Pillow alone"):
             table.add_column(column, justify="left" if not column else "right")
         for label, i in (("Pillow alone", 0), ("decoded, not kept", 1), ("into the cache", 2)):
-            speed = statistics.median(NUM_IMAGES / num_cores() / times[i] for times in rounds)
+            speed = statistics.median(NUM_IMAGES / cpus.usable() / times[i] for times in rounds)
             ratio = statistics.median(times[0] / times[i] for times in rounds)
             table.add_row(label, f"{speed:,.0f}", f"{ratio:.2f}")
         console.print(table)

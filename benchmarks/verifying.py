@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_sweeps.data.decoding.array import content_of
-from vae_sweeps.data.decoding.workers import num_cores
+from vae_sweeps.system import cpus
 
 ROUNDS, ROW_BYTES = 5, 3 * 64 * 64
 
@@ -45,7 +45,7 @@ def main() -> None:
                 continue
             took = statistics.median(seconds(Path(file.name), num_bytes, is_cold=is_cold) for _ in range(ROUNDS))
             speed = f"{num_bytes / took / 1e6:,.0f} MB/s"
-            print(f"{num_bytes / 1e9:.1f} GB from {place}: {took:.2f} s, {speed} on {num_cores()} cores")
+            print(f"{num_bytes / 1e9:.1f} GB from {place}: {took:.2f} s, {speed} on {cpus.usable()} cores")
 
 
 if __name__ == "__main__":

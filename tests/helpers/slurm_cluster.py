@@ -47,7 +47,8 @@ class Cluster:
 
     Without `requeues` the site refuses to requeue jobs, with `max_submit_jobs` it limits how many a user may have.
     Partitions: main (default), high, which preempts low, and low, whose jobs are requeued. With
-    `signals_preemption` SLURM sends a preempted job USR2 at once; without it, as by default, SIGCONT and SIGTERM.
+    `signals_preemption` SLURM sends a preempted job USR2 at once; without it, as by default, SIGCONT and SIGTERM. With
+    `task_plugin="task/affinity"` tasks are bound to CPUs where srun asks for it; this machine must have these CPUs.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Cluster:
         requeues: bool = True,
         preempt_mode: str = "REQUEUE",
         max_submit_jobs: int | None = None,
+        task_plugin: str = "task/none",
     ) -> None:
         assert len(str(folder)) < 70, "unix sockets go below it"
         self.folder, self.num_nodes, self.accounting = folder, num_nodes, accounting
@@ -71,7 +73,7 @@ class Cluster:
         for name in ("etc", "log", "run", "state", "spool", "dev"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self._max_submit_jobs = max_submit_jobs
-        self._write_config(signals_preemption, max_array_size, grace_s)
+        self._write_config(signals_preemption, max_array_size, grace_s, task_plugin)
         if not (requeues and preempt_mode == "REQUEUE"):
             text = self.conf.read_text().replace("PreemptMode=REQUEUE", f"PreemptMode={preempt_mode}")
             self.conf.write_text(text.replace("JobRequeue=1", f"JobRequeue={int(requeues)}"))
@@ -184,7 +186,7 @@ class Cluster:
             assert time.monotonic() < end, f"{name} does not come up: {log.read_text()[-500:]}"
             time.sleep(0.1)
 
-    def _write_config(self, signals_preemption: bool, max_array_size: int, grace_s: int) -> None:
+    def _write_config(self, signals_preemption: bool, max_array_size: int, grace_s: int, task_plugin: str) -> None:
         f, host = self.folder, socket.gethostname().split(".")[0]
         for gpu in range(2):  # a GPU needs a device file; a copy of /dev/null suffices
             if not (f / "dev" / f"gpu{gpu}").exists():
@@ -222,7 +224,7 @@ MpiDefault=none
 MailProg=/bin/true
 SwitchType=switch/none
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin={task_plugin}
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherParams=NoOverMemoryKill
 SlurmdParameters=config_overrides

@@ -10,7 +10,7 @@ import torch
 
 from tests.conftest import ROOT
 from tests.helpers.cgroups import limited_to
-from vae_sweeps.system import machine, memory
+from vae_sweeps.system import cgroups, machine, memory
 
 V1 = (
     "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
@@ -34,7 +34,7 @@ V2 = "30 23 0:26 {root} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw"
     ],
 )
 def test_the_cgroups_of_this_process(cgroup: str, mounts: str, root: str, expected: list[str]) -> None:
-    folders = memory._from_files(cgroup, mounts.format(root=root))
+    folders = cgroups._from_files(cgroup, mounts.format(root=root), "memory")
     assert [folder.relative_to("/sys/fs/cgroup").as_posix() for folder in folders] == expected
 
 

@@ -37,6 +37,7 @@ class SlurmLauncher:
 
     timeout_min: int = at_least(1, "a whole number")
     cpus_per_task: int = at_least(1, "a whole number")
+    nodes: int = at_least(1, "a whole number", default=1)
     mem_gb: float | None = key("a number > 0, or null", lambda v: v is None or 0 < v < float("inf"))
     gpus_per_node: int | None = or_null(0)
     gres: str | None = _text_or_null()

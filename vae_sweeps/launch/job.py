@@ -4,6 +4,7 @@ This module imports torch late, since that takes seconds and a signal before sub
 """
 
 import os
+import secrets
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,8 @@ class Job:
     # What the job asked SLURM for; None on this machine.
     request: JobRequest | None = None
     lives: Lives = field(default_factory=Lives)
+    # Part of a file's name: outside of SLURM the id of a job is that of a process, which another job may have later.
+    token: str = ""
 
     @property
     def devices(self) -> int:
@@ -77,21 +80,18 @@ class Job:
 
         from vae_sweeps.launch import on_end, summary, worker
         from vae_sweeps.launch.reporting import reported
-        from vae_sweeps.system import distributed, machine
+        from vae_sweeps.system import cpus, distributed, machine
         from vae_sweeps.system.logs import start_logging
         from vae_sweeps.tracker.link import linked
 
         start_logging()
-        if num_threads := self.num_threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0)):
-            torch.set_num_threads(num_threads)
-        number, port = _rank_and_port()
-        device = self._device()
-        if device.type == "cuda" and self.devices > 1:
-            device = torch.device("cuda", number)
+        torch.set_num_threads(self.num_threads or cpus.usable())
+        rank = self._rank()
+        device = self._device(rank)
         machine.prepare()
-        with distributed.joined(number, self.devices, port, device):
+        with distributed.joined(rank, device):
             context = worker.JobContext(device, self.options, should_stop, worker.References(self.options, device))
-            if number > 0:
+            if rank.number > 0:
                 worker.follow(context)
                 return
             with linked(self.options.tracker, self.sweep) as link, reported(self.sweep, device):
@@ -101,9 +101,11 @@ class Job:
             summary.write(self.sweep)
             on_end.announce(self.sweep, self.options.on_end)
 
-    def _device(self) -> Any:
+    def _device(self, rank: Any) -> Any:
         """The device to train on. A job that asked for a GPU and sees none fails, and says so in its runs."""
-        from vae_sweeps.system import machine
+        import torch
+
+        from vae_sweeps.system import gpus, machine
 
         try:
             device = machine.resolve_device(self.options.device)
@@ -113,10 +115,27 @@ class Job:
                     f"the job asked for a GPU, but torch sees none on {lives.node()} (CUDA_VISIBLE_DEVICES {visible}); "
                     "load the site's CUDA modules in hydra.launcher.setup, or train on the CPU with device=cpu"
                 )
+            if device.type == "cuda" and self.devices > 1:
+                index = gpus.of_rank(rank.local, rank.ranks_on_node, torch.cuda.device_count())
+                return torch.device("cuda", index)
             return device
         except ValueError as error:
             lives.fail(self, str(error))
             raise
+
+    def _rank(self) -> Any:
+        """This process's `rendezvous.Rank` in the job. A requeued job never reads the file of an earlier life."""
+        from submitit import JobEnvironment
+
+        from vae_sweeps.system.rendezvous import Rank
+
+        try:
+            environment = JobEnvironment()
+        except RuntimeError:  # the job was not started by an executor
+            return Rank()
+        life = f"{environment.job_id}_{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+        file = environment.paths.folder / f"{life}_{self.token}.rendezvous"
+        return Rank(environment.global_rank, self.devices, environment.local_rank, environment.num_nodes, file)
 
     def _lead(self, context: Any) -> None:
         from vae_sweeps.launch import work, worker
@@ -132,17 +151,6 @@ class Job:
         worker.evaluate_runs(self.to_evaluate, context)
 
 
-def _rank_and_port() -> tuple[int, int]:
-    """This process's rank in the job, and the port by which all ranks connect."""
-    from submitit.helpers import TorchDistributedEnvironment
-
-    try:
-        environment = TorchDistributedEnvironment()
-    except RuntimeError:  # the job was not started by an executor
-        return 0, 0
-    return environment.rank, environment.master_port
-
-
 def job_of(packs: Iterable[Iterable[RunFolder]], to_evaluate: Iterable[RunFolder], launch: Launch) -> Job:
     """Create the job that trains `packs` one after another and then evaluates `to_evaluate`."""
 
@@ -151,4 +159,5 @@ def job_of(packs: Iterable[Iterable[RunFolder]], to_evaluate: Iterable[RunFolder
 
     sweep = SweepFolder(launch.sweep.path.resolve()) if launch.sweep else None
     packs_of_job = [resolved(pack) for pack in packs]
-    return Job(packs_of_job, resolved(to_evaluate), sweep, launch.options, allowed=launch.allowed)
+    token = secrets.token_hex(4)
+    return Job(packs_of_job, resolved(to_evaluate), sweep, launch.options, allowed=launch.allowed, token=token)

@@ -18,6 +18,7 @@ from vae_sweeps.launch.request import Launch
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs, run_pack
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import machine, private
+from vae_sweeps.system.gpus import of_slot
 from vae_sweeps.system.logs import count
 from vae_sweeps.tracker.link import linked
 
@@ -26,11 +27,13 @@ log = logging.getLogger(__name__)
 _NO_LIMIT_MIN = 365 * 24 * 60
 
 
-def run_side_by_side(jobs: Sequence[Job], num_slots: int, folder: Path, should_stop: Callable[[], bool]) -> None:
+def run_side_by_side(
+    jobs: Sequence[Job], num_slots: int, folder: Path, should_stop: Callable[[], bool], gpus: Sequence[str]
+) -> None:
     """Run `jobs` on this machine with submitit's local executor, at most `num_slots` at a time.
 
-    Every process of a job uses its own GPU, if there are enough. If `should_stop()`, ask the running jobs to save and
-    exit, and wait for them.
+    Every process of a job uses its own one of `gpus` (names for CUDA_VISIBLE_DEVICES), if there are enough. If
+    `should_stop()`, ask the running jobs to save and exit, and wait for them.
     """
     waiting, running, stopped = list(jobs), dict[int, submitit.Job[None]](), set[str]()
     while (waiting and not should_stop()) or running:
@@ -38,7 +41,7 @@ def run_side_by_side(jobs: Sequence[Job], num_slots: int, folder: Path, should_s
             del running[slot]
         for slot in sorted(set(range(num_slots)) - set(running)):
             if waiting and not should_stop():
-                running[slot] = _start(waiting.pop(0), slot, folder)
+                running[slot] = _start(waiting.pop(0), slot, folder, gpus)
         for job in running.values():
             if should_stop() and job.job_id not in stopped:
                 stopped.add(job.job_id)
@@ -46,15 +49,13 @@ def run_side_by_side(jobs: Sequence[Job], num_slots: int, folder: Path, should_s
         time.sleep(0.2)
 
 
-def _start(job: Job, slot: int, folder: Path) -> "submitit.Job[None]":
-    gpus = [int(gpu) for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu.strip().isdigit()]
-    gpus = gpus or list(range(torch.cuda.device_count())) or [0]
-    visible = [gpus[(slot * job.devices + number) % len(gpus)] for number in range(job.devices)]
+def _start(job: Job, slot: int, folder: Path, gpus: Sequence[str]) -> "submitit.Job[None]":
+    visible = of_slot(gpus, slot, job.devices)
     private.make_folder(folder)
     executor = submitit.LocalExecutor(folder=folder)
-    executor.update_parameters(
-        timeout_min=_NO_LIMIT_MIN, tasks_per_node=job.devices, gpus_per_node=job.devices, visible_gpus=visible
-    )
+    executor.update_parameters(timeout_min=_NO_LIMIT_MIN, tasks_per_node=job.devices, gpus_per_node=len(visible))
+    # `update_parameters` takes indices only, but these may be UUIDs and MIG instances.
+    executor.parameters["visible_gpus"] = visible
     # A terminal sends Ctrl-C to all its processes. Jobs ignore it; this process stops them in order.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -81,7 +82,9 @@ def run_here(plan: Plan, launch: Launch) -> bool:
         if plan.packs and (devices > 1 or (workers > 1 and launch.sweep is not None)):
             threads = max(1, torch.get_num_threads() // (workers * devices))
             jobs = [replace(job_of([pack], [], launch), num_threads=threads) for pack in plan.packs]
-            run_side_by_side(jobs, workers, (launch.sweep or plan.packs[0][0]).jobs, should_stop)
+            run_side_by_side(
+                jobs, workers, (launch.sweep or plan.packs[0][0]).jobs, should_stop, machine.visible_gpus()
+            )
             _show_failures(run for pack in plan.packs for run in pack)
         elif plan.packs:
             with reported(launch.sweep, device):

@@ -35,6 +35,6 @@ class Launch:
         """The number of processes that train in parallel on this machine: by default one per GPU."""
         if isinstance(self.launcher, LocalLauncher) and self.launcher.workers is not None:
             return self.launcher.workers
-        import torch  # takes seconds; a mistake in a command is answered without it
+        from vae_sweeps.system import machine  # torch takes seconds; a mistake in a command is answered without it
 
-        return max(1, torch.cuda.device_count()) if self.options.device in ("auto", "cuda") else 1
+        return max(1, len(machine.visible_gpus())) if self.options.device in ("auto", "cuda") else 1

@@ -21,10 +21,11 @@ from vae_sweeps.config.keys import as_typed
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.secrets import hide
 from vae_sweeps.launch.job_request import REQUEUE_CODE, JobRequest
+from vae_sweeps.launch.tasks import CPUS_FOR_SRUN
 from vae_sweeps.system import files, private, slurm
 
 # Settings that apply to all jobs of a sweep.
-OF_THE_SWEEP = ("_target_", "packs", "points_per_job", "elastic", "wait", "snapshot", "resources")
+OF_THE_SWEEP = ("_target_", "packs", "points_per_job", "elastic", "wait", "snapshot", "nodes", "resources")
 
 # Keys of the launcher that are not parameters of submitit's executor, or have another name there.
 _NOT_PARAMETERS = (
@@ -153,7 +154,7 @@ def _executor(request: JobRequest) -> Any:
     # One log file: that of the script, to which srun passes on what all tasks print.
     chosen |= {"stderr_to_stdout": True, "srun_args": ["--output=all", *settings.srun_args]}
     if request.tasks > 1:
-        chosen |= {"nodes": 1, "ntasks_per_node": request.tasks}
+        chosen |= {"nodes": settings.nodes, "ntasks_per_node": request.tasks // settings.nodes}
     if settings.mem_gb is not None:
         chosen["mem"] = f"{round(1024 * settings.mem_gb)}MB"
     executor.update_parameters(**chosen)
@@ -169,7 +170,7 @@ _TEARDOWN = [
 
 def _setup(request: JobRequest) -> list[str]:
     """The shell lines before srun. The user's lines end the job if they fail."""
-    lines = [_checked(line) for line in request.settings.setup]
+    lines = [CPUS_FOR_SRUN, *map(_checked, request.settings.setup)]
     if request.code is not None:
         # By itself, `python -m` looks for modules in the current folder first, which is often the checkout.
         code = shlex.quote(str(request.code))

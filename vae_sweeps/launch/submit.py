@@ -15,6 +15,7 @@ from vae_sweeps.launch.job import Job, job_of
 from vae_sweeps.launch.job_request import JobRequest
 from vae_sweeps.launch.plan import Plan
 from vae_sweeps.launch.request import Launch
+from vae_sweeps.launch.tasks import spread
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import files
 from vae_sweeps.system.git import snapshot
@@ -32,7 +33,7 @@ class Submitted(NamedTuple):
 def check(settings: SlurmLauncher, devices: int = 1) -> None:
     """Raise ValueError, with the message of sbatch, if SLURM would reject such jobs."""
     for kind in ["", *settings.resources]:
-        asked = _with_devices(_for_architecture(settings, kind), devices)
+        asked = spread(_for_architecture(settings, kind), devices)
         sbatch.check(JobRequest(asked, "check", Path(), tasks=devices))
 
 
@@ -45,16 +46,6 @@ def _for_architecture(settings: SlurmLauncher, name: str) -> SlurmLauncher:
             override = hide_in_override(f"hydra.launcher.resources.{name}.{key}={changes[key]}")
             raise ValueError(f"{override}: no such key; {did_you_mean(key, known)}")
     return replace(settings, **changes)
-
-
-def _with_devices(settings: SlurmLauncher, devices: int) -> SlurmLauncher:
-    """The settings for packs that train in `devices` tasks. Multiplies GPUs and memory; a task that dies ends all."""
-    if devices == 1:
-        return settings
-    gpus = settings.gpus_per_node and settings.gpus_per_node * devices
-    mem_gb = settings.mem_gb and settings.mem_gb * devices
-    srun_args = [*settings.srun_args, "--kill-on-bad-exit=1"]
-    return replace(settings, gpus_per_node=gpus, mem_gb=mem_gb, srun_args=srun_args)
 
 
 def submit(plan: Plan, launch: Launch) -> Submitted:
@@ -71,7 +62,7 @@ def submit(plan: Plan, launch: Launch) -> Submitted:
     tasks, left, words = list[str](), list[RunFolder](), ""
     for kind, jobs in _jobs_by_kind(plan, launch).items():
         request = JobRequest(
-            settings=_with_devices(_for_architecture(settings, kind), launch.options.devices),
+            settings=spread(_for_architecture(settings, kind), launch.options.devices),
             name=f"{sweep.name}-{kind}",
             folder=sweep.jobs,
             code=code,

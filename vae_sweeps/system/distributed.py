@@ -15,6 +15,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import _set_pg_timeout
+
+from vae_sweeps.system import rendezvous
+from vae_sweeps.system.rendezvous import Rank
 
 # A dead rank is noticed at once, by its closed connection; this timeout covers waiting while rank 0 evaluates.
 _TIMEOUT = timedelta(hours=24)
@@ -34,18 +38,29 @@ def is_main() -> bool:
 
 
 @contextlib.contextmanager
-def joined(number: int, size: int, port: int, device: torch.device) -> Iterator[None]:
-    """Join a group of `size` processes on this machine as rank `number`; does nothing if `size` is 1.
+def joined(rank: Rank, device: torch.device) -> Iterator[None]:
+    """Join the group of `rank`, which trains on `device`; does nothing for a group of one.
 
     Raises RuntimeError if the other processes do not join.
     """
-    if size == 1:
+    if rank.size == 1:
         yield
         return
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if rank.num_nodes == 1:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    address = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group(backend, init_method=address, rank=number, world_size=size, timeout=_TIMEOUT)
+    store = rendezvous.meet(rank)
+    try:
+        dist.init_process_group(
+            backend, store=store, rank=rank.number, world_size=rank.size, timeout=rendezvous.TIMEOUT
+        )
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"devices={rank.size}: rank {rank.number} cannot connect to the others ({str(error).splitlines()[0]}); "
+            "set GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME in hydra.launcher.setup to the interface between the nodes"
+        ) from error
+    store.set_timeout(_TIMEOUT)
+    _set_pg_timeout(_TIMEOUT)
     yield
     # Leave the group only on success: destroying it hangs once a rank has died.
     dist.destroy_process_group()

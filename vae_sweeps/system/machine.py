@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import platform
 import signal
 import threading
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from vae_sweeps.system import distributed, memory
+from vae_sweeps.system import cpus, distributed, gpus, memory
 
 
 def resolve_device(name: str) -> torch.device:
@@ -24,6 +25,11 @@ def resolve_device(name: str) -> torch.device:
         has = [kind for kind, count in available.items() if count]
         raise ValueError(f"device={name}: not on this machine, which has {', '.join(has)}; use one of them or auto")
     return torch.device(name)
+
+
+def visible_gpus() -> list[str]:
+    """The names of the GPUs that processes on this machine may be given through CUDA_VISIBLE_DEVICES."""
+    return gpus.visible(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
 
 
 def check_devices(device: torch.device, devices: int, precisions: Collection[str]) -> None:
@@ -62,7 +68,8 @@ def occupied(device: torch.device) -> Occupied:
 
 
 def prepare() -> None:
-    """Configure the process so that the same point gives bit-identical results."""
+    """Configure the process: the same point gives bit-identical results, on no more threads than there are CPUs."""
+    torch.set_num_threads(min(torch.get_num_threads(), cpus.usable()))
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     _keep_memory(False)

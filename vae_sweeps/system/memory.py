@@ -5,8 +5,9 @@ import math
 import os
 import resource
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
+
+from vae_sweeps.system import cgroups
 
 # The files of a memory cgroup: of version 1 and of version 2.
 _LIMIT, _USAGE = ("memory.limit_in_bytes", "memory.max"), ("memory.usage_in_bytes", "memory.current")
@@ -23,7 +24,7 @@ def _physical_bytes() -> int:
 
 def cgroup_limit() -> int | None:
     """The lowest limit of this process's memory cgroup and of those above it; None if there is none."""
-    limits = [limit for folder in _cgroups() if (limit := _number(folder, _LIMIT)) is not None]
+    limits = [limit for folder in cgroups.folders("memory") if (limit := _number(folder, _LIMIT)) is not None]
     # Version 1 writes "no limit" as a number that no machine has.
     return min((limit for limit in limits if limit < _physical_bytes()), default=None)
 
@@ -34,7 +35,7 @@ def available_bytes() -> float:
     Infinite where the system does not tell.
     """
     rooms = [_machine_room()]
-    for folder in _cgroups():
+    for folder in cgroups.folders("memory"):
         limit, usage = _number(folder, _LIMIT), _number(folder, _USAGE)
         if limit is not None and usage is not None:
             rooms.append(limit - usage + _file_cache(folder))
@@ -139,48 +140,3 @@ def _number(folder: Path, names: tuple[str, ...]) -> int | None:
         with contextlib.suppress(OSError, ValueError):  # "max" means no limit
             return int((folder / name).read_text())
     return None
-
-
-def _cgroups() -> list[Path]:
-    """The folders of this process's memory cgroup and of those above it, as far as they can be seen here."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text()
-        mounts = Path("/proc/self/mountinfo").read_text()
-    except OSError:
-        return []
-    return [*_from_files(lines, mounts)]
-
-
-@lru_cache(maxsize=4)
-def _from_files(cgroups: str, mountinfo: str) -> tuple[Path, ...]:
-    """The folders, from the contents of /proc/self/cgroup and /proc/self/mountinfo."""
-    return tuple(
-        folder
-        for of_version, controllers, path in (line.split(":", 2) for line in cgroups.splitlines())
-        for mount, root in _mounts(mountinfo, is_version_2=of_version == "0")
-        if of_version == "0" or "memory" in controllers.split(",")
-        for folder in _upwards(mount, root, path)
-    )
-
-
-def _mounts(mountinfo: str, *, is_version_2: bool) -> Iterator[tuple[Path, str]]:
-    """Where memory cgroups are mounted, and which cgroup each mount shows at its top."""
-    for line in mountinfo.splitlines():
-        mount, _, rest = line.partition(" - ")
-        kind, _, options = rest.split()[:3]
-        if kind == ("cgroup2" if is_version_2 else "cgroup") and (is_version_2 or "memory" in options.split(",")):
-            root, point = mount.split()[3:5]
-            yield Path(point.encode().decode("unicode_escape")), root
-
-
-def _upwards(mount: Path, root: str, path: str) -> list[Path]:
-    """The folders from the cgroup `path` up to the mount's top; only the top if the mount shows another part.
-
-    A container without a namespace for cgroups sees its own cgroup mounted, and its path on the host.
-    """
-    if root != "/":
-        path = path.removeprefix(root) if path == root or path.startswith(f"{root}/") else "/"
-    parts = [part for part in path.split("/") if part]
-    if ".." in parts:
-        parts = []
-    return [mount.joinpath(*parts[:n]) for n in range(len(parts), -1, -1)]

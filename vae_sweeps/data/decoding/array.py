@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from vae_sweeps.data.decoding.image import Chunk
-from vae_sweeps.data.decoding.workers import num_cores
+from vae_sweeps.system import cpus
 from vae_sweeps.system.files import DamagedError, seal, unseal, write_whole
 
 INDEX, IMAGES, JOURNAL, DECODING = "index.json", "images.u8", "journal.jsonl", "decoding.u8"
@@ -84,7 +84,7 @@ def rows_per_block(row_bytes: int) -> int:
 
 def _sums(path: Path, blocks: Sequence[tuple[int, int]]) -> Iterator[bytes]:
     """The sha256 of each block (offset, bytes) of the file, computed on all cores: hashing releases the GIL."""
-    with path.open("rb") as file, ThreadPoolExecutor(num_cores()) as pool:
+    with path.open("rb") as file, ThreadPoolExecutor(cpus.usable()) as pool:
         yield from pool.map(lambda block: _sum(file.fileno(), *block), blocks)
 
 

@@ -10,12 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vae_sweeps.data.decoding.image import Chunk, Flaw, Transform, decode_chunk
-from vae_sweeps.system import helper_process
-
-
-def num_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from vae_sweeps.system import cpus, helper_process
 
 
 class _Decoder:
@@ -67,7 +62,7 @@ def decode_all(
         finally:
             os.close(file)
         return
-    num_decoders = min(num_cores(), len(chunks))
+    num_decoders = min(cpus.usable(), len(chunks))
     idle: queue.SimpleQueue[_Decoder] = queue.SimpleQueue()
     decoders: list[_Decoder] = []
 

@@ -17,7 +17,7 @@ from vae_sweeps.config.secrets import hide_in_override
 from vae_sweeps.launch.on_end import announce
 from vae_sweeps.runs.run_folder import RunFolder, all_runs
 from vae_sweeps.runs.sweep_folder import SweepFolder
-from vae_sweeps.system import lease
+from vae_sweeps.system import lease, yaml_files
 
 SECRET = "T012/B34/s3cretK3y"
 
@@ -240,8 +240,9 @@ def test_a_command_without_a_sweep_says_that_nothing_is_called(tmp_path: Path, s
 
 def test_a_run_folder_of_someone_else_names_nothing_to_call(sweep: SweepFolder) -> None:
     run = sweep.runs()[0]
-    with run.launch_options.open("a") as file:
-        file.write("on_end: [touch /tmp/owned]\n")
+    content = yaml_files.load(run.launch_options.read_text())
+    content["options"]["on_end"] = ["touch owned"]
+    run.launch_options.write_text(yaml_files.dump(content))
     assert run.read_launch_options() == make_options()
 
 

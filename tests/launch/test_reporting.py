@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vae_sweeps.launch.reporting import reported
-from vae_sweeps.runs import running_jobs
+from vae_sweeps.runs import cleanup, running_jobs
 from vae_sweeps.runs.running_jobs import RunningJob
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import memory
@@ -64,6 +64,14 @@ def test_the_file_of_a_killed_job_is_removed_by_the_next_one_that_ends(sweep: Sw
     with reported(sweep, CPU):
         pass
     assert list(sweep.running.iterdir()) == [sweep.running_job("2")]
+
+
+def test_clean_removes_the_file_of_a_killed_job(sweep: SweepFolder) -> None:
+    for job in ("1", "2"):
+        running_jobs.write(sweep, job, RunningJob(job, "n1", "core", 1, "CPU"))
+    long_ago = time.time() - 1000
+    os.utime(sweep.running_job("1"), (long_ago, long_ago))
+    assert [path for removal in cleanup.find(sweep).removals for path in removal.paths] == [sweep.running_job("1")]
 
 
 def test_a_job_works_where_the_file_cannot_be_written_and_says_so_once(sweep: SweepFolder, caplog, monkeypatch) -> None:

@@ -105,7 +105,8 @@ def find(sweep: SweepFolder) -> Found:
             removals += _deletions(JOBS, _old(job_files.of_unrecorded(files, tasks), sweep.path))
         copies = sorted(sweep.code.iterdir()) if sweep.code.is_dir() else []
         removals += _deletions(CODE, _old([path for path in copies if git.is_snapshot(path)], sweep.path))
-    removals += _deletions(LEFT, _old(leftovers.unfinished(sweep.path), sweep.path))
+    left = [*leftovers.unfinished(sweep.path), *sorted(sweep.running.glob("*.json"))]
+    removals += _deletions(LEFT, _old(left, sweep.path))
     return Found(sorted(removals, key=lambda removal: (PREVIOUS, PICTURES, JOBS, CODE, LEFT).index(removal.kind)), busy)
 
 

@@ -197,3 +197,13 @@ def test_help_of_each_command_says_what_all_arguments_are_and_gives_examples(
     ended = ended_command(capsys, name, "--help")
     assert (ended.code, ended.err) == (0, "")
     assert all(example in ended.out for example in examples)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path) -> None:
+    """As in `vae-sweeps status | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [str(Path(sys.executable).parent / "vae-sweeps"), "status", "--output-dir", str(tmp_path)]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, "")

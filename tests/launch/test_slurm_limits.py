@@ -169,3 +169,34 @@ def test_sbatchs_refusal_names_our_setting(cluster, tmp_path, argument: str, wor
     refused = launch(*GRID, *SLURM[:1], of_launcher(argument), f"output_dir={tmp_path / 'out'}")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert words in refused.stderr
+
+
+APPTAINER = """#!/bin/sh
+# Like apptainer exec, for tests: SLURM's clients are not in the container.
+echo "$@" >> {log}
+while [ "$1" != "/images/torch.sif" ]; do shift; done
+shift
+PATH={python} exec "$@"
+"""
+
+
+def test_a_job_in_a_container_is_requeued_by_its_script(cluster, tmp_path, monkeypatch) -> None:
+    """The container has no scontrol, so the job ends with a code that makes its script put it into the queue again."""
+    bin_, out = tmp_path / "bin", tmp_path / "out"
+    bin_.mkdir()
+    python = Path(sys.executable)
+    (bin_ / "apptainer").write_text(APPTAINER.format(log=tmp_path / "apptainer.log", python=python.parent))
+    (bin_ / "apptainer").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    image = ["container=/images/torch.sif", 'container_args=["--writable-tmpfs"]', f"python={python}"]
+    submitted = launch(*LONG, *SLURM, *map(of_launcher, image), f"output_dir={out}")
+    assert submitted.returncode == 0, submitted.stderr
+    wait_for(lambda: has_checkpoints(out))
+    cluster.run("scancel", "--signal=USR2", "--user=root")
+    wait(out)
+    first, second, *_ = (tmp_path / "apptainer.log").read_text().splitlines()
+    assert first == second  # once at first, once after the requeue
+    assert first.startswith("exec --bind ")
+    assert str(out) in first
+    assert f"--writable-tmpfs /images/torch.sif {python} -u -m submitit.core._submit" in first
+    assert all("resumes after step" in RunFolder(run).log.read_text() for run in runs_folder(out).iterdir())

@@ -33,5 +33,7 @@ def refusing() -> Iterator[None]:
     """Report ValueError and OSError in this block as the user's mistake, with the text of the exception."""
     try:
         yield
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough; typer ends the command
+        raise
     except (ValueError, OSError) as error:
         refuse(str(error))

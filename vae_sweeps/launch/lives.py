@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # SLURM may signal a job up to a minute earlier than `signal_delay_s` says.
 _EARLY_S = 60
+
+_BEGAN = time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,7 @@ def go_on(job: Any, *, has_progressed: bool) -> None:
     number, settings = os.environ["SLURM_JOB_ID"], job.request.settings
     if slurm.is_cancelled(number):
         return
-    left = slurm.seconds_left(number)
-    is_at_limit = left is not None and left <= settings.signal_delay_s + _EARLY_S
+    is_at_limit = _seconds_left(number, settings.timeout_min) <= settings.signal_delay_s + _EARLY_S
     now = replace(job.lives, time_limits=job.lives.time_limits + is_at_limit)
     if now.time_limits <= settings.max_num_timeout:
         _save(replace(job, lives=now))
@@ -86,6 +88,12 @@ def go_on(job: Any, *, has_progressed: bool) -> None:
             log.info("put into the queue again; time limits reached: %s", limits)
             sys.exit(0)
     _succeed(job, number, has_progressed=has_progressed)
+
+
+def _seconds_left(number: str, timeout_min: int) -> float:
+    """The seconds until the time limit; by this process's clock, if squeue does not say."""
+    left = slurm.seconds_left(number)
+    return 60 * timeout_min - (time.monotonic() - _BEGAN) if left is None else left
 
 
 def _succeed(job: Any, number: str, *, has_progressed: bool) -> None:

@@ -60,6 +60,11 @@ def _bytes_of(point: Point, image_shape: tuple[int, int, int]) -> float:
     return bytes_per_number * (4 * num_params(point, image_shape) + 3 * num_outputs)
 
 
+def checkpoint_bytes(point: Point, image_shape: tuple[int, int, int]) -> int:
+    """The size of a point's checkpoint: its weights and Adam's two moments."""
+    return (8 if point.precision == "fp64" else 4) * 3 * num_params(point, image_shape)
+
+
 # Memory assumed per job when neither memory nor a GPU is requested.
 _DEFAULT_MEMORY_GB = 8
 

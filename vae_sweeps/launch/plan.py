@@ -13,7 +13,7 @@ from vae_sweeps.config.schema import Point
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import checks, fitting
-from vae_sweeps.launch.packing import cost, group, memory_of, pack_limit
+from vae_sweeps.launch.packing import checkpoint_bytes, cost, group, memory_of, pack_limit
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.known_results import KnownResults
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class Plan:
     """What a launch will do. `folders` has one entry per point of the launch, in order; equal points share a folder.
 
-    `results` are those of the runs before the launch.
+    `results` are those of the runs before the launch. `checkpoint_bytes` is the size of the largest pack's checkpoints.
     """
 
     folders: list[RunFolder]
@@ -37,6 +37,7 @@ class Plan:
     packs: list[list[RunFolder]]
     to_evaluate: list[RunFolder]
     results: KnownResults
+    checkpoint_bytes: int = 0
 
 
 def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
@@ -77,7 +78,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
         folder.refuse_links()
     fingerprints = {folder: dataset.fingerprint for folder, dataset in zip(folders, datasets, strict=True)}
     in_packs = [[folders[todo[i]] for i in pack] for pack in packs]
-    return Plan(folders, unique, fingerprints, in_packs, to_evaluate, results)
+    sizes = [sum(checkpoint_bytes(points[todo[i]], shapes[todo[i]]) for i in pack) for pack in packs]
+    return Plan(folders, unique, fingerprints, in_packs, to_evaluate, results, max(sizes, default=0))
 
 
 def _needs_evaluation(run: RunFolder, result: Mapping[str, Any] | None, evaluation: Evaluation) -> bool:

@@ -48,6 +48,16 @@ def _for_architecture(settings: SlurmLauncher, name: str) -> SlurmLauncher:
     return replace(settings, **changes)
 
 
+# What a shared file system writes, in bytes per second, when many jobs save at the same time.
+_SAVED_PER_S = 20e6
+
+
+def _with_time_to_save(settings: SlurmLauncher, plan: Plan) -> SlurmLauncher:
+    """The settings with a signal that leaves enough time to save the largest pack, up to half of the time limit."""
+    needed_s = min(30 + round(plan.checkpoint_bytes / _SAVED_PER_S), 30 * settings.timeout_min)
+    return replace(settings, signal_delay_s=max(settings.signal_delay_s, needed_s))
+
+
 def submit(plan: Plan, launch: Launch) -> Submitted:
     """Submit packs, and runs that only need evaluation, in arrays no larger than the site allows.
 
@@ -62,7 +72,7 @@ def submit(plan: Plan, launch: Launch) -> Submitted:
     tasks, left, words = list[str](), list[RunFolder](), ""
     for kind, jobs in _jobs_by_kind(plan, launch).items():
         request = JobRequest(
-            settings=spread(_for_architecture(settings, kind), launch.options.devices),
+            settings=_with_time_to_save(spread(_for_architecture(settings, kind), launch.options.devices), plan),
             name=f"{sweep.name}-{kind}",
             folder=sweep.jobs,
             code=code,

@@ -149,11 +149,13 @@ def is_cancelled(job: str) -> bool:
 
 
 def seconds_left(job: str) -> float | None:
-    """The seconds until the time limit of a running job; None if it has none, or if squeue cannot say."""
+    """The seconds until the time limit of a running job, infinity if it has none; None if squeue cannot say."""
     try:
         left = _ask("squeue", "--noheader", f"--jobs={job}", "--format=%L", pauses=_LAST_PAUSES_S).strip()
     except SlurmError:
         return None
+    if left == "UNLIMITED":
+        return float("inf")
     match = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", left)
     if match is None:
         return None

@@ -1,0 +1,72 @@
+"""Workers on a real SLURM that share a sweep's points: free nodes are used, and a lost one costs its pack only."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import launch
+from tests.helpers import slurm_cluster
+from tests.helpers.slurm_cluster import Cluster
+from tests.launch.test_slurm import SLURM, SMALL, table, vs, wait, wait_for
+from vae_sweeps.runs import claims
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
+
+_WHY_NOT = slurm_cluster.why_not()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))]
+
+# With packs of one point, numbers do not depend on which points train together, to the last digit.
+TWELVE = ["-m", "beta=0.1,1", "seed=0,1,2,3,4,5", "sweep=grid", *SMALL, "steps=1500", "max_pack=1"]
+ELASTIC = [*SLURM, "hydra.launcher.elastic=true", "hydra.launcher.packs=3", "hydra.launcher.partition=low"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with (
+        tempfile.TemporaryDirectory(prefix="vs-") as folder,
+        Cluster(Path(folder), max_submit_jobs=4) as up,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SLURM_CONF", str(up.conf))
+        yield up
+
+
+def status(output_dir: Path) -> str:
+    return vs("status", "grid", "--output-dir", output_dir).stdout
+
+
+def test_workers_share_the_points_through_preemption_and_a_lost_node(cluster, tmp_path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    submitted = launch(*TWELVE, *ELASTIC, f"output_dir={there}")
+    assert submitted.returncode == 0, submitted.stderr
+    assert "3 workers for 12 points submitted: " in submitted.stdout
+    again = launch(*TWELVE, *ELASTIC, f"output_dir={there}")
+    assert "12 of 12 points already in the queue" in again.stdout
+    assert "nothing to submit" in again.stdout
+    runs = [RunFolder(path) for path in runs_folder(there).iterdir()]
+    wait_for(lambda: sum(map(claims.is_held, runs)) == 3)
+    assert " running" in status(there)
+    cluster.run("sbatch", "-p", "high", "-w", "n1", "-c", "4", "--wrap", "sleep 3", "-o", "/dev/null")
+    cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+    wait_for(lambda: any(run.result.exists() for run in runs))
+    cluster.run("scontrol", "update", "nodename=n2", "state=resume")
+    wait(there)
+    assert launch(*TWELVE, f"output_dir={here}").returncode == 0
+    pd.testing.assert_frame_equal(table(there), table(here), check_exact=True)
+    for run in runs:
+        steps = [row["step"] for row in run.read_rows()]
+        assert steps == sorted(set(steps))
+
+
+def test_cancelled_workers_leave_their_points_to_the_next(cluster, tmp_path) -> None:
+    submitted = launch(*TWELVE, *ELASTIC, f"output_dir={tmp_path}")
+    assert submitted.returncode == 0, submitted.stderr
+    runs = [RunFolder(path) for path in runs_folder(tmp_path).iterdir()]
+    wait_for(lambda: any(run.result.exists() for run in runs))
+    assert "jobs cancelled: " in vs("cancel", "grid", "--output-dir", tmp_path).stdout
+    wait_for(lambda: not cluster.run("squeue", "-h"))
+    ended = vs("work", "grid", "--output-dir", tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert len(table(tmp_path)) == 12

@@ -23,7 +23,7 @@ from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 
 ROOT = Path(__file__).parents[1]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
-ELASTIC = ["hydra.launcher.elastic=true", "hydra.launcher.packs=10", "hydra.launcher.partition=low"]
+ELASTIC = ["hydra.launcher.elastic=true", "hydra.launcher.packs=8", "hydra.launcher.partition=low"]
 
 FAILING = """#!/bin/sh
 n=$(cat {counter} 2>/dev/null || echo 0); echo $((n + 1)) > {counter}
@@ -36,7 +36,7 @@ def _grid(num_points: int, steps: int, max_pack: int | None) -> list[str]:
     seeds = ",".join(map(str, range(num_points // 6)))
     grid = ["-m", "beta=0.1,1", "latent=2,5,10", f"seed={seeds}", "sweep=grid", "evaluation=none", "tracker=none"]
     size = [f"max_pack={max_pack}"] if max_pack else []
-    return [*grid, f"steps={steps}", "log_every_steps=100", "checkpoint_every_s=5", "pictures_every_epochs=0", *size]
+    return [*grid, f"steps={steps}", "log_every_steps=100", "checkpoint_every_s=5", "pictures_at_epochs=[]", *size]
 
 
 def _launch(arguments: list[str], output_dir: Path, **environment: str) -> None:
@@ -79,16 +79,22 @@ class _Disturbance:
         while not self._stop.wait(30):
             minute += 1
             node = f"n{minute % 3 + 1}"
-            self._cluster.run("sbatch", "-p", "high", "-w", node, "-c", "4", "-o", "/dev/null", "--wrap", "sleep 5")
-            self.done.append(f"{node} preempted")
+            self._do(f"sbatch -p high -w {node} -c 4 -o /dev/null --wrap hostname", f"{node} preempted")
             if self._stop.wait(30):
                 return
             if minute in (1, 2):
                 down = f"n{minute + 1}"
-                self._cluster.run("scontrol", "update", f"nodename={down}", "state=down", "reason=test")
+                self._do(f"scontrol update nodename={down} state=drain reason=test", f"{down} drained")
+                self._do(f"scontrol update nodename={down} state=down reason=test", f"{down} down")
                 self._stop.wait(20)
-                self._cluster.run("scontrol", "update", f"nodename={down}", "state=resume")
-                self.done.append(f"{down} down and back")
+                self._do(f"scontrol update nodename={down} state=resume", f"{down} back")
+
+    def _do(self, command: str, name: str) -> None:
+        try:
+            self._cluster.run(*command.split())
+        except AssertionError as error:
+            name = f"{name}: {error}"
+        self.done.append(name)
 
 
 def _numbers(output_dir: Path) -> pd.DataFrame:

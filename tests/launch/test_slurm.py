@@ -106,6 +106,8 @@ def test_a_submitted_grid_gives_the_numbers_of_the_local_launcher(cluster, tmp_p
     again = launch(*short, *SLURM, f"output_dir={there}")
     assert "nothing to submit" in again.stdout
     wait(there)
+    (log,) = (there / "sweeps" / "grid" / "jobs").glob("*_log.out")
+    assert "\x1b" not in log.read_text()  # no frames of progress bars
     assert launch(*short, f"output_dir={here}").returncode == 0
     pd.testing.assert_frame_equal(table(there), table(here), check_exact=True)
     wait_for(lambda: (there / "sweeps" / "grid" / "mosaic.png").exists())
@@ -162,7 +164,7 @@ def test_a_preempted_pack_resumes(cluster, undisturbed, tmp_path, monkeypatch) -
 
 def test_two_tasks_train_a_pack_and_are_requeued_together(cluster, tmp_path) -> None:
     """In double precision, so that the different order of sums in two processes changes the numbers least."""
-    double, here, there = [*LONG, "precision=fp64"], tmp_path / "here", tmp_path / "there"
+    double, here, there = [*LONG, "steps=1000", "precision=fp64"], tmp_path / "here", tmp_path / "there"
     submitted = launch(*double, *SLURM, "devices=2", f"output_dir={there}")
     assert submitted.returncode == 0, submitted.stderr
     wait_for(lambda: has_checkpoints(there))

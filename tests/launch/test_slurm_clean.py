@@ -2,9 +2,8 @@
 
 import os
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,7 @@ import pytest
 from tests.conftest import launch
 from tests.helpers import slurm_cluster
 from tests.helpers.slurm_cluster import Cluster
-from tests.launch.test_slurm import GRID, LONG, SLURM, has_checkpoints, table, vs, wait
+from tests.launch.test_slurm import GRID, LONG, SLURM, has_checkpoints, table, vs, wait, wait_for
 from vae_sweeps.runs.run_folder import all_runs
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
@@ -30,13 +29,6 @@ def cluster() -> Iterator[Cluster]:
     ):
         patch.setenv("SLURM_CONF", str(up.conf))
         yield up
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 120) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "the condition did not become true"
-        time.sleep(0.1)
 
 
 def clean(output_dir: Path, *arguments: str) -> str:

@@ -139,17 +139,6 @@ def test_points_of_arrays_that_were_cancelled_while_pending_are_pending(cluster,
     assert status(tmp_path).startswith("grid: 3 pending\n")
 
 
-def test_submission_works_from_inside_a_job(cluster, tmp_path) -> None:
-    command = ["python", "launch.py", *GRID, "steps=20", *SLURM, f"output_dir={tmp_path / 'out'}"]
-    root = Path(__file__).parents[2]
-    script = tmp_path / "inside.sh"
-    quoted = " ".join(f"'{part}'" for part in command)
-    script.write_text(f"#!/bin/sh\ncd {root}\nPATH={Path(sys.executable).parent}:$PATH srun {quoted}\n")
-    cluster.run("sbatch", "--wait", "-c", "1", "-o", str(tmp_path / "inside.log"), str(script))
-    assert "4 points in 1 pack submitted as 1 job" in (tmp_path / "inside.log").read_text()
-    wait(tmp_path / "out")
-
-
 def test_a_time_limit_that_leaves_no_time_before_the_signal_is_refused(cluster, tmp_path) -> None:
     refused = launch(*GRID, *SLURM, "hydra.launcher.timeout_min=1", f"output_dir={tmp_path / 'out'}")
     assert refused.returncode == 2

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import random
+import shlex
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import pandas as pd
 import pytest
 
 import vae_sweeps
-from tests.conftest import launch
+from tests.conftest import ROOT, launch
 from tests.helpers import slurm_cluster
 from tests.helpers.slurm_cluster import Cluster
 from tests.launch.test_slurm import GRID, LONG, SLURM, SMALL, has_checkpoints, logs, steps_of, table, vs, wait, wait_for
@@ -161,3 +163,15 @@ def test_a_task_bound_to_cores(cluster, tmp_path, monkeypatch, more: list[str], 
     wait(tmp_path / "out")
     assert (tmp_path / "seen").read_text() == cpus_and_threads
     assert set(vae_sweeps.results(tmp_path / "out" / "sweeps" / "grid")["status"]) == {"done"}
+
+
+def test_submission_works_from_inside_a_job_that_is_bound_to_cores(cluster, tmp_path) -> None:
+    """As on a small login node, where users work in a job of their own."""
+    command = ["python", "launch.py", *GRID, "steps=20", *SLURM, UNBOUND, f"output_dir={tmp_path / 'out'}"]
+    quoted = " ".join(shlex.quote(part) for part in command)
+    script, printed = tmp_path / "inside.sh", tmp_path / "inside.log"
+    path = f"PATH={Path(sys.executable).parent}:$PATH"
+    script.write_text(f"#!/bin/sh\ncd {ROOT}\n{path} srun --cpu-bind=cores {quoted}\n")
+    cluster.run("sbatch", "--wait", "-c", "1", "-o", str(printed), str(script))
+    assert "4 points in 1 pack submitted as 1 job" in printed.read_text()
+    wait(tmp_path / "out")

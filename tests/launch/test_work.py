@@ -115,6 +115,17 @@ def test_a_worker_calls_nothing_that_a_stranger_names(sweep, capsys, tmp_path, m
     assert ended.err.startswith("error: _target_=mischief.network: is not one of vae-sweeps' own")
 
 
+def test_retry_halves_the_packs_of_a_job_that_ran_out_of_memory(sweep, capsys, tmp_path) -> None:
+    """Eight points were one job; with half of them, each of the two needs half of the memory."""
+    (tmp_path / "bin" / "sacct").write_text("#!/bin/sh\necho '7|OUT_OF_MEMORY|0:125'\n")
+    said = ended_command(capsys, "status", "grid", "--output-dir", sweep.output_dir).out
+    assert said.startswith("grid: 8 lost\n")
+    assert "OUT_OF_MEMORY exit code 0:125" in said
+    retried = ended_command(capsys, "retry", "grid", "--output-dir", sweep.output_dir)
+    assert "a job ran out of memory; packs have at most 4 points now" in retried.out
+    assert "8 points in 2 packs submitted as 2 jobs" in retried.out
+
+
 @dataclass
 class _Point:
     """The numbers of a candidate, for the tests below."""

@@ -1,10 +1,13 @@
 """The states of a sweep's points, from its folders alone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import ended_command, launch, make_options, make_point
+from vae_sweeps.runs import states
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files, lease
 
@@ -50,6 +53,32 @@ def test_status_of_all_sweeps_prints_one_line_each_and_changes_nothing(sweep, ca
     assert {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")} == before
     nothing = ended_command(capsys, "status", "--output-dir", output_dir / "empty")
     assert nothing.out == f"{output_dir / 'empty'} has no sweeps\n"
+
+
+def test_waiting_asks_slurm_less_and_less_and_opens_one_file_a_second(sweep, tmp_path, monkeypatch) -> None:
+    """A job that trains for ten minutes of a clock that only `sleep` moves."""
+    clock, opened = [0.0], list[RunFolder]()
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(states, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    tools, asked = tmp_path / "bin", tmp_path / "asked"
+    tools.mkdir()
+    (tools / "squeue").write_text(
+        f"#!/bin/sh\necho x >> {asked}\n[ $(/usr/bin/wc -l < {asked}) -gt 25 ] || echo '12_0|RUNNING|None'\n"
+    )
+    (tools / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    sweep.log_submission({"12_0": ["run-pending", "run-preempted", "run-running"]}, {})
+    lease.remove(lease.all_of(sweep.run("run-running").path)[0])
+    has_ended = RunFolder.has_ended
+    monkeypatch.setattr(RunFolder, "has_ended", lambda run: opened.append(run) or has_ended(run))
+    ended = states.wait(sweep)
+    assert [point.state for point in ended].count("running") == 0
+    assert clock[0] > 500
+    assert len(asked.read_text().splitlines()) <= 10 + clock[0] / 30
+    assert len(opened) <= 1.1 * clock[0]
 
 
 def test_a_run_is_lost_if_its_job_is_no_longer_in_the_queue(sweep, capsys, tmp_path, monkeypatch) -> None:

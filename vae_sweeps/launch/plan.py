@@ -68,6 +68,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     fitting.check([points[i] for i in todo], [datasets[i] for i in todo], device, options.devices, cluster)
     memory_bytes = memory_of(cluster) if cluster else machine.memory_for_packs(device)
     limits = [points[i].max_pack or pack_limit(points[i], shapes[i], memory_bytes) for i in todo]
+    if launch.largest_pack is not None:
+        limits = [min(limit, launch.largest_pack) for limit in limits]
     num_packs = cluster.packs if cluster else launch.num_workers
     if isinstance(num_packs, int) and num_packs > 1:
         limits = [min(limit, -(-len(todo) // num_packs)) for limit in limits]

@@ -14,7 +14,8 @@ class Launch:
     """What a command requests: its points, the overrides of each point, and options for all of them.
 
     `sweep` and `swept` (the swept keys) are set for a command with -m. `launcher` is None for other launchers.
-    `allowed` are the addresses that the points and the options may call, besides vae-sweeps' own (`config.trust`).
+    `largest_pack` bounds the packs besides the points' own limits, if an earlier job ran out of memory. `allowed` are
+    the addresses that the points and the options may call, besides vae-sweeps' own (`config.trust`).
     """
 
     points: Sequence[Point]
@@ -24,6 +25,7 @@ class Launch:
     sweep: SweepFolder | None = None
     swept: Sequence[str] = ()
     allowed: frozenset[str] = frozenset()
+    largest_pack: int | None = None
 
     @property
     def cluster(self) -> SlurmLauncher | None:

@@ -1,11 +1,14 @@
 """Resume the points of a sweep that failed, were stopped, are lost or were never begun."""
 
 import logging
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from vae_sweeps.config import trust
 from vae_sweeps.runs import claims, states
-from vae_sweeps.runs.sweep_folder import get_sweep
+from vae_sweeps.runs.states import PointState
+from vae_sweeps.runs.sweep_folder import SweepFolder, get_sweep
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
     from vae_sweeps.launch import again, cluster, local, plan  # torch, which takes seconds
 
     launch = again.launch_again(sweep, [point.run for point in to_retry], is_trusted=is_trusted)
+    launch = replace(launch, largest_pack=_half_of_those_without_memory(sweep, to_retry))
     runs = [sweep.run(point.run) for point in to_retry]
     with trust.allowing(launch.allowed):
         planned = plan.make_plan(launch)
@@ -40,3 +44,15 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
             return True
         local.run_here(planned, launch)
     return all(run.has_ended() for run in runs)
+
+
+def _half_of_those_without_memory(sweep: SweepFolder, points: Iterable[PointState]) -> int | None:
+    """Half of the points of the smallest job that SLURM ended because the memory was not enough; None without any."""
+    runs_of_tasks = sweep.runs_of_tasks()
+    tasks = {point.task for point in points if point.reason.startswith("OUT_OF_MEMORY")}
+    sizes = [len(runs_of_tasks[task]) for task in tasks if task in runs_of_tasks]
+    if not sizes:
+        return None
+    half = max(1, min(sizes) // 2)
+    log.warning("%s: a job ran out of memory; packs have at most %d points now", sweep.name, half)
+    return half

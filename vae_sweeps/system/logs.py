@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -39,8 +40,17 @@ def logged_to(paths: Callable[[], Sequence[Path]]) -> Iterator[None]:
         package.removeHandler(handler)
 
 
+# A job's output goes to a file, though srun --unbuffered, which submitit uses, makes it a terminal's: the log would get
+# thousands of frames of progress bars.
+_IS_JOB = "SUBMITIT_EXECUTOR" in os.environ
+
 # In a file or a pipe, lines are neither cut nor wrapped.
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 500)
+console = Console(
+    highlight=False,
+    soft_wrap=True,
+    width=None if sys.stdout.isatty() and not _IS_JOB else 500,
+    force_terminal=False if _IS_JOB else None,
+)
 
 
 def start_logging() -> None:

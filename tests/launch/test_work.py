@@ -65,6 +65,7 @@ def test_a_worker_trains_all_points_that_wait_and_gives_the_numbers_of_a_launch(
     assert "grid: all points have ended" in again.out
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_points(sweep) -> None:
     both = [worker(sweep, "--workers", "2", "--idle-exit") for _ in range(2)]
     printed = [process.communicate(timeout=120)[0] for process in both]
@@ -79,6 +80,7 @@ def test_two_workers_share_the_points(sweep) -> None:
     assert "pack 1 (4 points) of grid" in printed[0] + printed[1]
 
 
+@pytest.mark.slow
 def test_a_patient_worker_takes_over_what_a_killed_one_leaves(sweep) -> None:
     held = worker(sweep)
     end = time.monotonic() + 60

@@ -18,16 +18,25 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db")
 
 
-def _free_ports(num: int) -> int:
-    """The first of `num` ports in a row that nobody listens on: slurmctld's, slurmdbd's and the nodes'."""
-    for first in range(17_800, 30_000, num):
+_PORTS_OF_A_CLUSTER = 10
+
+
+def _free_ports() -> tuple[int, socket.socket]:
+    """The first of ten ports in a row that nobody listens on: slurmctld's, slurmdbd's and the nodes'.
+
+    The socket reserves them as long as it is open: another process that starts a cluster at the same time, before the
+    daemons of this one listen, takes others.
+    """
+    for first in range(17_800, 30_000, _PORTS_OF_A_CLUSTER):
+        reservation = socket.socket(socket.AF_UNIX)
         with contextlib.ExitStack() as sockets:
             try:
-                for port in range(first, first + num):
+                reservation.bind(f"\0slurm of tests {first}")
+                for port in range(first, first + _PORTS_OF_A_CLUSTER):
                     sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
-                return first
+                return first, reservation
             except OSError:
-                continue
+                reservation.close()
     raise OSError("no free ports")
 
 
@@ -68,7 +77,8 @@ class Cluster:
         assert len(str(folder)) < 70, "unix sockets go below it"
         self.folder, self.num_nodes, self.accounting = folder, num_nodes, accounting
         self.conf = folder / "etc" / "slurm.conf"
-        self._port = _free_ports(2 + num_nodes)
+        assert 2 + num_nodes <= _PORTS_OF_A_CLUSTER
+        self._port, self._reservation = _free_ports()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         for name in ("etc", "log", "run", "state", "spool", "dev"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -106,6 +116,7 @@ class Cluster:
         time.sleep(0.5)  # slurmds end the jobs' steps before they are stopped
         for name in reversed(list(self._processes)):
             self.stop(name)
+        self._reservation.close()
 
     def stop(self, name: str, how: int = signal.SIGTERM) -> None:
         """Stop one daemon."""

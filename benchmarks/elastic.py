@@ -101,7 +101,7 @@ def _numbers(output_dir: Path) -> pd.DataFrame:
     table = vae_sweeps.results(output_dir / "sweeps" / "grid")
     assert set(table["status"]) == {"done"}, table["status"].value_counts()
     names = [name for name in table if name.startswith(("train/", "val/", "test/"))]
-    return pd.DataFrame(table.set_index("run_id")[names]).sort_index()
+    return pd.DataFrame(table.set_index("run_id")[names]).sort_index().astype(float)
 
 
 def _main() -> int:

@@ -155,11 +155,12 @@ def test_what_killed_processes_left_is_removed_once_it_is_old(sweep: SweepFolder
     assert half.exists()
     aged(left)
     aged(half)
-    claim = run.path / ".claim-3"
-    claim.mkdir()
-    aged(claim)
+    claim, choosing = run.path / ".claim-3", sweep.path / f"{sweep.CHOOSING}-1"
+    for folder in (claim, choosing):
+        folder.mkdir()
+        aged(folder)
     assert "unfinished files and claims of killed processes" in clean()
-    assert not any(path.exists() for path in (left, half, claim))
+    assert not any(path.exists() for path in (left, half, claim, choosing))
     assert run.checkpoint.exists()
     assert run.previous_checkpoint.exists()
 

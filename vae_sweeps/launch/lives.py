@@ -109,7 +109,7 @@ def _succeed(job: Any, number: str, *, has_progressed: bool) -> None:
     try:
         task = _submit(successor, number)
     except Exception as error:  # whatever sbatch says here, the points are saved, and `retry` goes on with them
-        log.warning("no successor: %s; use vae-sweeps retry", " ".join(str(error).split()))
+        log.warning("no successor: %s; use vae-sweeps wait or retry", " ".join(str(error).split()))
         return
     log.info("job %s goes on (successor %d of %d)", task, predecessors + 1, limit)
 
@@ -119,9 +119,11 @@ def _submit(job: Any, after: str) -> str:
     from vae_sweeps.launch import sbatch  # submitit's executor, which few jobs need
 
     tasks, words = sbatch.submit(job.request.after(after), [job])
+    names = [run.name for run in job.runs() if not run.has_ended()]
+    if not tasks and not job.num_workers:
+        job.sweep.log_unsubmitted([*job.sweep.unsubmitted(), *names])  # `vae-sweeps wait` submits them later
     if not tasks:
         raise ValueError(f"sbatch: {words}")
-    names = [run.name for run in job.runs() if not run.has_ended()]
     if job.num_workers:
         job.sweep.log_workers(tasks, names, {})
     else:

@@ -31,8 +31,6 @@ from vae_sweeps.tracker.link import linked
 
 log = logging.getLogger(__name__)
 
-_CHOOSING = ".choosing"
-
 # How often a worker looks for points that others have left, in seconds.
 _IDLE_S = 15.0
 
@@ -50,7 +48,7 @@ class Queue:
         """The runs of the next pack, claimed by this process; none if there are none to claim."""
         self._learn()
         with contextlib.ExitStack() as held:
-            choosing = lease.wait_for(self.sweep.path, _CHOOSING)
+            choosing = lease.wait_for(self.sweep.path, self.sweep.CHOOSING)
             try:
                 unfinished = self._unfinished()
                 share = sum(point.own_cost for point in unfinished) / self._num_workers

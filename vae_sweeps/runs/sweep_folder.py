@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.system import files, private
@@ -19,6 +19,9 @@ class SweepFolder:
     """The folder of one sweep. No other code may spell the names of its files."""
 
     path: Path
+
+    # The lease that a worker holds while it chooses the points of its next pack.
+    CHOOSING: ClassVar[str] = ".choosing"
 
     @classmethod
     def under(cls, output_dir: str | Path, name: str) -> "SweepFolder":

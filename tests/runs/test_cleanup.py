@@ -11,7 +11,7 @@ from tests.helpers import report_runs
 from vae_sweeps.report import thumbnails
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
-from vae_sweeps.system import lease
+from vae_sweeps.system import lease, slurm
 from vae_sweeps.tracker import view
 
 LONG_AGO = 1_000_000
@@ -227,7 +227,8 @@ def test_files_of_a_job_in_the_queue_stay(state: str, submitted: SweepFolder, cl
     assert any(submitted.code.iterdir())
 
 
-def test_nothing_is_removed_where_the_queue_is_not_known(submitted: SweepFolder, capsys, queue) -> None:
+def test_nothing_is_removed_where_the_queue_is_not_known(submitted: SweepFolder, capsys, queue, monkeypatch) -> None:
+    monkeypatch.setattr(slurm, "_PAUSES_S", ())
     queue("echo 'Unable to contact slurm controller' >&2; exit 1")
     before = content(submitted.output_dir)
     ended = ended_command(capsys, "clean", "grid", "--output-dir", submitted.output_dir)

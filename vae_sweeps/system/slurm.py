@@ -168,12 +168,12 @@ def requeue(job: str) -> None:
     _ask("scontrol", "requeue", job, pauses=_LAST_PAUSES_S)
 
 
-def patiently(action: Callable[[], T], pauses: Collection[float] = _PAUSES_S) -> T:
+def patiently(action: Callable[[], T]) -> T:
     """What `action` returns; if it raises an error because SLURM did not answer, it is tried again after pauses.
 
     Only for actions that may happen twice: a request that timed out may have been carried out.
     """
-    for pause_s in pauses:
+    for pause_s in _PAUSES_S:
         try:
             return action()
         except Exception as error:
@@ -183,9 +183,9 @@ def patiently(action: Callable[[], T], pauses: Collection[float] = _PAUSES_S) ->
     return action()
 
 
-def _ask(*command: str, pauses: Collection[float] = _PAUSES_S) -> str:
+def _ask(*command: str, pauses: Collection[float] | None = None) -> str:
     """Run a SLURM client and return its output. Raises SlurmError with its words if it fails, however often tried."""
-    for pause_s in pauses:
+    for pause_s in _PAUSES_S if pauses is None else pauses:
         try:
             return _run(*command)
         except SlurmError as error:

@@ -33,6 +33,13 @@ def cluster() -> Iterator[Cluster]:
         yield up
 
 
+@pytest.fixture(autouse=True)
+def _cancel_all_jobs(cluster) -> Iterator[None]:
+    yield
+    cluster.run("scancel", "--user=root")
+    wait_for(lambda: not cluster.run("squeue", "-h"))
+
+
 def status(output_dir: Path) -> str:
     return vs("status", "grid", "--output-dir", output_dir).stdout
 
@@ -49,7 +56,8 @@ def test_workers_share_the_points_through_preemption_and_a_lost_node(cluster, tm
     wait_for(lambda: sum(map(claims.is_held, runs)) == 3)
     assert " running" in status(there)
     cluster.run("sbatch", "-p", "high", "-w", "n1", "-c", "4", "--wrap", "sleep 3", "-o", "/dev/null")
-    cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+    for state in ("drain", "down"):  # only a drained node stays down until it is resumed
+        cluster.run("scontrol", "update", "nodename=n2", f"state={state}", "reason=test")
     wait_for(lambda: any(run.result.exists() for run in runs))
     cluster.run("scontrol", "update", "nodename=n2", "state=resume")
     wait(there)

@@ -15,7 +15,7 @@ GRID += ["evaluation=none"]
 MLP = [*GRID, "arch.hidden=[40]", "steps=1000"]
 # For what is not to be killed: a checkpoint takes longer than twenty of these steps.
 TO_THE_END = "checkpoint_every_s=1e9"
-CONV = [*GRID, "arch=conv", "arch.channels=[4,8]", "arch.batch_norm=true", "steps=300"]
+CONV = [*GRID, "arch=conv", "arch.channels=[4,8]", "arch.batch_norm=true", "steps=800"]
 
 
 def runs_of(output_dir: Path) -> dict[str, RunFolder]:

@@ -29,7 +29,7 @@ def reported(sweep: SweepFolder | None, device: torch.device, every_s: float = E
         return
     has_ended = threading.Event()
     task, host = slurm.this_task(), socket.gethostname()
-    job, name = task or f"process {os.getpid()}", task or f"{host}-{os.getpid()}"
+    job, name = task or f"process {os.getpid()}", task or running_jobs.name_here()
     occupied = machine.occupied(device)
     meter, model = Meter(device), device_name(device)
 

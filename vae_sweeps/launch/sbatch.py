@@ -64,7 +64,8 @@ def check(request: JobRequest) -> None:
         )
     with tempfile.TemporaryDirectory() as folder, _outside_of_a_job():
         script = Path(folder) / "check.sh"
-        private.write(script, _executor(replace(request, folder=Path(folder)))._make_submission_file_text("true", ""))
+        checked = replace(request, folder=Path(folder), settings=replace(settings, container=None))  # it runs nothing
+        private.write(script, _executor(checked)._make_submission_file_text("true", ""))
         slurm.patiently(lambda: _test(script, settings))
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import socket
 import time
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -68,10 +70,32 @@ def remove(sweep: SweepFolder, name: str) -> None:
     sweep.running_job(name).unlink(missing_ok=True)
     for path in sweep.running.glob("*"):
         with contextlib.suppress(FileNotFoundError):
-            if abs(time.time() - path.stat().st_mtime) > _GONE_AFTER_S:
+            if abs(time.time() - path.stat().st_mtime) > _GONE_AFTER_S or _has_ended(path.stem):
                 path.unlink()
     with contextlib.suppress(OSError):
         sweep.running.rmdir()
+
+
+def name_here() -> str:
+    """The name of the file of this process, if it is not a job of SLURM."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _has_ended(name: str) -> bool:
+    """Whether this is the name of a process of this host that is gone.
+
+    One in another container looks gone too, and writes its file again.
+    """
+    host, _, pid = name.rpartition("-")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def read(sweep: SweepFolder) -> list[RunningJob]:

@@ -15,7 +15,9 @@ GRID += ["evaluation=none"]
 MLP = [*GRID, "arch.hidden=[40]", "steps=1000"]
 # For what is not to be killed: a checkpoint takes longer than twenty of these steps.
 TO_THE_END = "checkpoint_every_s=1e9"
-CONV = [*GRID, "arch=conv", "arch.channels=[4,8]", "arch.batch_norm=true", "steps=800"]
+# Two packs, one after the other: the first is done, and has its previous checkpoint, while the second trains.
+CONV = [*GRID, "arch=conv", "arch.channels=[4,8]", "arch.batch_norm=true", "steps=300"]
+CONV += ["keep_previous_checkpoint=always"]
 
 
 def runs_of(output_dir: Path) -> dict[str, RunFolder]:

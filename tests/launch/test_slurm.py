@@ -303,7 +303,7 @@ def test_jobs_say_what_they_use_and_the_last_one_calls_the_hook(cluster, tmp_pat
     submit_long(output_dir, "hydra.launcher.packs=2", hook)
     sweep = SweepFolder.under(output_dir, "grid")
     wait_for(lambda: len(running_jobs.read(sweep)) == 2)
-    tasks = set(sweep.tasks_of_runs().values())
+    tasks = set(sweep.submitted().task_of.values())
     assert {(job.job, job.kind, job.count) for job in running_jobs.read(sweep)} == {(task, "core", 1) for task in tasks}
     wait_for(lambda: "expected end: " in vs("status", "grid", "--output-dir", output_dir).stdout)
     status = vs("status", "grid", "--output-dir", output_dir).stdout

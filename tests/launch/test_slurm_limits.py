@@ -47,12 +47,12 @@ def status(output_dir: Path) -> str:
 def test_a_submission_is_cut_to_the_sites_limit_and_the_rest_follows(cluster, tmp_path) -> None:
     submitted = launch(*EIGHT, *SLURM, f"output_dir={tmp_path}")
     assert submitted.returncode == 0, submitted.stderr
-    assert "no room for more jobs now: sbatch: AssocMaxSubmitJobLimit" in submitted.stdout
+    assert "sbatch takes no more jobs now: AssocMaxSubmitJobLimit" in submitted.stdout
     assert "3 points left; when there is room, this submits them: vae-sweeps wait grid" in submitted.stdout
     ended = vs("wait", "grid", "--output-dir", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert len(table(tmp_path)) == 8
-    tasks = SweepFolder.under(tmp_path, "grid").tasks_of_runs()
+    tasks = SweepFolder.under(tmp_path, "grid").submitted().task_of
     assert len(set(tasks.values())) == 8  # each point was submitted once
 
 
@@ -78,7 +78,7 @@ def test_where_jobs_are_not_requeued_a_successor_goes_on(cluster, tmp_path) -> N
     assert launch(*LONG, f"output_dir={here}").returncode == 0
     pd.testing.assert_frame_equal(table(there), table(here), check_exact=True)
     assert all("resumes after step" in RunFolder(run).log.read_text() for run in runs_folder(there).iterdir())
-    assert len(SweepFolder.under(there, "grid").runs_of_tasks()) == 2
+    assert len(SweepFolder.under(there, "grid").submitted().runs_of) == 2
 
 
 FAILING = """#!/bin/sh

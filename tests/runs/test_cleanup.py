@@ -93,6 +93,7 @@ def test_pictures_that_are_drawn_later_join_the_packed_ones(sweep: SweepFolder, 
     run = sweep.runs()[0]
     clean()
     packed = {name: picture.read() for name, picture in run.all_pictures()[None].items()}
+    assert {epoch: run.pictures_at(epoch) for epoch in run.all_pictures()} == run.all_pictures()
     run.pictures.mkdir()
     (run.pictures / "neighbours.png").write_bytes(b"new")
     (run.pictures / "samples.png").write_bytes(b"newer")

@@ -121,15 +121,15 @@ def torn(tmp_path: Path) -> SweepFolder:
 
 def test_a_submission_that_a_kill_cut_short_is_left_out(torn: SweepFolder) -> None:
     assert not torn.submissions.read_bytes().endswith(b"\n")
-    assert torn.tasks_of_runs() == {"a": "1_0", "b": "1_1"}
+    assert torn.submitted().task_of == {"a": "1_0", "b": "1_1"}
     assert [entry["settings"] for entry in torn.read_submissions()] == [{"nodes": 1}]
 
 
 def test_the_submission_after_one_that_was_cut_short_is_read(torn: SweepFolder) -> None:
     torn.log_submission({"3_0": ["b"]}, {})
-    assert torn.tasks_of_runs() == {"a": "1_0", "b": "3_0"}
+    assert torn.submitted().task_of == {"a": "1_0", "b": "3_0"}
     torn.log_submission({"4_0": ["a"]}, {})
-    assert torn.tasks_of_runs() == {"a": "4_0", "b": "3_0"}
+    assert torn.submitted().task_of == {"a": "4_0", "b": "3_0"}
     assert len(torn.submissions.read_bytes().splitlines()) == 4  # the torn line is kept, and no other is damaged
 
 

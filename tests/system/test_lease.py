@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.lease_owners import CONTAINER, Process, needs_namespaces
-from vae_sweeps.system import lease
+from vae_sweeps.system import heartbeats, lease
 from vae_sweeps.system.lease import Lease, LostLeaseError
 from vae_sweeps.system.lease_owner import this_process
 
@@ -223,8 +223,8 @@ def test_a_process_that_was_stopped_for_longer_than_its_lease_writes_nothing(sta
 
 
 def test_a_heartbeat_is_given_every_half_minute_and_several_may_fail() -> None:
-    assert lease.beat_interval_s(180.0) >= 30
-    assert 4 * lease.beat_interval_s(180.0) < 180
+    assert heartbeats.interval_s(180.0) >= 30
+    assert 4 * heartbeats.interval_s(180.0) < 180
 
 
 def test_a_lease_that_was_just_taken_is_not_beaten_again_at_once(tmp_path, monkeypatch) -> None:

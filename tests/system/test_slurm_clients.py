@@ -92,10 +92,15 @@ def test_the_time_that_is_left(client, answer: str, seconds: float | None) -> No
 
 
 def test_an_array_that_was_cancelled_while_it_waited_is_one_line_of_sacct(client) -> None:
-    client("sacct", 'echo "10|CANCELLED by 0|0:0"; echo "11_[0-1,3%2]|CANCELLED|0:0"; echo "12_4|FAILED|1:0"')
+    client(
+        "sacct",
+        'echo "10_3|COMPLETED|0:0"; echo "10|CANCELLED by 0|0:0"; echo "11_[0-1,3%2]|CANCELLED|0:0"; '
+        'echo "12_4|FAILED|1:0"',
+    )
     gone = Task("CANCELLED", "")
-    assert slurm.ended({"10_0", "10_7", "11_0", "11_1", "11_2", "11_3", "12_4"}) == {
+    assert slurm.ended({"10_0", "10_3", "10_7", "11_0", "11_1", "11_2", "11_3", "12_4"}) == {
         "10_0": gone,
+        "10_3": Task("COMPLETED", ""),  # the line of one task says more than that of its job
         "10_7": gone,
         "11_0": gone,
         "11_1": gone,

@@ -46,12 +46,11 @@ def status(
                 return
             from vae_sweeps.launch.again import submit_rest
 
-            unsubmitted = [folder for folder in folders if folder.unsubmitted()]
-            for folder in unsubmitted:
-                submit_rest(folder)
-            if not unsubmitted and not states.is_moving(p for points in points_by_sweep for p in points):
+            is_left = [submit_rest(folder) for folder in folders if folder.submitted().unsubmitted]
+            if not any(is_left) and not states.is_moving(p for points in points_by_sweep for p in points):
                 return
-            time.sleep(_SLURM_INTERVAL_S if any(map(states.has_jobs, folders)) else _WATCH_INTERVAL_S)
+            has_jobs = any(folder.submissions.exists() for folder in folders)
+            time.sleep(_SLURM_INTERVAL_S if has_jobs else _WATCH_INTERVAL_S)
 
 
 def wait(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:

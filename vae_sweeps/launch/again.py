@@ -8,9 +8,9 @@ from vae_sweeps.config import trust
 from vae_sweeps.config.launch_options import options_from
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.launch.request import Launch
-from vae_sweeps.runs.run_folder import readable_points
 from vae_sweeps.runs.sweep_folder import SweepFolder
-from vae_sweeps.system.logs import count
+from vae_sweeps.system import lease
+from vae_sweeps.system.logs import count, warn_once
 
 log = logging.getLogger(__name__)
 
@@ -23,16 +23,13 @@ def launch_again(sweep: SweepFolder, names: Iterable[str], *, is_trusted: bool =
     """
     from vae_sweeps.launch import resubmission
 
-    all_points = readable_points(sweep.run(name) for name in names)
-    runs, points = list(all_points), list(all_points.values())
-    if not runs:
-        raise ValueError(f"{sweep.path}: no config of its points can be read; launch it again with its own command")
+    points = sweep.points_of(names)
     last = resubmission.read(sweep, is_trusted=is_trusted) if sweep.read_submissions() else None
-    options = options_from(last["options"]) if last else runs[0].read_launch_options()
-    named = trust.targets_of_points(points) | trust.targets_of_options(options) if is_trusted else frozenset()
+    options = options_from(last["options"]) if last else next(iter(points)).read_launch_options()
+    named = trust.targets_of_points(points.values()) | trust.targets_of_options(options) if is_trusted else frozenset()
     return Launch(
-        points=points,
-        overrides=[[]] * len(runs),
+        points=list(points.values()),
+        overrides=[[]] * len(points),
         options=replace(options, output_dir=str(sweep.output_dir), overwrite=False),
         launcher=SlurmLauncher(**last["launcher"]) if last else None,
         sweep=sweep,
@@ -40,18 +37,26 @@ def launch_again(sweep: SweepFolder, names: Iterable[str], *, is_trusted: bool =
     )
 
 
-def submit_rest(sweep: SweepFolder) -> None:
+def submit_rest(sweep: SweepFolder) -> bool:
     """Submit the points for which the queue had no room before, as far as there is room now.
 
-    Raises ValueError as `launch_again` does, or if SLURM rejects the jobs.
+    Returns False, and says why, if this user cannot submit them: another one has launched them. Raises ValueError if
+    SLURM rejects the jobs.
     """
     from vae_sweeps.launch import plan, submit
 
-    launch = launch_again(sweep, sweep.unsubmitted())
-    assert launch.cluster is not None
-    with trust.allowing(launch.allowed):
-        submitted = submit.submit(plan.make_plan(launch), launch)
+    turn = lease.take(sweep.path, sweep.REST)
+    if turn is None:
+        return True  # another process of this user is submitting them
+    with turn:
+        try:
+            launch = launch_again(sweep, sweep.submitted().unsubmitted)
+        except ValueError as error:
+            warn_once(f"{sweep.name}: the points that are left are not submitted here: {error}")
+            return False
+        with trust.allowing(launch.allowed):
+            submitted = submit.submit(plan.make_plan(launch), launch, is_full=True)
     if submitted.tasks:
-        log.info(
-            "%s: %s submitted, %d points left", sweep.name, count(len(submitted.tasks), "job"), len(submitted.left)
-        )
+        jobs, left = count(len(submitted.tasks), "job"), count(len(submitted.left), "point")
+        log.info("%s: %s submitted, %s left", sweep.name, jobs, left)
+    return True

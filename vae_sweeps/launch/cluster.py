@@ -11,6 +11,7 @@ from vae_sweeps.launch.request import Launch
 from vae_sweeps.launch.submit import Submitted, submit
 from vae_sweeps.runs import states
 from vae_sweeps.runs.sweep_folder import output_dir_option
+from vae_sweeps.system import slurm
 from vae_sweeps.system.logs import count
 
 log = logging.getLogger(__name__)
@@ -38,26 +39,22 @@ def on_cluster(plan: Plan, launch: Launch, *, may_detach: bool = True) -> bool:
 
 
 def _report(submitted: Submitted, plan: Plan, settings: SlurmLauncher, sweep: str) -> None:
-    tasks, left, words = submitted
-    num_points = sum(map(len, plan.packs))
-    if settings.elastic:
-        workers = count(len(tasks), "worker")
-        log.info("%s for %s submitted: %s", workers, count(num_points, "point"), _in_short(tasks))
+    tasks, left, words = submitted.tasks, set(submitted.left), submitted.words
+    packs = [pack for pack in plan.packs if settings.elastic or pack[0].name not in left]
+    points, in_short = count(sum(map(len, packs)), "point"), _in_short(tasks)
+    if tasks and settings.elastic:
+        log.info("%s for %s submitted: %s", count(len(tasks), "worker"), points, in_short)
     elif tasks:
-        num_left = sum(run in set(left) for pack in plan.packs for run in pack)
-        packs = count(len([pack for pack in plan.packs if pack[0] not in set(left)]), "pack")
-        points, jobs = count(num_points - num_left, "point"), count(len(tasks), "job")
-        log.info("%s in %s submitted as %s: %s", points, packs, jobs, _in_short(tasks))
+        log.info("%s in %s submitted as %s: %s", points, count(len(packs), "pack"), count(len(tasks), "job"), in_short)
     if words:
-        log.info("no room for more jobs now: sbatch: %s", words)
+        log.info("sbatch takes no more jobs now: %s", words)
     if left:
-        points = count(len(left), "point")
-        log.info("%s left; when there is room, this submits them: vae-sweeps wait %s", points, sweep)
+        log.info("%s left; when there is room, this submits them: vae-sweeps wait %s", count(len(left), "point"), sweep)
 
 
 def _in_short(tasks: Iterable[str]) -> str:
     """Job ids, with the elements of an array as one range."""
     arrays: dict[str, int] = {}
     for task in tasks:
-        arrays[task.split("_")[0]] = arrays.get(task.split("_")[0], 0) + 1
+        arrays[slurm.job_of(task)] = arrays.get(slurm.job_of(task), 0) + 1
     return ", ".join(job if n == 1 else f"{job}_[0-{n - 1}]" for job, n in arrays.items())

@@ -11,7 +11,7 @@ from vae_sweeps.config.keys import as_typed
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset
-from vae_sweeps.models.size import num_activations, num_params
+from vae_sweeps.models.size import bytes_per_number, num_activations, num_params
 from vae_sweeps.system import memory
 from vae_sweeps.system.memory import in_gb
 
@@ -92,7 +92,7 @@ def _too_large(key: str, value: Any, parts: str, place: Place) -> ValueError:
 
 def _bytes_of_weights(point: Point, dataset: Dataset, place: Place) -> float:
     copies = _IN_TRAINING if place.is_gpu else place.devices * (_IN_TRAINING + _AT_START) + _IN_CHECKPOINT
-    return (8 if point.precision == "fp64" else 4) * copies * num_params(point, dataset.image_shape)
+    return bytes_per_number(point) * copies * num_params(point, dataset.image_shape)
 
 
 def _bytes_of_outputs(point: Point, dataset: Dataset, place: Place) -> float:

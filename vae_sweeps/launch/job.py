@@ -61,13 +61,13 @@ class Job:
 
         for number in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, note)
-        before = lives.progress_of(self.runs())
+        began = lives.beginning_of(self)
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is imported; see launch.py
         with trust.allowing(self.allowed):
             self._work(lambda: bool(received))
         os.umask(0o077)  # what follows are submitit's own files
         if received:
-            lives.go_on(self, has_progressed=lives.progress_of(self.runs()) != before)
+            lives.go_on(self, began)
 
     def checkpoint(self) -> Any:
         """Called by submitit if a signal comes before the job has begun: the job to requeue."""

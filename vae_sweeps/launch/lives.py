@@ -3,20 +3,19 @@
 Below, `job` is a `job.Job`; that module imports this one.
 """
 
+import contextlib
 import logging
 import os
 import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from vae_sweeps.launch.job_request import REQUEUE_CODE
 from vae_sweeps.runs import claims
-from vae_sweeps.runs.run_folder import RunFolder
-from vae_sweeps.system import slurm
+from vae_sweeps.system import lease, slurm
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +38,19 @@ def node() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
-def progress_of(runs: Iterable[RunFolder]) -> list[tuple[int, ...]]:
-    """Something that changes whenever one of the runs saves a checkpoint or ends."""
+def beginning_of(job: Any) -> float:
+    """The present time of the file system that holds the runs of the job, which begins now."""
+    return lease.clock_of(job.sweep.path) if job.sweep else 0.0
 
-    def changed_at(run: RunFolder) -> tuple[int, ...]:
-        found = []
+
+def _has_progressed(job: Any, began: float) -> bool:
+    """Whether one of the runs of the job has saved a checkpoint, or has ended, since it began."""
+    for run in job.runs():
         for path in (run.checkpoint, run.result):
-            try:
-                found.append(path.stat().st_mtime_ns)
-            except FileNotFoundError:
-                found.append(0)
-        return tuple(found)
-
-    return [changed_at(run) for run in runs]
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime > began:
+                    return True
+    return False
 
 
 def fail(job: Any, reason: str) -> None:
@@ -62,10 +61,10 @@ def fail(job: Any, reason: str) -> None:
                 run.write_failure(f"{reason}\n")
 
 
-def go_on(job: Any, *, has_progressed: bool) -> None:
+def go_on(job: Any, began: float) -> None:
     """Put the job back into the queue. If it has been there too often, or the site refuses, submit a successor.
 
-    A job that was cancelled ends. So does one that has not come nearer to its end, whose successor would not either.
+    A job that was cancelled ends. It has no successor if nothing has progressed since it began (`beginning_of`).
     """
     if job.request is None or os.environ.get("SUBMITIT_EXECUTOR") != "slurm" or os.environ.get("SLURM_PROCID") != "0":
         return
@@ -87,7 +86,7 @@ def go_on(job: Any, *, has_progressed: bool) -> None:
             limits = f"{now.time_limits} of {settings.max_num_timeout}"
             log.info("put into the queue again; time limits reached: %s", limits)
             sys.exit(0)
-    _succeed(job, number, has_progressed=has_progressed)
+    _succeed(job, number, began)
 
 
 def _seconds_left(number: str, timeout_min: int) -> float:
@@ -96,10 +95,10 @@ def _seconds_left(number: str, timeout_min: int) -> float:
     return 60 * timeout_min - (time.monotonic() - _BEGAN) if left is None else left
 
 
-def _succeed(job: Any, number: str, *, has_progressed: bool) -> None:
+def _succeed(job: Any, number: str, began: float) -> None:
     assert job.request is not None
     limit, predecessors = job.request.settings.max_num_successors, job.lives.predecessors
-    if not has_progressed:
+    if not _has_progressed(job, began):
         log.warning("no point has come further in this job, so none goes on; use a longer hydra.launcher.timeout_min")
         return
     if predecessors >= limit:
@@ -121,7 +120,7 @@ def _submit(job: Any, after: str) -> str:
     tasks, words = sbatch.submit(job.request.after(after), [job])
     names = [run.name for run in job.runs() if not run.has_ended()]
     if not tasks and not job.num_workers:
-        job.sweep.log_unsubmitted([*job.sweep.unsubmitted(), *names])  # `vae-sweeps wait` submits them later
+        job.sweep.log_unsubmitted([*job.sweep.submitted().unsubmitted, *names])  # `vae-sweeps wait` submits them later
     if not tasks:
         raise ValueError(f"sbatch: {words}")
     if job.num_workers:

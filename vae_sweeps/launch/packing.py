@@ -9,7 +9,7 @@ import torch
 from vae_sweeps.config.identity import canonical_json, identifying_content
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.schema import Point
-from vae_sweeps.models.size import num_activations, num_params
+from vae_sweeps.models.size import bytes_per_number, num_activations, num_params
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import memory
@@ -56,13 +56,12 @@ def _bytes_of(point: Point, image_shape: tuple[int, int, int]) -> float:
     that of its activations (the activations, their gradients, and temporary memory of the kernels).
     """
     num_outputs = point.batch_size * num_activations(point, image_shape)
-    bytes_per_number = 8 if point.precision == "fp64" else 4
-    return bytes_per_number * (4 * num_params(point, image_shape) + 3 * num_outputs)
+    return bytes_per_number(point) * (4 * num_params(point, image_shape) + 3 * num_outputs)
 
 
 def checkpoint_bytes(point: Point, image_shape: tuple[int, int, int]) -> int:
     """The size of a point's checkpoint: its weights and Adam's two moments."""
-    return (8 if point.precision == "fp64" else 4) * 3 * num_params(point, image_shape)
+    return 3 * bytes_per_number(point) * num_params(point, image_shape)
 
 
 # Memory assumed per job when neither memory nor a GPU is requested.

@@ -48,9 +48,9 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
 
 def _half_of_those_without_memory(sweep: SweepFolder, points: Iterable[PointState]) -> int | None:
     """Half of the points of the smallest job that SLURM ended because the memory was not enough; None without any."""
-    runs_of_tasks = sweep.runs_of_tasks()
+    runs_of = sweep.submitted().runs_of
     tasks = {point.task for point in points if point.reason.startswith("OUT_OF_MEMORY")}
-    sizes = [len(runs_of_tasks[task]) for task in tasks if task in runs_of_tasks]
+    sizes = [len(runs_of[task]) for task in tasks if task in runs_of]
     if not sizes:
         return None
     half = max(1, min(sizes) // 2)

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -22,7 +21,9 @@ from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.secrets import hide
 from vae_sweeps.launch.job_request import REQUEUE_CODE, JobRequest
 from vae_sweeps.launch.tasks import CPUS_FOR_SRUN
-from vae_sweeps.system import files, private, slurm
+from vae_sweeps.runs import job_files
+from vae_sweeps.runs.sweep_folder import SweepFolder
+from vae_sweeps.system import files, lease, private, slurm
 
 # Settings that apply to all jobs of a sweep.
 OF_THE_SWEEP = ("_target_", "packs", "points_per_job", "elastic", "wait", "snapshot", "nodes", "resources")
@@ -66,35 +67,34 @@ def check(request: JobRequest) -> None:
         script = Path(folder) / "check.sh"
         checked = replace(request, folder=Path(folder), settings=replace(settings, container=None))  # it runs nothing
         private.write(script, _executor(checked)._make_submission_file_text("true", ""))
-        slurm.patiently(lambda: _test(script, settings))
+        words = slurm.refusal(script)
+    if words and not _LIMIT.search(words):
+        raise ValueError(f"hydra/launcher=slurm: sbatch rejects such a job: {_explained(words, settings)}")
 
 
-def _test(script: Path, settings: SlurmLauncher) -> None:
-    answer = subprocess.run(["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=60)
-    if answer.returncode != 0 and not _LIMIT.search(answer.stderr):
-        raise ValueError(f"hydra/launcher=slurm: sbatch rejects such a job: {_explained(answer.stderr, settings)}")
+def submit(request: JobRequest, jobs: Sequence[Any], *, is_full: bool = False) -> tuple[list[str], str]:
+    """Submit `jobs` in arrays as large as the site allows; if its queue `is_full`, begin with one job.
 
-
-def submit(request: JobRequest, jobs: Sequence[Any]) -> tuple[list[str], str]:
-    """Submit `jobs` in arrays as large as the site allows.
-
-    Returns the ids of those that were submitted, in the same order, and sbatch's words if the site allows no more for
-    now, else "". Raises ValueError with the words of sbatch for any other refusal, if nothing was submitted.
+    Returns the ids of those that were submitted, in the same order, and sbatch's words if it takes no more for now,
+    else "". Raises ValueError with the words of sbatch for a refusal that does not come from the number of jobs, if
+    nothing was submitted.
     """
-    size, tasks = slurm.max_array_size(), list[str]()
-    while len(tasks) < len(jobs):
-        chunk = jobs[len(tasks) : len(tasks) + size]
-        try:
-            tasks += slurm.patiently(lambda chunk=chunk: _submit_array(request, chunk))
-        except (FailedJobError, FailedSubmissionError) as error:
-            words = _explained(
-                str((error.__cause__ and getattr(error.__cause__, "stderr", "")) or error), request.settings
-            )
-            if not _LIMIT.search(words) and not tasks:
-                raise ValueError(f"sbatch: {words}") from error
-            if not _LIMIT.search(words) or len(chunk) == 1:
-                return tasks, words
-            size = len(chunk) // 2
+    largest, tasks = slurm.max_array_size(), list[str]()
+    size = 1 if is_full else largest
+    # One process at a time, which may then remove what submitit writes for a job that is refused.
+    with lease.wait_for(request.folder.parent, SweepFolder.SUBMITTING):
+        while len(tasks) < len(jobs):
+            chunk = jobs[len(tasks) : len(tasks) + size]
+            try:
+                tasks += slurm.patiently(lambda chunk=chunk: _submit_array(request, chunk))
+                size = min(2 * size, largest) if is_full else size
+            except (FailedJobError, FailedSubmissionError) as error:
+                words = _explained(str(error), request.settings)
+                if not _LIMIT.search(words) and not tasks:
+                    raise ValueError(f"sbatch: {words}") from error
+                if not _LIMIT.search(words) or len(chunk) == 1:
+                    return tasks, words
+                size, is_full = len(chunk) // 2, False
     return tasks, ""
 
 
@@ -118,11 +118,15 @@ def _outside_of_a_job() -> Iterator[None]:
 
 
 def _submit_array(request: JobRequest, jobs: Sequence[Any]) -> list[str]:
-    executor = _executor(request)
+    executor, before = _executor(request), job_files.unnumbered(request.folder)
     try:
         # submitit prints what sbatch says; we do so too, in one line.
         with _outside_of_a_job(), contextlib.redirect_stderr(io.StringIO()), executor.batch():
             submitted = [executor.submit(job) for job in jobs]
+    except Exception:
+        for path in job_files.unnumbered(request.folder) - before:
+            path.unlink(missing_ok=True)
+        raise
     finally:
         private.close_files(request.folder)
     return [job.job_id for job in submitted]
@@ -130,7 +134,7 @@ def _submit_array(request: JobRequest, jobs: Sequence[Any]) -> list[str]:
 
 def _explained(words: str, settings: SlurmLauncher) -> str:
     """What sbatch says, in one line, with the settings that it is about."""
-    lines = [line.removeprefix("sbatch: ").removeprefix("error: ").strip() for line in words.splitlines()]
+    lines = [re.sub(r"^(sbatch: |error: )+", "", line).strip() for line in words.splitlines()]
     text = "; ".join(line for line in lines if line) or "no reason given"
     for pattern, keys in _MEANT:
         if re.search(pattern, text, re.IGNORECASE):

@@ -23,10 +23,10 @@ from vae_sweeps.system.logs import count
 
 
 class Submitted(NamedTuple):
-    """The tasks of a submission, the points for which there was no room, and what sbatch said of that."""
+    """The tasks of a submission, the names of the runs that sbatch did not take for now, and what it said of them."""
 
     tasks: list[str]
-    left: list[RunFolder]
+    left: list[str]
     words: str
 
 
@@ -58,8 +58,8 @@ def _with_time_to_save(settings: SlurmLauncher, plan: Plan) -> SlurmLauncher:
     return replace(settings, signal_delay_s=max(settings.signal_delay_s, needed_s))
 
 
-def submit(plan: Plan, launch: Launch) -> Submitted:
-    """Submit packs, and runs that only need evaluation, in arrays no larger than the site allows.
+def submit(plan: Plan, launch: Launch, *, is_full: bool = False) -> Submitted:
+    """Submit packs, and runs that only need evaluation, in arrays no larger than the site allows; see `sbatch.submit`.
 
     Points of different architectures go into different arrays. Raises ValueError with the message of sbatch; jobs that
     were submitted before the error are recorded and stay in the queue.
@@ -69,7 +69,7 @@ def submit(plan: Plan, launch: Launch) -> Submitted:
     assert sweep is not None
     code = snapshot(sweep.code, files.ROOT) if settings.snapshot else None
     resubmission.save(launch)
-    tasks, left, words = list[str](), list[RunFolder](), ""
+    tasks, left, words = list[str](), list[str](), ""
     for kind, jobs in _jobs_by_kind(plan, launch).items():
         request = JobRequest(
             settings=_with_time_to_save(spread(_for_architecture(settings, kind), launch.options.devices), plan),
@@ -81,19 +81,24 @@ def submit(plan: Plan, launch: Launch) -> Submitted:
         new: list[str] = []
         if not words:
             try:
-                new, words = sbatch.submit(request, [replace(job, request=request) for job in jobs])
+                new, words = sbatch.submit(request, [replace(job, request=request) for job in jobs], is_full=is_full)
             except ValueError as error:
                 raise ValueError(f"{error}; {count(len(tasks), 'job')} submitted before") from error
-        if new and jobs[0].num_workers:
-            waiting = [run.name for pack in plan.packs for run in pack]
-            sweep.log_workers(new, waiting, _recorded(launch))
-        elif new:
-            named = dict(zip(new, [[run.name for run in job.runs()] for job in jobs], strict=False))
-            sweep.log_submission(named, _recorded(launch))
-        if not (new and jobs[0].num_workers):
-            left += [run for job in jobs[len(new) :] for run in job.runs()]
         tasks += new
-    sweep.log_unsubmitted([run.name for run in left])
+        if settings.elastic:
+            missing = [run.name for run in (*(run for pack in plan.packs for run in pack), *plan.to_evaluate)]
+            if new:
+                sweep.log_workers(new, missing, _recorded(launch))
+            else:
+                left += missing
+        else:
+            names = [[run.name for run in job.runs()] for job in jobs]
+            if new:
+                sweep.log_submission(dict(zip(new, names, strict=False)), _recorded(launch))
+            left += [name for of_job in names[len(new) :] for name in of_job]
+    planned = {run.name for run in plan.unique}
+    others = [name for name in sweep.submitted().unsubmitted if name not in planned]
+    sweep.log_unsubmitted([*others, *left])
     return Submitted(tasks, left, words)
 
 
@@ -107,8 +112,6 @@ def _jobs_by_kind(plan: Plan, launch: Launch) -> dict[str, list[Job]]:
     settings = launch.cluster
     assert settings is not None
     if settings.elastic:
-        if not (plan.packs or plan.to_evaluate):
-            return {}
         num_points = sum(map(len, plan.packs)) + len(plan.to_evaluate)
         wanted = settings.packs if isinstance(settings.packs, int) else max(1, len(plan.packs))
         num_workers = min(wanted, num_points)

@@ -48,14 +48,11 @@ class Queue:
         """The runs of the next pack, claimed by this process; none if there are none to claim."""
         self._learn()
         with contextlib.ExitStack() as held:
-            choosing = lease.wait_for(self.sweep.path, self.sweep.CHOOSING)
-            try:
+            with lease.wait_for(self.sweep.path, self.sweep.CHOOSING):
                 unfinished = self._unfinished()
                 share = sum(point.own_cost for point in unfinished) / self._num_workers
                 free = [point for point in unfinished if not claims.is_held(point.run)]
                 claimed = held.enter_context(claims.taken(next_pack(free, share)))
-            finally:
-                choosing.release()
             yield claimed
 
     def has_unfinished(self) -> bool:
@@ -131,9 +128,7 @@ def work(
     from vae_sweeps.launch import on_end, summary
 
     sweep = get_sweep(where, output_dir)
-    points = readable_points(sweep.runs())
-    if not points:
-        raise ValueError(f"{where}: no config of its points can be read; launch it again with its own command")
+    points = sweep.points_of(sweep.read()["runs"])
     options, allowed = _options(sweep, next(iter(points)))
     options = replace(options, output_dir=str(sweep.output_dir), device=device or options.device)
     if options.devices > 1:

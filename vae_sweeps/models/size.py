@@ -19,6 +19,11 @@ def num_params(point: Point, image_shape: tuple[int, int, int]) -> int:
     return _num_weights(_architecture(point), image_shape)
 
 
+def bytes_per_number(point: Point) -> int:
+    """The bytes of one weight of the point's model, of its gradient, or of one of Adam's moments."""
+    return 8 if point.precision == "fp64" else 4
+
+
 def num_activations(point: Point, image_shape: tuple[int, int, int]) -> int:
     """The number of values that the modules of the point's model output for one image."""
     return _num_activations(_architecture(point), image_shape)

@@ -91,7 +91,7 @@ class Found:
 
 def find(sweep: SweepFolder) -> Found:
     """Find what the sweep does not need. Changes nothing. Raises ValueError if squeue does not answer."""
-    runs, tasks, files = sweep.runs(), sweep.runs_of_tasks(), job_files.files_in(sweep.jobs)
+    runs, tasks, files = sweep.runs(), sweep.submitted().runs_of, job_files.files_in(sweep.jobs)
     unrecorded = {task for path in files if (task := job_files.task_of(path))} - tasks.keys()
     # Where there is no SLURM, unrecorded files are those of processes on this machine.
     queue = set(slurm.in_queue(tasks.keys() | (unrecorded if shutil.which("squeue") else set())))
@@ -107,7 +107,7 @@ def find(sweep: SweepFolder) -> Found:
         removals += _deletions(CODE, _old([path for path in copies if git.is_snapshot(path)], sweep.path))
     left = [*leftovers.unfinished(sweep.path), *sorted(sweep.running.glob("*.json"))]
     removals += _deletions(LEFT, _old(left, sweep.path))
-    for path in leftovers.stale_claims(sweep.path, (sweep.CHOOSING,)):
+    for path in leftovers.stale_claims(sweep.path, (sweep.CHOOSING, sweep.SUBMITTING, sweep.REST)):
         removals.append(Removal(LEFT, [path], lambda path=path: lease.remove(path)))
     return Found(sorted(removals, key=lambda removal: (PREVIOUS, PICTURES, JOBS, CODE, LEFT).index(removal.kind)), busy)
 

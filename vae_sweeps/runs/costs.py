@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,11 @@ def of_result(result: Mapping[str, Any]) -> Cost:
 
 
 def _number(content: Mapping[str, Any], name: str) -> float:
-    """A number that is not negative and not absurd; 0 if there is none."""
+    """The amount of this name; 0 if there is none."""
     value = content.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return 0.0
-    return float(value) if 0 <= value < 1e18 else 0.0
+    return float(value) if is_amount(value) else 0.0
+
+
+def is_amount(value: Any) -> TypeGuard[float]:
+    """Whether this is a number that can be an amount: not negative, and not absurd."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18

@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from vae_sweeps.system import slurm
+
 _OF_TASK = re.compile(r"(\d+(?:_\d+)?)_(?:submitted\.pkl|\d+_result\.pkl|\d+_log\.(?:out|err))(?:\.save_tmp)?")
 _SCRIPT = re.compile(r"(\d+)_submission\.sh")  # of a job, or of a whole array
 # Names from before the job had a number; sbatch may have refused it.
@@ -16,6 +18,11 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in paths if any(p.fullmatch(path.name) for p in (_OF_TASK, _SCRIPT, _UNNUMBERED))]
 
 
+def unnumbered(folder: Path) -> set[Path]:
+    """The files in `folder` of jobs that have no number yet, or that sbatch has refused."""
+    return {path for path in folder.iterdir() if _UNNUMBERED.fullmatch(path.name)}
+
+
 def task_of(path: Path) -> str | None:
     """The task that the file belongs to, such as 7 or 7_0; None if it belongs to an array, or has no number yet."""
     found = _OF_TASK.fullmatch(path.name)
@@ -24,8 +31,8 @@ def task_of(path: Path) -> str | None:
 
 def of_ended(files: Collection[Path], is_ended: Mapping[str, bool]) -> list[Path]:
     """Those of `files` that belong to ended tasks, or to jobs of which every task has ended."""
-    open_jobs = {_job_of(task) for task, ended in is_ended.items() if not ended}
-    ended_jobs = {_job_of(task) for task in is_ended} - open_jobs
+    open_jobs = {slurm.job_of(task) for task, ended in is_ended.items() if not ended}
+    ended_jobs = {slurm.job_of(task) for task in is_ended} - open_jobs
 
     def belongs(path: Path) -> bool:
         script = _SCRIPT.fullmatch(path.name)
@@ -36,14 +43,10 @@ def of_ended(files: Collection[Path], is_ended: Mapping[str, bool]) -> list[Path
 
 def of_unrecorded(files: Collection[Path], tasks: Collection[str]) -> list[Path]:
     """Those of `files` that belong to none of `tasks`: of jobs on this machine, or of submissions that failed."""
-    jobs = {_job_of(task) for task in tasks}
+    jobs = {slurm.job_of(task) for task in tasks}
 
     def belongs(path: Path) -> bool:
         script = _SCRIPT.fullmatch(path.name)
         return script[1] not in jobs if script else task_of(path) not in tasks
 
     return [path for path in files if belongs(path)]
-
-
-def _job_of(task: str) -> str:
-    return task.partition("_")[0]

@@ -3,7 +3,7 @@
 import io
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,13 @@ def found_in(folder: Path, archive: Path) -> dict[int | None, dict[str, Picture]
     return {epoch: found[epoch] for epoch in sorted(found, key=lambda e: (e is not None, -(e or 0)))}
 
 
+def found_at(place: Path, archive: Path, prefix: str) -> dict[str, Picture]:
+    """The pictures in one folder, and those of the archive whose names are `prefix` and a name, by that name."""
+    packed = {name.removeprefix(prefix): picture for name, picture in _packed(archive) if name.startswith(prefix)}
+    files = {path.name: Picture(path) for path in _plain_files(place.glob("*.png"))}
+    return {Path(name).stem: picture for name, picture in (packed | files).items() if "/" not in name}
+
+
 def _packed(archive: Path) -> Iterator[tuple[str, Picture]]:
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -64,7 +71,10 @@ def _in_folder(folder: Path) -> Iterator[tuple[str, Picture]]:
 
 def files_in(folder: Path) -> list[Path]:
     """The files in the folder and in its folders of epochs."""
-    paths = [*folder.glob("*"), *folder.glob("epoch-*/*")]
+    return _plain_files([*folder.glob("*"), *folder.glob("epoch-*/*")])
+
+
+def _plain_files(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if path.is_file() and not path.is_symlink()]
 
 

@@ -118,6 +118,11 @@ class RunFolder(ClaimedFolder):
         """The pictures by epoch and name: first the final ones (epoch None), then those of each epoch, newest first."""
         return pictures.found_in(self.pictures, self.packed_pictures)
 
+    def pictures_at(self, epoch: int | None) -> dict[str, Picture]:
+        """The pictures of one epoch, or the final ones (None), by name. Looks only where those are."""
+        place = self.pictures if epoch is None else self.epoch_pictures(epoch)
+        return pictures.found_at(place, self.packed_pictures, "" if epoch is None else f"{place.name}/")
+
     def pack_pictures(self) -> None:
         """Move all pictures into one archive. Raises LostLeaseError, and OSError if the archive cannot be written."""
         self.write(self.packed_pictures, pictures.packed(self.pictures, self.packed_pictures))

@@ -6,10 +6,12 @@ import os
 import socket
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from vae_sweeps.runs.costs import is_amount
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files
+from vae_sweeps.system.lease_owner import exists
 from vae_sweeps.system.memory import in_gb
 
 # How often a job renews its file, and after what time without it the job counts as gone.
@@ -49,14 +51,10 @@ class RunningJob:
             and job.kind in ("gpu", "core")
             and isinstance(job.count, int)
             and 0 < job.count < 1_000_000
-            and all(number is None or _is_size(number) for number in numbers)
+            and all(number is None or is_amount(number) for number in numbers)
         ):
             raise ValueError("not a running job")
         return job
-
-
-def _is_size(number: Any) -> bool:
-    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < 1e18
 
 
 def write(sweep: SweepFolder, name: str, job: RunningJob) -> None:
@@ -87,15 +85,7 @@ def _has_ended(name: str) -> bool:
     One in another container looks gone too, and writes its file again.
     """
     host, _, pid = name.rpartition("-")
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return host == socket.gethostname() and pid.isdigit() and not exists(int(pid))
 
 
 def read(sweep: SweepFolder) -> list[RunningJob]:

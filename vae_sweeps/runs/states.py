@@ -12,6 +12,7 @@ from vae_sweeps.runs import claims, costs
 from vae_sweeps.runs.costs import Cost
 from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.submissions import Submissions
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import slurm
 
@@ -59,14 +60,14 @@ def of_sweeps(
     ValueError if squeue does not answer.
     """
     results = KnownResults() if results is None else results
-    jobs = [_Jobs.of(sweep) if may_ask_slurm else _Jobs({}, {}, frozenset()) for sweep in sweeps]
+    jobs = [sweep.submitted() if may_ask_slurm else Submissions({}, {}) for sweep in sweeps]
     runs = [sweep.runs() for sweep in sweeps]
     open_tasks = {
         task
         for sweep_jobs, sweep_runs in zip(jobs, runs, strict=True)
         for run in sweep_runs
         if results.of(run) is None
-        for task in sweep_jobs.of_run(run.name)
+        for task in sweep_jobs.tasks_of(run.name)
     }
     queue = slurm.in_queue(open_tasks)
     ended = slurm.ended(open_tasks - set(queue))
@@ -82,36 +83,16 @@ def of_sweep(sweep: SweepFolder, results: KnownResults | None = None) -> list[Po
     return of_sweeps([sweep], results=results)[0]
 
 
-@dataclass(frozen=True)
-class _Jobs:
-    """A sweep's jobs: the task of each run, the workers that share its runs, and the runs without room in the queue."""
-
-    tasks: Mapping[str, str]
-    workers: Mapping[str, frozenset[str]]
-    unsubmitted: frozenset[str]
-
-    @classmethod
-    def of(cls, sweep: SweepFolder) -> "_Jobs":
-        workers = {task: frozenset(runs) for task, runs in sweep.workers().items()}
-        return cls(sweep.tasks_of_runs(), workers, frozenset(sweep.unsubmitted()))
-
-    def of_run(self, name: str) -> list[str]:
-        """The tasks that may work on the run: its newest own one, and workers."""
-        own = [self.tasks[name]] if name in self.tasks else []
-        return own + [task for task, runs in self.workers.items() if name in runs]
-
-
 def _of_run(
     sweep: SweepFolder,
     run: RunFolder,
     result: Mapping[str, Any] | None,
-    jobs: _Jobs,
+    jobs: Submissions,
     queue: Mapping[str, slurm.Task],
     ended: Mapping[str, slurm.Task],
 ) -> PointState:
-    tasks = jobs.of_run(run.name)
+    tasks, own = jobs.tasks_of(run.name), jobs.task_of.get(run.name)
     waiting = [task for task in tasks if task in queue]
-    own = tasks[0] if tasks and run.name in jobs.tasks else None
     if result is None and own in waiting and queue[own].state == "PENDING" and not run.rows.exists():
         return PointState(run.name, "queued", None, own, queue[own].reason)  # not begun: nothing else to look for
     state = status(run, result)
@@ -132,7 +113,7 @@ def _of_run(
         return replace(known, state="queued", task=None, reason=reason or "for a free worker")
     if not tasks:
         return replace(known, reason="for room in the queue" if run.name in jobs.unsubmitted else "")
-    return _of_ended_job(sweep, replace(known, task=tasks[0] if own else tasks[-1]), ended)
+    return _of_ended_job(sweep, replace(known, task=own or tasks[-1]), ended)
 
 
 def _of_ended_job(sweep: SweepFolder, known: PointState, ended: Mapping[str, slurm.Task]) -> PointState:
@@ -172,22 +153,16 @@ def _last_line(text: str) -> str:
 
 def runs_in_queue(sweep: SweepFolder) -> set[str]:
     """Names of the sweep's runs whose jobs wait or run, and that have not ended."""
-    jobs = _Jobs.of(sweep)
-    queue = slurm.in_queue({*jobs.tasks.values(), *jobs.workers})
-    names = {name for name, task in jobs.tasks.items() if task in queue}
-    for task, runs in jobs.workers.items():
-        names |= runs if task in queue else set()
+    jobs = sweep.submitted()
+    queue = slurm.in_queue({*jobs.task_of.values(), *jobs.workers})
+    names = {name for name, task in jobs.task_of.items() if task in queue}
+    names.update(name for task, runs in jobs.workers.items() if task in queue for name in runs)
     return {name for name in names if not sweep.run(name).has_ended()}
-
-
-def has_jobs(sweep: SweepFolder) -> bool:
-    """Whether anything of the sweep was ever submitted to SLURM."""
-    return bool(sweep.read_submissions())
 
 
 def tasks_in_queue(sweep: SweepFolder) -> set[str]:
     """The sweep's jobs that wait or run."""
-    return set(slurm.in_queue({*sweep.tasks_of_runs().values(), *sweep.workers()}))
+    return set(slurm.in_queue(sweep.submitted().runs_of))
 
 
 def described(states: Sequence[PointState]) -> list[str]:
@@ -214,12 +189,13 @@ def is_moving(states: Iterable[PointState]) -> bool:
     return any(point.state in _MOVING for point in states)
 
 
-def wait(sweep: SweepFolder, when_room: Callable[[SweepFolder], object] | None = None) -> list[PointState]:
+def wait(sweep: SweepFolder, when_room: Callable[[SweepFolder], bool] | None = None) -> list[PointState]:
     """Wait until no point of the sweep runs or is queued, and log changes. Ctrl-C does not affect the jobs.
 
     Asks SLURM after 2 s, and then less and less often, down to twice a minute; in between it looks at one run's folder
     at a time, so that the end of the last one is seen at once. As long as there are points for which the queue had no
-    room, it calls `when_room`, which submits as many as there is room for.
+    room, it calls `when_room`, which submits as many as there is room for. It returns False if this user cannot submit
+    them, and then nothing waits for them.
     """
     logged, interval_s, results = "", _FIRST_POLL_S, KnownResults()
     while True:
@@ -227,10 +203,8 @@ def wait(sweep: SweepFolder, when_room: Callable[[SweepFolder], object] | None =
         if counts(points) != logged:
             logged = counts(points)
             log.info("%s: %s", sweep.name, logged)
-        is_left = when_room is not None and bool(sweep.unsubmitted())
-        if when_room is not None and is_left:
-            when_room(sweep)
-        elif not is_moving(points):
+        is_left = when_room is not None and bool(sweep.submitted().unsubmitted) and when_room(sweep)
+        if not is_left and not is_moving(points):
             return points
         if moving := [sweep.run(point.run) for point in points if point.state in _MOVING]:
             _wait_for_end(moving, interval_s)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vae_sweeps.runs.run_folder import RunFolder, runs_folder
+from vae_sweeps.config.schema import Point
+from vae_sweeps.runs.run_folder import RunFolder, readable_points, runs_folder
+from vae_sweeps.runs.submissions import Submissions, parse
 from vae_sweeps.system import files, private
 from vae_sweeps.system.files import DamagedError
 from vae_sweeps.system.logs import warn_once
@@ -20,8 +22,11 @@ class SweepFolder:
 
     path: Path
 
-    # The lease that a worker holds while it chooses the points of its next pack.
+    # Leases on the folder: of a worker that chooses the points of its next pack, of a process that calls sbatch, and of
+    # one that submits points for which the queue had no room before.
     CHOOSING: ClassVar[str] = ".choosing"
+    SUBMITTING: ClassVar[str] = ".submitting"
+    REST: ClassVar[str] = ".rest"
 
     @classmethod
     def under(cls, output_dir: str | Path, name: str) -> "SweepFolder":
@@ -144,6 +149,13 @@ class SweepFolder:
         """The folder of the run `name`; the sweeps of an output folder share runs."""
         return RunFolder.under(self.output_dir, name)
 
+    def points_of(self, runs: Iterable[str]) -> dict[RunFolder, Point]:
+        """The points of `runs`, by name. Reports configs that cannot be read; raises ValueError if none can be."""
+        points = readable_points(self.run(name) for name in runs)
+        if not points:
+            raise ValueError(f"{self.path}: no config of its points can be read; launch it again with its own command")
+        return points
+
     def log_launch(self, entry: Mapping[str, Any]) -> None:
         """Add one line to the sweep's launch log."""
         files.append_line(self.launches, entry)
@@ -165,45 +177,18 @@ class SweepFolder:
 
     def log_unsubmitted(self, runs: Sequence[str]) -> None:
         """Record for which runs there was no room in the queue; these replace those that were recorded before."""
-        if list(runs) != self.unsubmitted():
+        if list(runs) != list(self.submitted().unsubmitted):
             files.append_line(self.submissions, {"at": files.now(), "unsubmitted": list(runs)})
 
     def read_submissions(self) -> list[dict[str, Any]]:
         """The entries of submissions, oldest first; a line cut short by a kill is left out."""
         return files.read_lines(self.submissions)
 
-    def runs_of_tasks(self) -> dict[str, list[str]]:
-        """The names of the runs that each task was submitted for, workers included. Reports damaged lines."""
-        return self._own_runs() | self.workers()
-
-    def tasks_of_runs(self) -> dict[str, str]:
-        """The newest task of each run that was submitted in a job of its own, by the run's name."""
-        return {run: task for task, runs in self._own_runs().items() for run in runs}
-
-    def _own_runs(self) -> dict[str, list[str]]:
-        """The names of the runs of each task that does not share runs with others, oldest task first."""
-        found: dict[str, list[str]] = {}
-        for entry in self._entries("tasks", dict):
-            for task, runs in entry["tasks"].items():
-                if isinstance(runs, list):
-                    found.pop(str(task), None)
-                    found[str(task)] = [str(run) for run in runs]
-                else:
-                    warn_once(self._damaged_line())
-        return found
-
-    def workers(self) -> dict[str, list[str]]:
-        """The tasks that share the sweep's points, and the names of the runs that were missing when each began."""
-        return {
-            str(task): list(map(str, entry.get("runs", ())))
-            for entry in self._entries("workers", list)
-            for task in entry["workers"]
-        }
-
-    def unsubmitted(self) -> list[str]:
-        """The names of the runs for which there was no room in the queue."""
-        entries = self._entries("unsubmitted", list)
-        return list(map(str, entries[-1]["unsubmitted"])) if entries else []
+    def submitted(self) -> Submissions:
+        """Which tasks train which runs. Reports damaged lines."""
+        return parse(
+            self.read_submissions(), f"{self.submissions}: has a damaged line; the jobs that it listed are not known"
+        )
 
     def last_log_line(self, task: str) -> str:
         """The last line that the task printed, or "" if there is none or the log is not ours to read."""
@@ -221,19 +206,6 @@ class SweepFolder:
             if lines:
                 return lines[-1].strip()
         return ""
-
-    def _entries(self, kind: str, of_type: type) -> list[dict[str, Any]]:
-        """The entries of this kind. Reports damaged lines."""
-        found = []
-        for entry in self.read_submissions():
-            if isinstance(entry.get(kind), of_type):
-                found.append(entry)
-            elif not {"tasks", "workers", "unsubmitted"} & set(entry) or kind in entry:
-                warn_once(self._damaged_line())
-        return found
-
-    def _damaged_line(self) -> str:
-        return f"{self.submissions}: has a damaged line; the jobs that it listed are not known"
 
 
 def read_points(path: Path) -> dict[str, Any]:

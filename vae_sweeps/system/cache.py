@@ -45,12 +45,10 @@ def once(kind: str, recipe: Mapping[str, Any], make: Callable[[], dict[str, Any]
     except OSError as error:
         log.debug("%s: not cached (%s)", path, error)
         return make()
-    try:
+    with held:
         if (content := _read(path)) is None:
             content = make()
             _write(path, content)
-    finally:
-        held.release()
     return content
 
 

@@ -13,22 +13,16 @@ import json
 import os
 import secrets
 import shutil
-import threading
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from vae_sweeps.system import heartbeats
 from vae_sweeps.system.files import create, write_whole
 from vae_sweeps.system.lease_owner import Owner, duration_s, runs_here, this_process
 
 _OWNER = "owner.json"
 _UNSEEN = ".new"  # the ending of a folder that is not yet, or no longer, a lease
-_BEATS_PER_LEASE = 6
-
-
-def beat_interval_s(lease_s: float) -> float:
-    """The seconds between two heartbeats of a lease: 30 for one of 180 s, so that several may fail before it ends."""
-    return lease_s / _BEATS_PER_LEASE
 
 
 class LostLeaseError(RuntimeError):
@@ -103,13 +97,13 @@ def is_held(folder: Path, name: str = ".claim") -> bool:
 
 
 class Lease:
-    """A lease that this process holds. A thread keeps it alive until it is released."""
+    """A lease that this process holds. A thread keeps it alive until it is released, or a `with` block ends."""
 
     def __init__(self, path: Path, owner: Owner) -> None:
         self.path, self.owner = path, owner
         self.private = path / owner.token
         self._confirmed_at, self._is_lost = _since_boot(), False
-        _keeper.add(self)
+        heartbeats.add(self)
 
     def beat(self) -> None:
         """Show that the owner is alive, and find out whether the lease was taken over."""
@@ -162,9 +156,15 @@ class Lease:
         is_gone = error.errno in (errno.ENOENT, errno.ESTALE) and not self.private.is_dir()
         return self._lost() if is_gone else error
 
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def release(self) -> None:
         """Give up the lease; a lease of another process, which has taken over, stays."""
-        _keeper.remove(self)
+        heartbeats.remove(self)
         if self.private.is_dir():
             remove(self.path)
 
@@ -264,38 +264,3 @@ def wait_for(folder: Path, name: str, timeout_s: float = float("inf")) -> Lease:
 def _since_boot() -> float:
     """Seconds on a clock that nobody sets, and that does not stop while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
-class _Keeper:
-    """A thread that gives the heartbeat of all leases of this process, whatever the other threads do."""
-
-    def __init__(self) -> None:
-        self._leases: set[Lease] = set()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-
-    def add(self, lease: Lease) -> None:
-        with self._changed:
-            self._leases.add(lease)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
-                self._thread.start()
-
-    def remove(self, lease: Lease) -> None:
-        with self._changed:
-            self._leases.discard(lease)
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                if not self._leases:
-                    self._thread = None
-                    return
-                # The leases were taken just now, which counts as a heartbeat.
-                self._changed.wait(beat_interval_s(min(lease.owner.lease_s for lease in self._leases)))
-                leases = list(self._leases)
-            for lease in leases:
-                lease.beat()
-
-
-_keeper = _Keeper()

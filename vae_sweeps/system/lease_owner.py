@@ -70,13 +70,20 @@ def _began(pid: int) -> str | None:
     return "" if state in "ZX" else others[18]
 
 
-def runs_here(owner: Owner) -> bool:
-    """Whether the owner, a process of this boot and pid namespace, still exists."""
+def exists(pid: int) -> bool:
+    """Whether there is a process with this number in this pid namespace."""
     try:
-        os.kill(owner.pid, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it exists and belongs to another user
+        pass  # it belongs to another user
+    return True
+
+
+def runs_here(owner: Owner) -> bool:
+    """Whether the owner, a process of this boot and pid namespace, still exists."""
+    if not exists(owner.pid):
+        return False
     began = _began(owner.pid)
     return owner.began is None or began is None or began == owner.began

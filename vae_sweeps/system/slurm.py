@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 # States of a job that runs or will run.
@@ -62,7 +63,7 @@ def in_queue(tasks: Collection[str]) -> dict[str, Task]:
     """Those of `tasks` that wait or run, whoever submitted them. Raises ValueError if squeue keeps failing."""
     if not tasks:
         return {}
-    jobs = sorted({_job_of(task) for task in tasks})
+    jobs = sorted({job_of(task) for task in tasks})
     named = [f"--jobs={','.join(jobs)}"] if len(jobs) <= _MOST_NAMED else []
     try:
         lines = _ask("squeue", "--noheader", "--array", *named, "--format=%i|%T|%r").splitlines()
@@ -82,20 +83,21 @@ def ended(tasks: Collection[str]) -> dict[str, Task]:
     """The final states of those of `tasks` that have left the queue; empty if SLURM keeps no accounting."""
     if not tasks or shutil.which("sacct") is None:
         return {}
-    jobs = ",".join(sorted({_job_of(task) for task in tasks}))
+    jobs = ",".join(sorted({job_of(task) for task in tasks}))
     try:
         lines = _ask("sacct", "-X", "--noheader", "--parsable2", f"--jobs={jobs}", "--format=JobID,State,ExitCode")
     except ValueError:
         return {}
-    states = {}
+    exact, of_many = dict[str, Task](), dict[str, Task]()
     for line in lines.splitlines():
         listed, state, code = line.split("|")
         final = Task(state.split()[0], f"exit code {code}" if code != "0:0" else "")
-        states |= dict.fromkeys(_tasks_of(listed, tasks), final)
-    return states
+        (exact if listed in tasks else of_many).update(dict.fromkeys(_tasks_of(listed, tasks), final))
+    return of_many | exact
 
 
-def _job_of(task: str) -> str:
+def job_of(task: str) -> str:
+    """The number of a task's job, which is that of the whole array for an element of one."""
     return task.split("_")[0]
 
 
@@ -108,7 +110,7 @@ def _tasks_of(listed: str, tasks: Collection[str]) -> Iterator[str]:
     if listed in tasks:
         yield listed
     elif not elements:
-        yield from (task for task in tasks if _job_of(task) == job)
+        yield from (task for task in tasks if job_of(task) == job)
     elif match := re.fullmatch(r"\[([\d,-]+)(?:%\d+)?\]", elements):
         for part in match[1].split(","):
             first, _, last = part.partition("-")
@@ -161,6 +163,15 @@ def seconds_left(job: str) -> float | None:
         return None
     days, hours, minutes, seconds = (int(number or 0) for number in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def refusal(script: Path) -> str:
+    """What sbatch says against the job of this script; "" if it would accept it."""
+    try:
+        patiently(lambda: _run("sbatch", "--test-only", str(script)))
+    except SlurmError as error:
+        return str(error)
+    return ""
 
 
 def requeue(job: str) -> None:

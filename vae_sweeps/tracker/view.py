@@ -66,7 +66,7 @@ def pictures_of_row(folder: RunFolder, row: Mapping[str, Any]) -> dict[str, Pict
     is_last = row["step"] == row["num_steps"]
     if not is_last and not float(row["epoch"]).is_integer():
         return {}
-    found = folder.all_pictures().get(None if is_last else int(row["epoch"]), {})
+    found = folder.pictures_at(None if is_last else int(row["epoch"]))
     return {f"pictures/{name}": found[name] for name in PICTURES if name in found}
 
 

@@ -107,10 +107,8 @@ def _locked(folder: Path) -> Iterator[None]:
     if held is None:
         log.info("waiting for another process to decode the same images")
         held = lease.wait_for(folder.parent, name)
-    try:
+    with held:
         yield
-    finally:
-        held.release()
 
 
 @contextlib.contextmanager

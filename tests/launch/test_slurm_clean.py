@@ -1,7 +1,6 @@
 """What jobs leave behind on a real SLURM, and that `vae-sweeps clean` disturbs none that lives."""
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,24 +9,28 @@ import pandas as pd
 import pytest
 
 from tests.conftest import launch
-from tests.helpers import slurm_cluster
 from tests.helpers.slurm_cluster import Cluster
-from tests.launch.test_slurm import GRID, LONG, SLURM, has_checkpoints, table, vs, wait, wait_for
+from tests.helpers.slurm_sweeps import (
+    GRID,
+    LONG,
+    NEEDS_SLURM,
+    SLURM,
+    has_checkpoints,
+    running_cluster,
+    table,
+    vs,
+    wait,
+    wait_for,
+)
 from vae_sweeps.runs.run_folder import all_runs
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
-_WHY_NOT = slurm_cluster.why_not()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))]
+pytestmark = NEEDS_SLURM
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with (
-        tempfile.TemporaryDirectory(prefix="vs-") as folder,
-        Cluster(Path(folder), num_nodes=1, accounting=False) as up,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("SLURM_CONF", str(up.conf))
+    with running_cluster(num_nodes=1, accounting=False) as up:
         yield up
 
 

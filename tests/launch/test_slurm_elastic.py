@@ -1,21 +1,17 @@
 """Workers on a real SLURM that share a sweep's points: free nodes are used, and a lost one costs its pack only."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tests.conftest import launch
-from tests.helpers import slurm_cluster
 from tests.helpers.slurm_cluster import Cluster
-from tests.launch.test_slurm import SLURM, SMALL, table, vs, wait, wait_for
+from tests.helpers.slurm_sweeps import NEEDS_SLURM, SLURM, SMALL, running_cluster, status, table, vs, wait, wait_for
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 
-_WHY_NOT = slurm_cluster.why_not()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))]
+pytestmark = NEEDS_SLURM
 
 # With packs of one point, numbers do not depend on which points train together, to the last digit.
 TWELVE = ["-m", "beta=0.1,1", "seed=0,1,2,3,4,5", "sweep=grid", *SMALL, "steps=1500", "max_pack=1"]
@@ -24,24 +20,8 @@ ELASTIC = [*SLURM, "hydra.launcher.elastic=true", "hydra.launcher.packs=3", "hyd
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with (
-        tempfile.TemporaryDirectory(prefix="vs-") as folder,
-        Cluster(Path(folder), max_submit_jobs=4) as up,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("SLURM_CONF", str(up.conf))
+    with running_cluster(max_submit_jobs=4) as up:
         yield up
-
-
-@pytest.fixture(autouse=True)
-def _cancel_all_jobs(cluster) -> Iterator[None]:
-    yield
-    cluster.run("scancel", "--user=root")
-    wait_for(lambda: not cluster.run("squeue", "-h"))
-
-
-def status(output_dir: Path) -> str:
-    return vs("status", "grid", "--output-dir", output_dir).stdout
 
 
 def test_workers_share_the_points_through_preemption_and_a_lost_node(cluster, tmp_path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,38 +9,34 @@ import pandas as pd
 import pytest
 
 from tests.conftest import launch
-from tests.helpers import slurm_cluster
 from tests.helpers.slurm_cluster import Cluster
-from tests.launch.test_slurm import GRID, LONG, SLURM, SMALL, has_checkpoints, of_launcher, table, vs, wait, wait_for
+from tests.helpers.slurm_sweeps import (
+    GRID,
+    LONG,
+    NEEDS_SLURM,
+    SLURM,
+    SMALL,
+    has_checkpoints,
+    of_launcher,
+    running_cluster,
+    status,
+    table,
+    vs,
+    wait,
+    wait_for,
+)
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
-_WHY_NOT = slurm_cluster.why_not()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))]
+pytestmark = NEEDS_SLURM
 
 EIGHT = ["-m", "seed=0,1,2,3,4,5,6,7", "sweep=grid", *SMALL, "steps=20", "max_pack=1"]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with (
-        tempfile.TemporaryDirectory(prefix="vs-") as folder,
-        Cluster(Path(folder), requeues=False, preempt_mode="CANCEL", max_submit_jobs=5) as up,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("SLURM_CONF", str(up.conf))
+    with running_cluster(requeues=False, preempt_mode="CANCEL", max_submit_jobs=5) as up:
         yield up
-
-
-@pytest.fixture(autouse=True)
-def _cancel_all_jobs(cluster) -> Iterator[None]:
-    yield
-    cluster.run("scancel", "--user=root")
-    wait_for(lambda: not cluster.run("squeue", "-h"))
-
-
-def status(output_dir: Path) -> str:
-    return vs("status", "grid", "--output-dir", output_dir).stdout
 
 
 def test_a_submission_is_cut_to_the_sites_limit_and_the_rest_follows(cluster, tmp_path) -> None:

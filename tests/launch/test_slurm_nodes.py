@@ -6,7 +6,6 @@ import random
 import shlex
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +14,25 @@ import pytest
 
 import vae_sweeps
 from tests.conftest import ROOT, launch
-from tests.helpers import slurm_cluster
 from tests.helpers.slurm_cluster import Cluster
-from tests.launch.test_slurm import GRID, LONG, SLURM, SMALL, has_checkpoints, logs, steps_of, table, vs, wait, wait_for
+from tests.helpers.slurm_sweeps import (
+    GRID,
+    LONG,
+    NEEDS_SLURM,
+    SLURM,
+    SMALL,
+    has_checkpoints,
+    logs,
+    running_cluster,
+    steps_of,
+    table,
+    vs,
+    wait,
+    wait_for,
+)
 from vae_sweeps.runs.run_folder import runs_folder
 
-_WHY_NOT = slurm_cluster.why_not()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(_WHY_NOT is not None, reason=str(_WHY_NOT))]
+pytestmark = NEEDS_SLURM
 
 # The pretend nodes share this machine's CPUs, so tasks of two nodes would be bound to the same one.
 UNBOUND = "hydra.launcher.srun_args=['--cpu-bind=none']"
@@ -30,20 +41,8 @@ NODES = [*SLURM, UNBOUND, "devices=2", "hydra.launcher.nodes=2"]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with (
-        tempfile.TemporaryDirectory(prefix="vs-") as folder,
-        Cluster(Path(folder), task_plugin="task/affinity") as up,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("SLURM_CONF", str(up.conf))
+    with running_cluster(task_plugin="task/affinity") as up:
         yield up
-
-
-@pytest.fixture(autouse=True)
-def _cancel_all_jobs(cluster) -> Iterator[None]:
-    yield
-    cluster.run("scancel", "--user=root")
-    wait_for(lambda: not cluster.run("squeue", "-h"))
 
 
 def ranks_of(job: str, cluster: Cluster) -> list[dict[str, str]]:

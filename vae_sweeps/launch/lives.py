@@ -1,4 +1,4 @@
-"""What becomes of a job that SLURM stops: it goes back into the queue, or a successor goes on with its work.
+"""What becomes of a job that SLURM stops: it goes back into the queue, or a successor continues its work.
 
 Below, `job` is a `job.Job`; that module imports this one.
 """
@@ -64,7 +64,7 @@ def fail(job: Any, reason: str) -> None:
 def go_on(job: Any, began: float) -> None:
     """Put the job back into the queue. If it has been there too often, or the site refuses, submit a successor.
 
-    A job that was cancelled ends. It has no successor if nothing has progressed since it began (`beginning_of`).
+    A job that was cancelled ends. One that made no progress since it began (`beginning_of`) submits no successor.
     """
     if job.request is None or os.environ.get("SUBMITIT_EXECUTOR") != "slurm" or os.environ.get("SLURM_PROCID") != "0":
         return
@@ -99,18 +99,18 @@ def _succeed(job: Any, number: str, began: float) -> None:
     assert job.request is not None
     limit, predecessors = job.request.settings.max_num_successors, job.lives.predecessors
     if not _has_progressed(job, began):
-        log.warning("no point has come further in this job, so none goes on; use a longer hydra.launcher.timeout_min")
+        log.warning("this job made no progress, so it submits no successor; use a longer hydra.launcher.timeout_min")
         return
     if predecessors >= limit:
-        log.warning("no more jobs go on (hydra.launcher.max_num_successors=%d); use vae-sweeps retry", limit)
+        log.warning("hydra.launcher.max_num_successors=%d is reached, so no job follows; use vae-sweeps retry", limit)
         return
     successor = replace(job, lives=Lives(predecessors=predecessors + 1))
     try:
         task = _submit(successor, number)
     except Exception as error:  # whatever sbatch says here, the points are saved, and `retry` goes on with them
-        log.warning("no successor: %s; use vae-sweeps wait or retry", " ".join(str(error).split()))
+        log.warning("no successor was submitted: %s; use vae-sweeps wait or retry", " ".join(str(error).split()))
         return
-    log.info("job %s goes on (successor %d of %d)", task, predecessors + 1, limit)
+    log.info("job %s continues the work (successor %d of %d)", task, predecessors + 1, limit)
 
 
 def _submit(job: Any, after: str) -> str:

@@ -110,9 +110,9 @@ def _of_run(
         return known
     if waiting:
         reason = next((queue[task].reason for task in waiting if queue[task].state != "RUNNING"), "")
-        return replace(known, state="queued", task=None, reason=reason or "for a free worker")
+        return replace(known, state="queued", task=None, reason=reason or "waits for a free worker")
     if not tasks:
-        return replace(known, reason="for room in the queue" if run.name in jobs.unsubmitted else "")
+        return replace(known, reason="waits for room in the queue" if run.name in jobs.unsubmitted else "")
     return _of_ended_job(sweep, replace(known, task=own or tasks[-1]), ended)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Ended, ended_command, launch_here
+from tests.helpers import slurm_clients
 from vae_sweeps.launch import resubmission
 from vae_sweeps.launch.checks import check_jobs
 from vae_sweeps.runs.run_folder import all_runs
@@ -23,22 +24,10 @@ SETUP = f"""hydra.launcher.setup=["export WANDB_API_KEY={SECRET} MORE='{SECRET} 
 HOOKS = f"on_end=['https://hooks.test/{SECRET}','send --key {SECRET}']"
 POINT = ["-m", "beta=1", "arch.hidden=[3]", "evaluation=none", "tracker=none", "hydra/launcher=slurm", "sweep=grid"]
 
-CLIENTS = {
-    "sbatch": 'case "$1" in --test-only) cat "$2" > /dev/null;; *) echo "Submitted batch job 7";; esac',
-    "srun": "true",
-    "squeue": "true",
-    "scontrol": "echo 'MaxArraySize = 1001'",
-}
-
 
 @pytest.fixture(autouse=True)
 def _slurm(tmp_path: Path, monkeypatch) -> Iterator[None]:
-    """Programs that answer like SLURM's, and never run a job."""
-    (tmp_path / "bin").mkdir()
-    for name, lines in CLIENTS.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{lines}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    slurm_clients.install(tmp_path, monkeypatch)
     before = os.umask(0o022)
     yield
     os.umask(before)

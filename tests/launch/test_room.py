@@ -1,11 +1,11 @@
 """Submissions that find no room in the queue: as much as there is room for, nothing left over, the rest later."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ended_command, launch_here
+from tests.helpers import slurm_clients
 from vae_sweeps.launch.again import submit_rest
 from vae_sweeps.runs import job_files
 from vae_sweeps.runs.sweep_folder import SweepFolder
@@ -15,8 +15,7 @@ FIVE = ["-m", "seed=0,1,2,3,4", "arch.hidden=[3]", "evaluation=none", "tracker=n
 FIVE += ["hydra/launcher=slurm", "output_dir=out"]  # a relative path, as by default
 
 # Accepts arrays as long as the user has no more than `limit` jobs, and counts how often it was asked.
-SBATCH = """#!/bin/sh
-[ "$1" = --test-only ] && exit 0
+SBATCH = """[ "$1" = --test-only ] && exit 0
 echo x >> {folder}/asked
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
 jobs=$(( $(cat {folder}/jobs) + ${{last:-0}} + 1 ))
@@ -29,14 +28,9 @@ echo "Submitted batch job $((100 + jobs))"
 class Site:
     """A site with a limit of jobs a user, whose jobs never end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder = folder
-        (folder / "bin").mkdir()
-        programs = {"sbatch": SBATCH.format(folder=folder), "srun": "", "squeue": "", "sacct": ""}
-        programs["scontrol"] = "echo 'MaxArraySize = 1001'\n"
-        for name, lines in programs.items():
-            (folder / "bin" / name).write_text(lines if lines.startswith("#!") else f"#!/bin/sh\n{lines}")
-            (folder / "bin" / name).chmod(0o755)
+        slurm_clients.install(folder, patch, sbatch=SBATCH.format(folder=folder))
         (folder / "jobs").write_text("0")
 
     def allow(self, limit: int) -> None:
@@ -48,8 +42,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch) -> Site:
-    made = Site(tmp_path)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    made = Site(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     made.allow(3)
     return made

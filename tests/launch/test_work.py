@@ -12,6 +12,7 @@ import pytest
 
 import vae_sweeps
 from tests.conftest import ended_command, launch_here
+from tests.helpers import slurm_clients
 from vae_sweeps.launch.packing import Candidate, Cost, next_pack
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.run_folder import RunFolder
@@ -20,24 +21,11 @@ from vae_sweeps.runs.sweep_folder import SweepFolder
 GRID = ["-m", "beta=0.1,1", "latent=2,3", "seed=0,1", "arch.hidden=[8]", "steps=40", "evaluation=none", "tracker=none"]
 WAITING = [*GRID, "hydra/launcher=slurm", "sweep=grid"]
 
-# Programs that answer like SLURM's, and never run a job.
-CLIENTS = {
-    "sbatch": 'case "$1" in --test-only) ;; *) echo "Submitted batch job 7";; esac',
-    "srun": "true",
-    "squeue": "true",
-    "sacct": "true",
-    "scontrol": "echo 'MaxArraySize = 1001'",
-}
-
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
     """A sweep of eight points that were submitted, and whose job has gone."""
-    (tmp_path / "bin").mkdir()
-    for name, lines in CLIENTS.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{lines}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    slurm_clients.install(tmp_path, monkeypatch)
     assert launch_here(*WAITING, f"output_dir={tmp_path / 'out'}") == 0
     return SweepFolder.under(tmp_path / "out", "grid")
 
@@ -119,7 +107,7 @@ def test_a_worker_calls_nothing_that_a_stranger_names(sweep, capsys, tmp_path, m
 
 def test_retry_halves_the_packs_of_a_job_that_ran_out_of_memory(sweep, capsys, tmp_path) -> None:
     """Eight points were one job; with half of them, each of the two needs half of the memory."""
-    (tmp_path / "bin" / "sacct").write_text("#!/bin/sh\necho '7|OUT_OF_MEMORY|0:125'\n")
+    slurm_clients.write(tmp_path, "sacct", "echo '7|OUT_OF_MEMORY|0:125'")
     said = ended_command(capsys, "status", "grid", "--output-dir", sweep.output_dir).out
     assert said.startswith("grid: 8 lost\n")
     assert "OUT_OF_MEMORY exit code 0:125" in said

@@ -12,7 +12,7 @@ PUBLIC = {
     "vae_sweeps.data": {"Dataset", "celeba", "fashion_mnist", "image_folder", "mnist", "mnist5k"},
     "vae_sweeps.evaluation.features": {"Features", "auto", "classifier", "inception", "random"},
     "vae_sweeps.likelihoods": {"Bernoulli", "Gaussian"},
-    "vae_sweeps.models": {"Networks", "VAE", "conv", "mlp"},
+    "vae_sweeps.models": {"Networks", "VAE", "conv", "custom", "mlp"},
 }
 
 

@@ -46,7 +46,7 @@ posterior=foo | one of logvar, softplus, square, sigma
 overwrite=maybe | true or false
 data.binarize=maybe | one of none, static, dynamic, larochelle
 data.pixel_range=[0,2] | [0,1] or [-1,1]
-arch=transformer | one of conv, mlp
+arch=transformer | one of conv, custom, mlp
 likelihood=foo | one of bernoulli, gaussian
 arch.hidden=[0] | a list of whole numbers >= 1, or [] for a linear model
 arch.activation=swish | one of relu, leaky_relu, elu, silu, gelu, tanh
@@ -109,7 +109,7 @@ arch=conv arch.decoder_channels=[8] | arch.decoder_channels=[8]: must have 2 ent
 arch=conv arch.downsampling=max_pool | arch.kernel=4: must be odd with arch.downsampling=max_pool; use an odd kernel
 arch.output=tanh | arch.output=tanh: must be identity with likelihood=bernoulli, which applies a sigmoid; or
 pictures.foo=1 | pictures.foo=1: no such key; known: pictures.columns, pictures.num_reconstructions,
-arch._target_=foo.bar | _target_=foo.bar: cannot be imported; must be the full dotted name of a function or class
+arch._target_=foo.bar | _target_=foo.bar: cannot be imported, there is no module foo; must be the full dotted name of
 beta=${foo} | beta: Interpolation key 'foo' not found; must be a number >= 0
 beta=[1 | beta=[1: cannot be parsed; must be key=value, with quotes (') around special
 beta | beta: cannot be parsed; must be key=value, with quotes (') around special
@@ -262,7 +262,7 @@ def test_a_table_that_cannot_be_written_is_reported(tmp_path, capsys, option: st
     [
         (["beta=-1"], "beta=-1: must be a number >= 0"),
         pytest.param(["-m", "beta=0,-1,1"], "beta=-1: must be a number >= 0", marks=pytest.mark.slow),
-        pytest.param(["-m", "arch=mlp,foo"], "arch=foo: must be one of conv, mlp", marks=pytest.mark.slow),
+        pytest.param(["-m", "arch=mlp,foo"], "arch=foo: must be one of conv, custom, mlp", marks=pytest.mark.slow),
         pytest.param(["device=tpu"], "device=tpu: not on this machine", marks=pytest.mark.slow),
         pytest.param(["-m", "beta=[1"], "beta=[1: cannot be parsed", marks=pytest.mark.slow),
     ],

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT, make_point
+from vae_sweeps.config import trust
 from vae_sweeps.config.point import from_container, to_container
 from vae_sweeps.models.build import build_vae
 
@@ -15,6 +16,12 @@ CHOICES = [path.relative_to(CONF) for path in sorted(CONF.rglob("*.yaml")) if "h
 NEEDS = {
     "objective=mse": [GAUSSIAN],
     "evaluation/features=custom": ["evaluation.features._target_=torch.nn.Flatten"],
+    "arch=custom": [
+        "arch.encoder._target_=torch.nn.Flatten",
+        "arch.decoder._target_=torch.nn.Linear",
+        "+arch.decoder.in_features=10",
+        "+arch.decoder.out_features=784",
+    ],
 }
 
 
@@ -22,7 +29,8 @@ NEEDS = {
 def test_every_choice_of_conf_makes_a_vae(choice) -> None:
     override = f"{choice.parent}={choice.stem}"
     point = make_point(override, *NEEDS.get(override, []))
-    vae = build_vae([point], SHAPE)
+    with trust.allowing(trust.targets_of_points([point])):
+        vae = build_vae([point], SHAPE)
     log_px = vae.likelihood.log_prob(vae.decode(torch.zeros(1, 2, point.latent)), torch.rand(2, 784))  # type: ignore[operator]
     assert log_px.shape == (1, 2)
     assert log_px.isfinite().all()

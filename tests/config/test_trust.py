@@ -40,7 +40,7 @@ def images(**settings):
 """
 
 # What a caller adds to the config's own keys.
-ADDED = {"num_models", "image_shape", "latent", "dataset"}
+ADDED = {"num_models", "image_shape", "latent", "params_per_pixel", "dataset"}
 
 
 @pytest.fixture

@@ -38,9 +38,12 @@ def canonical_json(content: Any) -> str:
     return json.dumps(_canonical(content), sort_keys=True)
 
 
-def run_id(point: Point, data_fingerprint: str) -> str:
-    """The first 12 hex digits of the sha256 of what a point's numbers depend on: its config and the data's content."""
-    identity = [SCHEMA_VERSION, identifying_content(point), data_fingerprint]
+def run_id(point: Point, data_fingerprint: str, source: str = "") -> str:
+    """The first 12 hex digits of the sha256 of what a point's numbers depend on.
+
+    That is its config, the data's content, and the `source` of the user's own parts (`source.digest`), if it has any.
+    """
+    identity = [SCHEMA_VERSION, identifying_content(point), data_fingerprint, *([source] if source else [])]
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:12]
 
 

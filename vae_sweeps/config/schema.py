@@ -1,5 +1,6 @@
 """The schema of a point: names, types and allowed values. The defaults are in conf/*.yaml, with comments."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +106,19 @@ class Conv:
     )
     output: str = one_of(*OUTPUTS)
     init: str = one_of(*INITS)
+
+
+def _module(name: str, example: str) -> Any:
+    return key(f"a group, as in arch.{name}._target_={example}", lambda v: isinstance(v, Mapping))
+
+
+@dataclass
+class OwnNetworks:
+    """Keys of an encoder and a decoder of the user's own, each with its own keys."""
+
+    _target_: str = free("a function that returns an encoder and a decoder")
+    encoder: Any = _module("encoder", "my_nets.Encoder")
+    decoder: Any = _module("decoder", "my_nets.Decoder")
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Create the object that a config's `_target_` names."""
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
@@ -27,12 +28,55 @@ def instantiate_target(config: Mapping[str, Any], **arguments: Any) -> Any:
     if target in trust.OWN:
         return _call_own(target, {**_checked(target, config), **arguments})
     trust.check(config)
+    located(target)
     try:
         return instantiate({**config, **arguments}, _convert_="all")
     except InstantiationException as error:
-        if isinstance(error.__cause__, ValueError):
-            raise error.__cause__ from None
-        raise
+        cause = error.__cause__
+        if cause is None:
+            raise
+        if type(cause) is ValueError:
+            raise cause from None
+        raise ValueError(f"_target_={target}: raised {type(cause).__name__}: {_joined(cause)}") from error
+
+
+def located(target: str) -> Any:
+    """The function or class of this name, whose module is imported.
+
+    Raises ValueError, in one line, if it may not be called, or cannot be imported or called.
+    """
+    trust.check({"_target_": target})
+    found = _imported(target)
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise ValueError(f"_target_={target}: is an abstract class: {missing} must be defined in a subclass")
+    if not callable(found):
+        raise ValueError(f"_target_={target}: is {type(found).__name__}; must be a function or class")
+    return found
+
+
+def _imported(target: str) -> Any:
+    """The object of this name, after importing its module. Hydra's function logs several lines for a mistake."""
+    *packages, name = target.split(".")
+    for end in range(len(packages), 0, -1):
+        module = ".".join(packages[:end])
+        try:
+            found = importlib.import_module(module)
+        except Exception as error:  # a module may raise anything
+            if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+                continue  # it may be a class
+            reason = f"{type(error).__name__}: {_joined(error)}"
+            raise ValueError(f"_target_={target}: cannot be imported: {module} raised {reason}") from error
+        for part in (*packages[end:], name):
+            if not hasattr(found, part):
+                raise ValueError(f"_target_={target}: cannot be imported: there is no {part} in {module}")
+            found = getattr(found, part)
+        return found
+    raise ValueError(f"_target_={target}: cannot be imported; must be the full dotted name of a function or class")
+
+
+def _joined(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _call_own(target: str, arguments: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from vae_sweeps.config.keys import has_interpolation
 from vae_sweeps.config.launch_options import AutoFeatures, DatasetFeatures, InceptionFeatures, LaunchOptions
-from vae_sweeps.config.schema import Bernoulli, Celeba, Conv, Gaussian, ImageFolder, Mlp, Mnist, Point
+from vae_sweeps.config.schema import Bernoulli, Celeba, Conv, Gaussian, ImageFolder, Mlp, Mnist, OwnNetworks, Point
 from vae_sweeps.system import yaml_files
 
 # The public names that a config can call, and the keys that each takes.
@@ -25,6 +25,7 @@ OWN: dict[str, type] = {
     "vae_sweeps.data.celeba": Celeba,
     "vae_sweeps.models.mlp": Mlp,
     "vae_sweeps.models.conv": Conv,
+    "vae_sweeps.models.custom": OwnNetworks,
     "vae_sweeps.likelihoods.Bernoulli": Bernoulli,
     "vae_sweeps.likelihoods.Gaussian": Gaussian,
     "vae_sweeps.evaluation.features.auto": AutoFeatures,
@@ -52,16 +53,30 @@ def allowing(addresses: Iterable[str]) -> Iterator[None]:
 
 
 def targets_in(config: Any) -> frozenset[str]:
-    """Every `_target_` in a config, however deep."""
+    """Every `_target_` in a config, however deep. One that is null names nothing."""
     if isinstance(config, Mapping):
-        own = [str(config["_target_"])] if "_target_" in config else []
+        own = [] if config.get("_target_") is None else [str(config["_target_"])]
         return frozenset(own).union(*map(targets_in, config.values()))
     return frozenset().union(*map(targets_in, config)) if isinstance(config, list | tuple) else frozenset()
 
 
 def targets_of_points(points: Iterable[Point]) -> frozenset[str]:
     """Every `_target_` that the points name."""
-    return frozenset().union(*(targets_in([point.data, point.arch, point.likelihood]) for point in points))
+    return frozenset().union(*map(_targets_of, points))
+
+
+def targets_with_source(point: Point) -> frozenset[str]:
+    """What the point names of the user's own, and whose source is part of its run id. Data have a fingerprint."""
+    return frozenset(targets_in(_groups(point)[1:]) - OWN.keys())
+
+
+def _targets_of(point: Point) -> frozenset[str]:
+    return targets_in(_groups(point))
+
+
+def _groups(point: Point) -> list[Any]:
+    """The groups of a point that can name functions."""
+    return [point.data, point.arch, point.likelihood, vars(point.objective), vars(point.optim)]
 
 
 def targets_of_options(options: LaunchOptions) -> frozenset[str]:
@@ -72,7 +87,7 @@ def targets_of_options(options: LaunchOptions) -> frozenset[str]:
 def check_points(points: Iterable[Point]) -> None:
     """Raise ValueError if a point names anything that may not be called here."""
     for point in points:
-        for config in (point.data, point.arch, point.likelihood):
+        for config in _groups(point):
             check(config)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vae_sweeps.config.schema import Point
-from vae_sweeps.config.trust import allowed, allowing, targets_of_points
+from vae_sweeps.config.trust import allowed, allowing, check_points, targets_of_points
 from vae_sweeps.data.dataset import Dataset, for_evaluation, to_model
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.batching import images_at_once
@@ -18,7 +18,7 @@ from vae_sweeps.evaluation.metrics.latent import fit_mixture
 from vae_sweeps.models.build import build_vae
 from vae_sweeps.models.precision import DTYPES
 from vae_sweeps.models.vae import VAE, elbo_terms
-from vae_sweeps.runs import checkpoint
+from vae_sweeps.runs import checkpoint, own_source
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system.files import DamagedError
 from vae_sweeps.system.rng import generator
@@ -135,9 +135,12 @@ def load(run: str | Path, output_dir: str | Path = "outputs", *, trust: bool = F
 def load_run(folder: RunFolder) -> Model:
     """The model of a run's folder, as `load` gives it.
 
-    Raises ValueError if the run has no checkpoint, or if it is done and has none of its last step.
+    Raises ValueError if the run has no checkpoint, if it is done and has none of its last step, or if the code of its
+    own parts has changed.
     """
     point, result = folder.read_point(), folder.read_result()
+    check_points([point])
+    own_source.check(folder, point)
     checkpoints = checkpoint.available(folder)
     last = result["step"] if result is not None and result["status"] == "done" else None
     if last is not None and not any(saved.step == last for saved in checkpoints[:1]):

@@ -4,14 +4,14 @@ import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from vae_sweeps.config import trust
+from vae_sweeps.config import source, trust
 from vae_sweeps.config.secrets import hide_in_override
 from vae_sweeps.launch import cluster, submit
 from vae_sweeps.launch.door import checking, current_invocation
 from vae_sweeps.launch.local import run_here
 from vae_sweeps.launch.plan import Plan, make_plan
 from vae_sweeps.launch.request import Launch
-from vae_sweeps.runs import claims, states
+from vae_sweeps.runs import claims, own_source, states
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import files, git
 from vae_sweeps.tracker import account
@@ -70,7 +70,10 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
     def create(run: RunFolder) -> None:
         point, overrides = plan.unique[run]
         shown = [hide_in_override(override) for override in overrides]
-        run.create(point, launch.options, shown, git.diff(), plan.data_fingerprints[run])
+        files_of_run = plan.sources[run]
+        archive = own_source.packed(files_of_run) if files_of_run else b""
+        digest = source.digest_of(files_of_run)
+        run.create(point, launch.options, shown, git.diff(), plan.data_fingerprints[run], digest, archive)
         if run in todo and (launch.options.overwrite or run.failure.exists()):
             with claims.taken([run]) as claimed:  # else another process has just begun to train it
                 for ours in claimed:

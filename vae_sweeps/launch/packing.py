@@ -9,7 +9,9 @@ import torch
 from vae_sweeps.config.identity import canonical_json, identifying_content
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.schema import Point
+from vae_sweeps.models.build import has_fixed_latents, has_own_likelihood
 from vae_sweeps.models.size import bytes_per_number, num_activations, num_params
+from vae_sweeps.models.trial import trial
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import memory
@@ -29,13 +31,26 @@ class Cost:
 
 
 def cost(point: Point, image_shape: tuple[int, int, int]) -> Cost:
-    """The arithmetic of a training step of this point, for any latent size."""
+    """The arithmetic of a training step of this point, for any latent size.
+
+    Points with networks of one model of the user's own, which are not padded, have equal latent sizes in a pack.
+    """
+    if has_fixed_latents(point.arch):
+        with_any = num_params(point, image_shape)
+        return Cost(with_any, with_any)
     with_one, with_two = (num_params(replace(point, latent=latent), image_shape) for latent in (1, 2))
     return Cost(with_one, with_two)
 
 
 # Measured on two cores with `python -m benchmarks.training`: beyond a few tens of models, larger packs are no faster.
 _MAX_PACK = 32
+
+
+def limit_of(point: Point, image_shape: tuple[int, int, int], memory_bytes: float) -> int:
+    """The largest pack that the point may train in. Raises ValueError if it cannot be trained at all."""
+    if trial(point, image_shape).why_alone:
+        return 1
+    return point.max_pack or pack_limit(point, image_shape, memory_bytes)
 
 
 def pack_limit(point: Point, image_shape: tuple[int, int, int], memory_bytes: float) -> int:
@@ -85,10 +100,10 @@ def pack_key(point: Point) -> str:
     Such points may differ in beta, seed, latent size (by padding), a fixed sigma, and the convention of the objective.
     """
     content = identifying_content(point)
-    for name in ("beta", "seed", "latent"):
+    for name in ("beta", "seed", *([] if has_fixed_latents(point.arch) else ["latent"])):
         del content[name]
     sigma = content["likelihood"].get("sigma")
-    if sigma is not None and not isinstance(sigma, str):
+    if sigma is not None and not isinstance(sigma, str) and not has_own_likelihood(point.likelihood):
         content["likelihood"]["sigma"] = "fixed"
     content["objective"] = content["objective"]["batch"]
     # These are not in the run id, but a pack reads one dataset, and logs and draws all its points at once.
@@ -142,7 +157,7 @@ class Candidate:
 
 def candidate(run: RunFolder, point: Point, image_shape: tuple[int, int, int], memory_bytes: float) -> Candidate:
     """The candidate for the point of a run, on a device where a pack may use `memory_bytes`."""
-    limit = point.max_pack or pack_limit(point, image_shape, memory_bytes)
+    limit = limit_of(point, image_shape, memory_bytes)
     return Candidate(run, pack_key(point), point.latent, cost(point, image_shape), limit)
 
 

@@ -3,17 +3,20 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 
+from vae_sweeps.config import source
 from vae_sweeps.config.identity import run_id, run_name
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.config.schema import Point
+from vae_sweeps.config.trust import targets_with_source
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import checks, fitting
-from vae_sweeps.launch.packing import checkpoint_bytes, cost, group, memory_of, pack_limit
+from vae_sweeps.launch.packing import checkpoint_bytes, cost, group, limit_of, memory_of
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.known_results import KnownResults
@@ -28,12 +31,14 @@ log = logging.getLogger(__name__)
 class Plan:
     """What a launch will do. `folders` has one entry per point of the launch, in order; equal points share a folder.
 
-    `results` are those of the runs before the launch. `checkpoint_bytes` is the size of the largest pack's checkpoints.
+    `sources` has the source files of each run's own parts. `results` are those of the runs before the launch.
+    `checkpoint_bytes` is the size of the largest pack's checkpoints.
     """
 
     folders: list[RunFolder]
     unique: dict[RunFolder, tuple[Point, Sequence[str]]]
     data_fingerprints: dict[RunFolder, str]
+    sources: dict[RunFolder, Mapping[str, bytes]]
     packs: list[list[RunFolder]]
     to_evaluate: list[RunFolder]
     results: KnownResults
@@ -49,14 +54,17 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     device = torch.device("cpu") if cluster else machine.resolve_device(options.device)
     if cluster is None:
         machine.check_devices(device, options.devices, {point.precision for point in points})
+    sources = _sources_of(points)
     datasets = [load_dataset(point.data) for point in points]
     shapes = [dataset.image_shape for dataset in datasets]
     costs = [cost(point, shape) for point, shape in zip(points, shapes, strict=True)]
     checks.check_evaluation(datasets, options.evaluation)
     checks.check_output_dir(options.output_dir)
     folders = [
-        RunFolder.under(options.output_dir, run_name(point, run_id(point, dataset.fingerprint)))
-        for point, dataset in zip(points, datasets, strict=True)
+        RunFolder.under(
+            options.output_dir, run_name(point, run_id(point, dataset.fingerprint, source.digest_of(files)))
+        )
+        for point, dataset, files in zip(points, datasets, sources, strict=True)
     ]
     if cluster or launch.num_workers > 1 or options.devices > 1:
         checks.check_jobs(launch.sweep or folders[0], has_snapshot=cluster is not None and cluster.snapshot)
@@ -67,7 +75,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     todo = [index[folder] for folder in missing]
     fitting.check([points[i] for i in todo], [datasets[i] for i in todo], device, options.devices, cluster)
     memory_bytes = memory_of(cluster) if cluster else machine.memory_for_packs(device)
-    limits = [points[i].max_pack or pack_limit(points[i], shapes[i], memory_bytes) for i in todo]
+    checks.check_own_parts([points[i] for i in todo], [shapes[i] for i in todo], options.devices)
+    limits = [limit_of(points[i], shapes[i], memory_bytes) for i in todo]
     if launch.largest_pack is not None:
         limits = [min(limit, launch.largest_pack) for limit in limits]
     num_packs = cluster.packs if cluster else launch.num_workers
@@ -81,7 +90,14 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     fingerprints = {folder: dataset.fingerprint for folder, dataset in zip(folders, datasets, strict=True)}
     in_packs = [[folders[todo[i]] for i in pack] for pack in packs]
     sizes = [sum(checkpoint_bytes(points[todo[i]], shapes[todo[i]]) for i in pack) for pack in packs]
-    return Plan(folders, unique, fingerprints, in_packs, to_evaluate, results, max(sizes, default=0))
+    by_folder = dict(zip(folders, sources, strict=True))
+    return Plan(folders, unique, fingerprints, by_folder, in_packs, to_evaluate, results, max(sizes, default=0))
+
+
+def _sources_of(points: Sequence[Point]) -> list[Mapping[str, bytes]]:
+    """The source files of each point's own parts. Imports nothing. Raises ValueError if a module does not exist."""
+    files_of = cache(source.files_of)
+    return [files_of(targets_with_source(point)) for point in points]
 
 
 def _needs_evaluation(run: RunFolder, result: Mapping[str, Any] | None, evaluation: Evaluation) -> bool:

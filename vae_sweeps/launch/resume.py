@@ -9,7 +9,7 @@ import torch
 
 from vae_sweeps.config.identity import is_run_id, run_id
 from vae_sweeps.config.schema import Point
-from vae_sweeps.runs import checkpoint, row_log
+from vae_sweeps.runs import checkpoint, own_source, row_log
 from vae_sweeps.runs.checkpoint import Checkpoint
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
@@ -41,16 +41,21 @@ class Member:
 def read_member(folder: RunFolder, fingerprint_of: Callable[[Point], str]) -> Member | None:
     """What training needs of the folder; None, with the reason in failure.txt, if it cannot be trained.
 
-    That is so if its config is damaged, or if it does not have its run id with the data at hand, whose fingerprint
-    `fingerprint_of` returns.
+    That is so if its config is damaged, if the code of its own parts has changed, or if it does not have its run id
+    with the data at hand, whose fingerprint `fingerprint_of` returns.
     """
     try:
         point = folder.read_point()
     except (ValueError, FileNotFoundError) as error:
         fail(folder, str(error))
         return None
+    try:
+        own_source.check(folder, point)
+    except ValueError as error:
+        fail(folder, str(error))
+        return None
     bound = folder.bound_id()
-    if is_run_id(bound) and run_id(point, fingerprint_of(point)) != bound:
+    if is_run_id(bound) and run_id(point, fingerprint_of(point), folder.source_digest()) != bound:
         fail(folder, f"{folder.config}: the data or this file has changed since the launch; launch the command again")
         return None
     return Member(folder, point, _fitting_checkpoints(folder))

@@ -143,9 +143,11 @@ def conv(
     last_conv: int | None = None,
     output: str = "identity",
     init: str = "pytorch",
+    params_per_pixel: int = 1,
 ) -> Networks:
     """An encoder of convolutions and dense layers, and a mirrored decoder, which always uses strides.
 
+    The decoder has `params_per_pixel` times the channels of the images, [P*C,H,W], for the likelihood's parameters.
     Raises ValueError if a side of the images cannot be halved once for each entry of `channels`, if the decoder would
     not double as often, or if max pooling is asked of an even kernel, whose convolutions cannot keep the image's size.
     """
@@ -190,7 +192,7 @@ def conv(
         latent,
         size,
         mirrored if decoder_channels is None else decoder_channels,
-        num_in,
+        params_per_pixel * num_in,
         kernel,
         act,
         batch_norm=batch_norm,

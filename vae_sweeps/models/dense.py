@@ -31,10 +31,15 @@ def mlp(
     negative_slope: float = 0.01,
     output: str = "identity",
     init: str = "pytorch",
+    params_per_pixel: int = 1,
 ) -> Networks:
-    """Fully connected networks D-hidden-(heads) and L-reversed(hidden)-D; `hidden=[]` is a linear VAE."""
+    """Fully connected networks D-hidden-(heads) and L-reversed(hidden)-PD; `hidden=[]` is a linear VAE.
+
+    P is `params_per_pixel`, the number of the likelihood's parameters for each pixel value.
+    """
     num_pixels = prod(image_shape)
     act = activation_function(activation, negative_slope)
     encoder = MlpEncoder(Dense(num_models, [num_pixels, *hidden], act, activate_last=True))
-    decoder = Dense(num_models, [latent, *reversed(hidden), num_pixels], act, activate_last=False, output=output)
+    num_outputs = params_per_pixel * num_pixels
+    decoder = Dense(num_models, [latent, *reversed(hidden), num_outputs], act, activate_last=False, output=output)
     return Networks(encoder, decoder, [num_pixels, *hidden][-1], init)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from vae_sweeps.config.schema import Point
-from vae_sweeps.models.build import build_networks
+from vae_sweeps.models.build import build_networks, has_own_likelihood, has_own_networks
 from vae_sweeps.models.vae import VAE
 
 # Networks with more weights are measured without allocating them.
@@ -42,9 +42,15 @@ def _build(architecture: str, image_shape: tuple[int, int, int]) -> VAE:
     return build_networks([latent], image_shape, arch, [likelihood], posterior).eval()
 
 
+def _device(architecture: str) -> torch.device:
+    """The meta device, which allocates nothing; but the user's own parts may need real tensors."""
+    _, arch, likelihood, _ = json.loads(architecture)
+    return torch.device("cpu" if has_own_networks(arch) or has_own_likelihood(likelihood) else "meta")
+
+
 @lru_cache(maxsize=1024)
 def _num_weights(architecture: str, image_shape: tuple[int, int, int]) -> int:
-    with torch.device("meta"):
+    with _device(architecture):
         return sum(parameter.numel() for parameter in _build(architecture, image_shape).parameters())
 
 
@@ -54,11 +60,12 @@ def _num_activations(architecture: str, image_shape: tuple[int, int, int]) -> in
 
     def count(module: torch.nn.Module, inputs: Any, output: Any) -> None:
         nonlocal num_activations
-        num_activations += sum(t.numel() for t in (output if isinstance(output, tuple) else (output,)))
+        outputs = output if isinstance(output, tuple) else (output,)
+        num_activations += sum(t.numel() for t in outputs if isinstance(t, torch.Tensor))
 
     # The meta device allocates nothing, but its first use spends a second on imports.
     is_small = _num_weights(architecture, image_shape) <= _MAX_ALLOCATED
-    with torch.device("cpu" if is_small else "meta"), torch.inference_mode():
+    with torch.device("cpu") if is_small else _device(architecture), torch.inference_mode():
         vae = _build(architecture, image_shape)
         for module in vae.modules():
             module.register_forward_hook(count)

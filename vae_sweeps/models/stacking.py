@@ -9,7 +9,7 @@ from torch import Tensor
 def point_view(tensor: Tensor, k: int, num_models: int, shape: Sequence[int]) -> Tensor:
     """A view of point k's part of a stacked weight, with the `shape` that it has in a VAE of one model."""
     slot = slots(tensor, num_models)[k]
-    return slot[tuple(slice(0, n) for n in shape)]
+    return slot[tuple(slice(0, n) for n in shape)] if len(shape) else slot.view(())
 
 
 def put_point(stacked: dict[str, Tensor], k: int, num_models: int, alone: dict[str, Tensor]) -> None:
@@ -28,5 +28,9 @@ def take_point(stacked: dict[str, Tensor], k: int, num_models: int, alone: dict[
 
 
 def slots(tensor: Tensor, num_models: int) -> Tensor:
-    """A view [K, n, ...] of a stacked weight or buffer [K*n, ...]: `slots(t, K)[k]` belongs to model k."""
+    """A view [K, n, ...] of a stacked weight or buffer [K*n, ...]: `slots(t, K)[k]` belongs to model k.
+
+    Numbers of K models are [K], and [K, 1] here. That of one model is a tensor without dimensions.
+    """
+    tensor = tensor.view(1) if not tensor.dim() else tensor
     return tensor.view(num_models, tensor.shape[0] // num_models, *tensor.shape[1:])

@@ -114,7 +114,7 @@ def _leftovers(folder: Path, names: Sequence[str]) -> Iterator[Finding]:
 def _config(run: RunFolder) -> Iterator[Finding]:
     try:
         config = sealed_config.unseal(run.config, run.name)
-        name = run_id(from_container(config.content), config.data_fingerprint)
+        name = run_id(from_container(config.content), config.data_fingerprint, config.source)
     except (DamagedError, FileNotFoundError) as error:
         yield Finding(run.config, *_said(DamagedError(str(error)), run.config))
         return

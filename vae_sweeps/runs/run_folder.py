@@ -63,6 +63,11 @@ class RunFolder(ClaimedFolder):
         return self.path / "code.diff"
 
     @property
+    def source(self) -> Path:
+        """The source code of the user's own parts at the launch, if the point has any."""
+        return self.path / "source.zip"
+
+    @property
     def rows(self) -> Path:
         """Rows of training, one JSON object per line."""
         return self.path / "metrics.jsonl"
@@ -140,11 +145,13 @@ class RunFolder(ClaimedFolder):
         overrides: Iterable[str],
         code_diff: str = "",
         data_fingerprint: str = "",
+        source_digest: str = "",
+        source: bytes = b"",
     ) -> None:
         """Create the folder, with the point's config, the launch's options, the overrides and the code's changes.
 
         An intact config is never written again; a damaged one is. `code_diff` is the difference between the code and
-        its commit.
+        its commit, `source` a zip file with the user's own parts and `source_digest` their digest.
         """
         if self.config.exists() and not sealed_config.is_sound(self.config, self.name):
             try:
@@ -158,7 +165,9 @@ class RunFolder(ClaimedFolder):
         if code_diff:
             self.write(self.code_diff, code_diff)
         self.write(self.launch_options, yaml_files.dump({"overrides": list(overrides), "options": to_record(options)}))
-        self.write(self.config, sealed_config.seal(to_container(point), self.id, data_fingerprint))
+        if source:
+            self.write(self.source, source)
+        self.write(self.config, sealed_config.seal(to_container(point), self.id, data_fingerprint, source_digest))
 
     def exists(self) -> bool:
         """Whether this is the folder of a run."""
@@ -197,6 +206,10 @@ class RunFolder(ClaimedFolder):
     def bound_id(self) -> str:
         """The run id to which the folder's files are bound; it stays the same if the folder is renamed."""
         return sealed_config.id_of(self.config) or self.id
+
+    def source_digest(self) -> str:
+        """The digest of the source of the user's own parts that the run was made with, "" if it has none."""
+        return sealed_config.source_of(self.config)
 
     def read_launch_options(self) -> LaunchOptions:
         """The options of the launch that made the folder."""

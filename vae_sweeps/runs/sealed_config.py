@@ -1,4 +1,4 @@
-"""config.yaml: the point, with a first line that holds the run id, the data's fingerprint and a checksum."""
+"""config.yaml: the point, with a first line that holds the run id, what else it is made of, and a checksum."""
 
 import hashlib
 import re
@@ -12,21 +12,22 @@ from vae_sweeps.system import yaml_files
 from vae_sweeps.system.files import DamagedError
 from vae_sweeps.system.logs import warn_once
 
-_HEADER = re.compile(rb"# run (\S+), data (\S*), sha256 ([0-9a-f]{64})\n")
+_HEADER = re.compile(rb"# (run (\S+), data (\S*?)(?:, source ([0-9a-f]+))?), sha256 ([0-9a-f]{64})\n")
 
 
 class Config(NamedTuple):
-    """The content of a config.yaml, its run id, and the fingerprint of the data that it was made for."""
+    """The content of a config.yaml, and of what its run id is made: data, and source of the user's own parts or ""."""
 
     content: dict[str, Any]
     run_id: str
     data_fingerprint: str
+    source: str
 
 
-def seal(content: Mapping[str, Any], run_id: str, data_fingerprint: str) -> str:
+def seal(content: Mapping[str, Any], run_id: str, data_fingerprint: str, source: str = "") -> str:
     """The text of a config.yaml."""
     text = yaml_files.dump(dict(content))
-    about = f"run {run_id}, data {data_fingerprint}"
+    about = f"run {run_id}, data {data_fingerprint}" + (f", source {source}" if source else "")
     return f"# {about}, sha256 {_sum_of(about.encode(), text.encode())}\n{text}"
 
 
@@ -35,6 +36,7 @@ class _File(NamedTuple):
 
     run_id: str
     data_fingerprint: str
+    source: str
     body: bytes
     is_sound: bool
 
@@ -58,10 +60,10 @@ def unseal(path: Path, folder_name: str) -> Config:
     except ValueError as error:
         raise DamagedError(f"{path}: damaged: {error}") from error
     if not file.is_sound:
-        if not _is_harmless(content, file.run_id, file.data_fingerprint):
+        if not _is_harmless(content, file):
             raise DamagedError(f"{path}: damaged: its content does not match its checksum")
         warn_once(f"{path}: changed by hand, in keys that do not change the numbers")
-    return Config(content, file.run_id, file.data_fingerprint)
+    return Config(content, file.run_id, file.data_fingerprint, file.source)
 
 
 def _read(path: Path, folder_name: str) -> _File:
@@ -74,28 +76,38 @@ def _read(path: Path, folder_name: str) -> _File:
     header = _HEADER.match(text)
     if header is None:
         raise DamagedError(f"{path}: damaged: its first line is not the one that was written")
-    name, data, sha256 = (group.decode(errors="replace") for group in header.groups())
+    about, name, data, source, sha256 = (group.decode(errors="replace") for group in header.groups(b""))
     body = text[header.end() :]
     expected = folder_name.rsplit("-", 1)[-1]
     if is_run_id(expected) and name != expected:
         raise DamagedError(f"{path}: damaged: it is the config of run {name}, but the folder is named {expected}")
-    return _File(name, data, body, _sum_of(f"run {name}, data {data}".encode(), body) == sha256)
+    return _File(name, data, source, body, _sum_of(about.encode(), body) == sha256)
 
 
 def id_of(path: Path) -> str | None:
     """The run id in the first line of a config.yaml; None if it cannot be read."""
+    header = _header_of(path)
+    return header[2].decode(errors="replace") if header else None
+
+
+def source_of(path: Path) -> str:
+    """The digest of the source in the first line of a config.yaml; "" if it has none, or if it cannot be read."""
+    header = _header_of(path)
+    return header[4].decode() if header and header[4] else ""
+
+
+def _header_of(path: Path) -> re.Match[bytes] | None:
     try:
         with path.open("rb") as file:
-            header = _HEADER.match(file.readline(300))
+            return _HEADER.match(file.readline(300))
     except OSError:
         return None
-    return header[1].decode(errors="replace") if header else None
 
 
-def _is_harmless(content: Any, name: str, data: str) -> bool:
+def _is_harmless(content: Any, file: _File) -> bool:
     """Whether the run id still comes out."""
     try:
-        return run_id(from_container(content), data) == name
+        return run_id(from_container(content), file.data_fingerprint, file.source) == file.run_id
     except (ValueError, TypeError, KeyError, AttributeError):
         return False
 

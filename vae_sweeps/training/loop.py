@@ -75,7 +75,7 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
         """Compute the gradients of a step; returns the batch's sums of log_px and kl, and the loss, [3,K]."""
         x = batches(step)
         num_images, share = len(x), distributed.share(len(x))
-        pack.set_batch_size(num_images)
+        pack.begin_step(step, num_images)
         with computing(first.precision, device):
             terms = elbo_terms(pack.vae, x[share], noise(step)[:, :num_images][:, share])
             loss = weights.loss(terms, step, num_images)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vae_sweeps.config.schema import Point
 from vae_sweeps.models.build import build_vae
+from vae_sweeps.models.copies import Copies
 from vae_sweeps.models.layers import BatchNorm2d
 from vae_sweeps.models.precision import DTYPES
 from vae_sweeps.models.stacking import put_point, slots, take_point
@@ -65,6 +66,8 @@ class Pack:
         self.diverged_at: dict[int, int] = {}
         norms = (module for module in self.vae.modules() if isinstance(module, BatchNorm2d))
         self._tower_norms = [norm for norm in norms if norm.towers > 1]
+        self._copies = [module for module in self.vae.modules() if isinstance(module, Copies)]
+        self._seeds = [point.seed for point in self.points]
         state = self.vae.state_dict()
         for k, run in enumerate(runs):
             put_point(state, k, len(runs), run.start.model)
@@ -103,10 +106,12 @@ class Pack:
         """Copy point k's tensors to the CPU, shaped as those of a VAE of one model."""
         return take_point(self.vae.state_dict(), k, len(self.runs), self.runs[k].start.model)
 
-    def set_batch_size(self, num_images: int) -> None:
-        """Set how many images the next batch has over all ranks."""
+    def begin_step(self, step: int, num_images: int) -> None:
+        """Set the step (from 0) that is computed next, and how many images its batch has over all ranks."""
         for norm in self._tower_norms:
             norm.batch_size = num_images
+        for copies in self._copies:
+            copies.begin_step(self._seeds, step)
 
     def clip_gradients(self, max_norm: float) -> None:
         clip_gradients(list(self.vae.parameters()), len(self.runs), max_norm)

@@ -25,7 +25,7 @@ def seeded(*key: str | int, device: torch.device | str = "cpu") -> Iterator[None
     with torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=True):
         random.seed(seed)
         np.random.seed(seed % 2**32)
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             torch.cuda.manual_seed(seed)
         try:

@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -130,6 +131,12 @@ def time_pack(points: list[Point], evaluation: Evaluation, dataset: Dataset, fol
     return 1e3 * statistics.median(steps[len(steps) // 10 :]) / len(points)
 
 
+def with_rates(points: list[Point], num_rates: int) -> list[Point]:
+    """The points with `num_rates` learning rates, in runs of equal ones as launches order them."""
+    rates = [1e-3 / (1 + k * num_rates // len(points)) for k in range(len(points))]
+    return [replace(point, optim=replace(point.optim, lr=rate)) for point, rate in zip(points, rates, strict=True)]
+
+
 def main() -> None:
     logging.disable()
     machine.prepare()
@@ -160,6 +167,9 @@ def measure(name: str, points: list[Point], evaluation: Evaluation, dataset: Dat
                 rounds.setdefault(label, []).append(time_step(step))
             for k in (1, 3, 9):
                 rounds.setdefault(f"pack of {k}", []).append(time_pack(points[:k], evaluation, dataset, folder))
+            for n in (3, 9):
+                several = with_rates(points, n)
+                rounds.setdefault(f"pack of 9, {n} rates", []).append(time_pack(several, evaluation, dataset, folder))
     table = Table(title=f"{name}, batch {batch_size}, {torch.get_num_threads()} threads", title_justify="left")
     table.add_column("")
     for column in (
@@ -167,12 +177,13 @@ def measure(name: str, points: list[Point], evaluation: Evaluation, dataset: Dat
         "speed against\ntight loop",
         "against tight\nloop, fused Adam",
         "against bare\nproducts",
+        "against\npack of 9",
     ):
         table.add_column(column, justify="right")
     for label, times in rounds.items():
         ratios = [
             f"{statistics.median(b / a for a, b in zip(times[1:], rounds[base][1:], strict=True)):.2f}"
-            for base in ("tight loop", "tight loop, fused Adam", "bare matrix products")
+            for base in ("tight loop", "tight loop, fused Adam", "bare matrix products", "pack of 9")
         ]
         table.add_row(label, f"{statistics.median(times[1:]):.3f}", *ratios)
     console.print(table)

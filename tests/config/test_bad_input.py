@@ -108,7 +108,19 @@ arch=conv arch.channels=[8,8,8] | arch.channels=[8, 8, 8]: 3 layers of stride 2 
 arch=conv arch.decoder_channels=[8] | arch.decoder_channels=[8]: must have 2 entries with 2 in arch.channels and
 arch=conv arch.downsampling=max_pool | arch.kernel=4: must be odd with arch.downsampling=max_pool; use an odd kernel
 arch.output=tanh | arch.output=tanh: must be identity with likelihood=bernoulli, which applies a sigmoid; or
+optim.momentum=0.9 | optim.momentum=0.9: must be 0 with optim=adam; use sgd or rmsprop
+optim=sgd optim.momentum=2 | optim.momentum=2: must be a number in [0, 1)
+optim=custom | optim.custom._target_=null: must be the full dotted name of an optimiser
+optim=lbfgs | optim=lbfgs: must be one of adam, adamw, custom, rmsprop, sgd
 pictures.foo=1 | pictures.foo=1: no such key; known: pictures.columns, pictures.num_reconstructions,
++pictures.foo=1 | pictures.foo=1: no such key; known: pictures.columns, pictures.num_reconstructions,
++objective.nonsense=1 | objective.nonsense=1: no such key; known: objective.batch,
++optim.beta=1 | optim.beta=1: no such key; did you mean optim.betas
++evaluation.x=1 | evaluation.x=1: no such key; known: evaluation.batch_size,
++tracker.mod=1 | tracker.mod=1: no such key; did you mean tracker.mode
++arch.x=1 | arch.x=1: no such key; known: arch.activation,
++data.x=1 | data.x=1: no such key; known: data.binarize,
++hydra.launcher.x=1 | hydra.launcher.x=1: no such key; known:
 arch._target_=foo.bar | _target_=foo.bar: cannot be imported, there is no module foo; must be the full dotted name of
 beta=${foo} | beta: Interpolation key 'foo' not found; must be a number >= 0
 beta=[1 | beta=[1: cannot be parsed; must be key=value, with quotes (') around special

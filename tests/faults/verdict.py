@@ -13,6 +13,7 @@ import torch
 
 from tests.faults.processes import Ended, StuckError
 from tests.faults.scenes import Grid, Scene
+from tests.helpers.checkpoints import tensors_of
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.run_folder import RunFolder, all_runs
 
@@ -174,10 +175,9 @@ def _of_checkpoints(run: RunFolder, expected: RunFolder) -> list[Problem]:
         return [Problem("unequal", f"{run.name}/checkpoint.pt: none")]
     if found[0].step != wanted.step:
         return [Problem("unequal", f"{run.name}/checkpoint.pt: step {found[0].step}")]
-    for part in ("model", "exp_avg", "exp_avg_sq"):
-        tensors, others = getattr(found[0], part), getattr(wanted, part)
-        if tensors.keys() != others.keys() or not all(torch.equal(tensors[key], others[key]) for key in others):
-            return [Problem("unequal", f"{run.name}/checkpoint.pt: other {part}")]
+    tensors, others = tensors_of(found[0]), tensors_of(wanted)
+    if tensors.keys() != others.keys() or not all(torch.equal(tensors[key], others[key]) for key in others):
+        return [Problem("unequal", f"{run.name}/checkpoint.pt: other tensors")]
     return []
 
 

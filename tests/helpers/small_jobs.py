@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tests.conftest import make_dataset, make_options
+from tests.helpers.checkpoints import tensors_of
 from tests.helpers.training import CPU, runs_of
 from vae_sweeps.config.schema import Point
 from vae_sweeps.evaluation.reference import Reference
@@ -62,5 +63,4 @@ def assert_same(folders: Sequence[RunFolder], others: Sequence[RunFolder]) -> No
     for folder, other in zip(folders, others, strict=True):
         assert timeless(folder) == timeless(other)
         (a, *_), (b, *_) = checkpoint.available(folder), checkpoint.available(other)
-        for part in ("model", "exp_avg", "exp_avg_sq"):
-            assert all(torch.equal(tensor, getattr(b, part)[name]) for name, tensor in getattr(a, part).items()), part
+        assert all(torch.equal(tensor, tensors_of(b)[name]) for name, tensor in tensors_of(a).items())

@@ -175,7 +175,7 @@ from vae_sweeps.likelihoods import Gaussian
 
 class Fragile(Gaussian):
     def log_prob(self, params, x):
-        assert 0.5 not in self.sigma, "sigma is one half"
+        assert len(x) < 16 or 0.5 not in self.sigma, "sigma is one half"  # not in the trial step, of four images
         return super().log_prob(params, x)
 """
 

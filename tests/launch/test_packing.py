@@ -24,6 +24,10 @@ GAUSSIAN = "likelihood=gaussian"
         ([GAUSSIAN], "objective=mse"),
         ([], "objective=pixel_mean"),
         ([], "objective.warmup_epochs=2"),
+        ([], "optim.lr=0.01"),
+        ([], "optim.clip_norm=1"),
+        (["optim=adamw"], "optim.betas=[0.5,0.6]"),
+        ([], "arch.init=he"),
     ],
 )
 def test_points_that_differ_in_these_keys_share_a_pack(common, change) -> None:
@@ -34,7 +38,8 @@ def test_points_that_differ_in_these_keys_share_a_pack(common, change) -> None:
 @pytest.mark.parametrize(
     ("common", "change"),
     [
-        ([], "optim.lr=0.01"),
+        ([], "optim=sgd"),
+        (["optim=custom", "optim.custom._target_=torch.optim.NAdam"], "+optim.custom.eps=0.1"),
         ([], "arch.hidden=[100]"),
         ([], "arch=conv"),
         ([], "data=mnist"),
@@ -52,7 +57,6 @@ def test_points_that_differ_in_these_keys_share_a_pack(common, change) -> None:
         ([], "log_steps=powers_of_two"),
         ([], "pictures_at_epochs=[1]"),
         ([], "pictures.columns=10"),
-        ([], "arch.init=he"),
     ],
 )
 def test_points_that_differ_in_these_keys_do_not_share_a_pack(common, change) -> None:

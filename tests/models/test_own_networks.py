@@ -54,8 +54,10 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], to
     [
         pytest.param((), id="residual"),
         pytest.param(("+arch.encoder.dropout=0.5",), id="dropout"),
-        pytest.param((f"likelihood._target_={PARTS}.StudentT", "+likelihood.df=3"), id="likelihood"),
-        pytest.param((f"likelihood._target_={PARTS}.TwoPerPixel", "arch=mlp"), id="two per pixel"),
+        pytest.param(
+            ("likelihood=custom", f"likelihood._target_={PARTS}.StudentT", "+likelihood.df=3"), id="likelihood"
+        ),
+        pytest.param(("likelihood=custom", f"likelihood._target_={PARTS}.TwoPerPixel", "arch=mlp"), id="two per pixel"),
     ],
 )
 def test_points_in_a_pack_equal_those_alone(overrides, precision: str, tolerance: float, in_folders) -> None:
@@ -139,7 +141,8 @@ def test_points_of_other_architectures_or_latent_sizes_do_not_share_a_pack() -> 
     widths = {pack_key(own_point(f"+arch.encoder.width={width}")) for width in (2, 3)}
     latents = {pack_key(own_point(f"latent={latent}")) for latent in (2, 3)}
     likelihoods = {
-        pack_key(own_point(f"likelihood._target_={PARTS}.StudentT", f"+likelihood.sigma={sigma}")) for sigma in (2, 3)
+        pack_key(own_point("likelihood=custom", f"likelihood._target_={PARTS}.StudentT", f"+likelihood.df={sigma}"))
+        for sigma in (2, 3)
     }
     assert len(widths) == len(latents) == len(likelihoods) == 2
 

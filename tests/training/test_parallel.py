@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import launch, start_launch, wait_until
+from tests.helpers.checkpoints import tensors_of
 from vae_sweeps.models.layers import BatchNorm2d
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
@@ -31,9 +32,8 @@ def assert_equal(one: Path, other: Path, tolerance: float) -> None:
     """Both folders have the same runs, whose weights, Adam moments and rows agree to the relative `tolerance`."""
     for a, b in zip(states(one), states(other), strict=True):
         assert a.step == b.step
-        for kind in ("model", "exp_avg", "exp_avg_sq"):
-            for name, tensor in getattr(a, kind).items():
-                torch.testing.assert_close(getattr(b, kind)[name], tensor, rtol=tolerance, atol=tolerance)
+        for name, tensor in tensors_of(a).items():
+            torch.testing.assert_close(tensors_of(b)[name], tensor, rtol=tolerance, atol=tolerance)
     for run, other_run in zip(all_runs(one), all_runs(other), strict=True):
         rows, others = run.read_rows(), other_run.read_rows()
         assert [row["step"] for row in rows] == [row["step"] for row in others]

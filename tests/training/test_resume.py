@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import Door, launch, launch_here, start_launch, wait_until
+from tests.helpers.checkpoints import tensors_of
 from vae_sweeps.runs import checkpoint, states
 from vae_sweeps.runs.run_folder import RunFolder, all_runs
 
@@ -41,9 +42,8 @@ def assert_same_runs(one: Path, other: Path) -> None:
     for name, folder in ones.items():
         a, b = checkpoint.available(folder)[0], checkpoint.available(others[name])[0]
         assert a.step == b.step
-        for part in ("model", "exp_avg", "exp_avg_sq"):
-            tensors, expected = getattr(a, part), getattr(b, part)
-            assert all(torch.equal(tensors[key], expected[key]) for key in expected), (name, part)
+        tensors, expected = tensors_of(a), tensors_of(b)
+        assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
         assert timeless(folder.read_rows()) == timeless(others[name].read_rows())
         result, expected_result = folder.read_result(), others[name].read_result()
         assert result is not None

@@ -11,6 +11,7 @@ from vae_sweeps.config.keys import TYPED_GROUPS, as_typed, describe, did_you_mea
 from vae_sweeps.config.launch_options import LaunchOptions, options_from
 from vae_sweeps.config.schema import Point
 from vae_sweeps.config.secrets import hide_in_override
+from vae_sweeps.config.trust import OWN
 
 
 def _checked_fields(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
@@ -56,9 +57,16 @@ def from_checked(content: Mapping[str, Any]) -> tuple[Point, LaunchOptions]:
         if (folder := data.get(name)) is not None:
             data[name] = str(Path(folder).expanduser().resolve())  # notebooks run in other folders
     point = {name: value for name, value in content.items() if name not in names} | {"data": data}
+    point["optim"] = _without_unset(content["optim"])
     if point["steps"] is not None:
         point["epochs"] = None  # steps takes precedence, so that equal points have equal ids
     return from_container(point), options_from({name: content[name] for name in names})
+
+
+def _without_unset(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The group with null in place of a `custom` without a `_target_`."""
+    custom = group["custom"]
+    return {**group, "custom": None if custom is None or custom.get("_target_") is None else custom}
 
 
 def check_values(node: DictConfig, prefix: str = "") -> None:
@@ -84,6 +92,26 @@ def _check_names(cfg: DictConfig) -> None:
     for name in known:
         if name not in cfg or OmegaConf.is_missing(cfg, name):
             raise ValueError(f"~{name}: must not be deleted; every command needs {name}, {describe(name)}")
+    for name, node in cfg.items():
+        if isinstance(node, DictConfig):
+            check_names(node, str(name))
+
+
+def check_names(node: DictConfig, group: str) -> None:
+    """Raise ValueError if `node`, the value of `group`, has keys that its schema does not have, or lacks some."""
+    schema = OmegaConf.get_type(node)
+    is_own = "_target_" in node and str(node.get("_target_")) not in OWN  # it has its own keys
+    names = [f.name for f in fields(schema)] if is_dataclass(schema) and not is_own else list(node)
+    for name in map(str, node):
+        if name not in names:
+            shown = hide_in_override(f"{group}.{name}={as_typed(node[name])}")
+            known = [f"{group}.{other}" for other in names]
+            raise ValueError(f"{shown}: no such key; {did_you_mean(f'{group}.{name}', known)}")
+        if not OmegaConf.is_missing(node, name) and isinstance(inner := node[name], DictConfig):
+            check_names(inner, f"{group}.{name}")
+    for name in names:
+        if name not in node:
+            raise ValueError(f"~{group}.{name}: must not be deleted; set it to {describe(f'{group}.{name}')}")
 
 
 def _check_together(content: Mapping[str, Any]) -> None:
@@ -107,8 +135,32 @@ def _check_together(content: Mapping[str, Any]) -> None:
             "objective.error=squared: must be nll unless likelihood.sigma is a number; "
             "add likelihood=gaussian, or use objective=elbo instead of mse"
         )
+    _check_optim(content["optim"])
     _check_shares(content["devices"], content["batch_size"], content["towers"], content["device"])
     _check_folder_names(content)
+
+
+def _check_optim(optim: Mapping[str, Any]) -> None:
+    algorithm, custom = optim["algorithm"], _without_unset(optim)["custom"]
+    if (algorithm == "custom") != (custom is not None):
+        flaw = "null" if custom is None else custom["_target_"]
+        raise ValueError(
+            f"optim.custom._target_={flaw}: must be the full dotted name of an optimiser with optim=custom, else null"
+        )
+    if optim["momentum"] and algorithm not in ("sgd", "rmsprop"):
+        raise ValueError(f"optim.momentum={optim['momentum']:g}: must be 0 with optim={algorithm}; use sgd or rmsprop")
+    if optim["nesterov"] and (algorithm != "sgd" or not optim["momentum"]):
+        raise ValueError("optim.nesterov=true: must be false unless optim=sgd with optim.momentum above 0")
+    if optim["lr_decay_per_epoch"] != 1 and optim["lr_schedule"] != "exponential":
+        raise ValueError(
+            f"optim.lr_decay_per_epoch={optim['lr_decay_per_epoch']:g}: must be 1 with "
+            f"optim.lr_schedule={optim['lr_schedule']}; or use optim.lr_schedule=exponential"
+        )
+    if algorithm == "custom" and optim["weight_decay"]:
+        raise ValueError(
+            f"optim.weight_decay={optim['weight_decay']:g}: must be 0 with optim=custom; "
+            "give the optimiser its own key: +optim.custom.weight_decay"
+        )
 
 
 def _check_folder_names(content: Mapping[str, Any]) -> None:

@@ -108,6 +108,10 @@ class Conv:
     init: str = one_of(*INITS)
 
 
+def _is_group_or_null(value: Any) -> bool:
+    return value is None or isinstance(value, Mapping)
+
+
 def _module(name: str, example: str) -> Any:
     return key(f"a group, as in arch.{name}._target_={example}", lambda v: isinstance(v, Mapping))
 
@@ -151,6 +155,15 @@ class Optim:
     weight_decay: float = at_least(0)
     lr_decay_per_epoch: float = key("a number in (0, 1]", lambda v: 0 < v <= 1)
     clip_norm: float | None = key("a number > 0, or null", lambda v: v is None or 0 < v < float("inf"))
+    algorithm: str = one_of("adam", "adamw", "sgd", "rmsprop", "custom", default="adam")
+    momentum: float = key("a number in [0, 1)", lambda v: 0 <= v < 1, default=0.0)
+    nesterov: bool = free("true or false", default=False)
+    alpha: float = key("a number in [0, 1)", lambda v: 0 <= v < 1, default=0.99)
+    lr_schedule: str = one_of("constant", "exponential", "cosine", default="exponential")
+    lr_changes: str = one_of("epoch", "step", default="epoch")
+    lr_end: float = key("a number in [0, 1]", lambda v: 0 <= v <= 1, default=0.0)
+    lr_warmup_epochs: float = at_least(0, default=0.0)
+    custom: Any = key("a group, as in optim.custom._target_=torch.optim.NAdam", _is_group_or_null, default=None)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from vae_sweeps.models.trial import trial
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files, git, private
+from vae_sweeps.training import own_optimiser
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def check_evaluation(datasets: Iterable[Dataset], evaluation: Evaluation) -> Non
 
 
 def check_own_parts(points: Sequence[Point], shapes: Sequence[tuple[int, int, int]], devices: int) -> None:
-    """Try a step of networks and likelihoods of the user's own. Raises ValueError if they cannot be trained like this.
+    """Try a step of the user's own parts. Raises ValueError if they cannot be trained like this.
 
     Says in the log which of them cannot share a pack.
     """
@@ -34,6 +35,7 @@ def check_own_parts(points: Sequence[Point], shapes: Sequence[tuple[int, int, in
     for point, image_shape in zip(points, shapes, strict=True):
         if point.towers > 1 and has_fixed_latents(point.arch):
             raise ValueError(f"towers={point.towers}: must be 1 with a network of your own, which is not split")
+        own_optimiser.check(point.optim)
         found = trial(point, image_shape)
         if devices > 1 and (found.mixes_images or found.is_random):
             what = "draws random numbers" if found.is_random else "computes with the whole batch, as batch norm does"

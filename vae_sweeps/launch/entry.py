@@ -19,7 +19,7 @@ from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import option_names
 from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
-from vae_sweeps.config.point import check_values, to_command
+from vae_sweeps.config.point import check_names, check_values, to_command
 from vae_sweeps.config.schema import Point
 from vae_sweeps.launch.door import checking, current_invocation, exit_refused
 from vae_sweeps.launch.grid import default_sweep_name
@@ -34,7 +34,7 @@ def launch_one(cfg: DictConfig) -> None:
     try:
         with checking():
             point, options = to_command(cfg)
-            if OmegaConf.get_type(HydraConfig.get().launcher) is SlurmLauncher:
+            if isinstance(_launcher(HydraConfig.get().launcher), SlurmLauncher):
                 raise ValueError("hydra/launcher=slurm: must be used with -m, even for one point: launch.py -m beta=1")
             sweep = None if options.sweep is None else SweepFolder.under(options.output_dir, options.sweep)
         from vae_sweeps.launch.carry_out import carry_out
@@ -52,7 +52,7 @@ def launch_sweep(
 ) -> list[JobReturn]:
     """Train the points that `job_overrides` describe; returns one value per point, in the same order."""
     with checking():
-        launcher = _launcher(config)
+        launcher = _launcher(config.hydra.launcher)
         points, options = zip(*compose_points(config_loader, config, job_overrides), strict=True)
     command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(config.hydra.overrides.task))
     swept = [override.key_or_group for override in command if override.is_sweep_override()]
@@ -79,11 +79,11 @@ def _composed(points: Sequence[Point], options: LaunchOptions) -> frozenset[str]
     return trust.targets_of_points(points) | trust.targets_of_options(options)
 
 
-def _launcher(config: DictConfig) -> LocalLauncher | SlurmLauncher | None:
+def _launcher(node: DictConfig) -> LocalLauncher | SlurmLauncher | None:
     """The checked settings of hydra/launcher=local or slurm; None for any other launcher."""
-    node = config.hydra.launcher
     if OmegaConf.get_type(node) not in (LocalLauncher, SlurmLauncher):
         return None
+    check_names(node, "hydra.launcher")
     check_values(node, "hydra.launcher.")
     settings = OmegaConf.to_object(node)
     assert isinstance(settings, LocalLauncher | SlurmLauncher)

@@ -1,20 +1,23 @@
 """Group points into packs, which train together."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 
 from vae_sweeps.config.identity import canonical_json, identifying_content
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.schema import Point
-from vae_sweeps.models.build import has_fixed_latents, has_own_likelihood
+from vae_sweeps.models.build import has_fixed_latents, has_likelihood_of_one, has_own_networks
 from vae_sweeps.models.size import bytes_per_number, num_activations, num_params
 from vae_sweeps.models.trial import trial
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import memory
+from vae_sweeps.training.own_optimiser import may_share
 
 
 class Cost:
@@ -48,7 +51,7 @@ _MAX_PACK = 32
 
 def limit_of(point: Point, image_shape: tuple[int, int, int], memory_bytes: float) -> int:
     """The largest pack that the point may train in. Raises ValueError if it cannot be trained at all."""
-    if trial(point, image_shape).why_alone:
+    if trial(point, image_shape).why_alone or not may_share(point.optim):
         return 1
     return point.max_pack or pack_limit(point, image_shape, memory_bytes)
 
@@ -97,18 +100,46 @@ _MAX_PADDED_COST = 1.25
 def pack_key(point: Point) -> str:
     """A key that is equal for points that can train together.
 
-    Such points may differ in beta, seed, latent size (by padding), a fixed sigma, and the convention of the objective.
+    Such points may differ in beta, seed, latent size (by padding), a fixed sigma, the distribution of the initial
+    weights, the convention of the objective, and all numbers of the optimiser.
     """
     content = identifying_content(point)
     for name in ("beta", "seed", *([] if has_fixed_latents(point.arch) else ["latent"])):
         del content[name]
     sigma = content["likelihood"].get("sigma")
-    if sigma is not None and not isinstance(sigma, str) and not has_own_likelihood(point.likelihood):
+    if sigma is not None and not isinstance(sigma, str) and not has_likelihood_of_one(point.likelihood):
         content["likelihood"]["sigma"] = "fixed"
-    content["objective"] = content["objective"]["batch"]
+    if not has_own_networks(point.arch):
+        content["arch"].pop("init", None)
+    content["objective"] = {"batch": content["objective"]["batch"]}
+    optim = content["optim"]
+    custom = {"custom": optim["custom"]} if optim.get("custom") else {}
+    content["optim"] = {"algorithm": point.optim.algorithm, **custom}
     # These are not in the run id, but a pack reads one dataset, and logs and draws all its points at once.
-    shown = [point.log_every_steps, point.log_steps, point.pictures_every_epochs, list(point.pictures_at_epochs)]
-    return canonical_json([content, point.data.get("root"), *shown, asdict(point.pictures)])
+    for name in ("log_every_steps", "log_steps", "pictures_every_epochs", "pictures_at_epochs"):
+        content[name] = getattr(point, name)
+    content["data"]["root"] = point.data.get("root")
+    return canonical_json({**content, "pictures": asdict(point.pictures)})
+
+
+def keys_apart(points: Sequence[Point]) -> list[str]:
+    """The keys in which points differ that cannot train together, such as `arch.hidden`."""
+    values: dict[str, set[str]] = {}
+    kinds = {pack_key(point) for point in points}
+    for kind in kinds:
+        for name, value in _flat(json.loads(kind)):
+            values.setdefault(name, set()).add(json.dumps(value))
+    counts = {name: len(found) for name, found in values.items()}
+    present = {name: sum(name in dict(_flat(json.loads(kind))) for kind in kinds) for name in values}
+    return sorted(name for name in values if counts[name] > 1 or present[name] < len(kinds))
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def group(points: Sequence[Point], costs: Sequence[Cost], limits: Sequence[int]) -> list[list[int]]:
@@ -137,7 +168,12 @@ def group(points: Sequence[Point], costs: Sequence[Cost], limits: Sequence[int])
             num_packs = -(-len(pack) // min(limits[i] for i in pack))
             cuts = [len(pack) * n // num_packs for n in range(num_packs + 1)]
             packs.extend(sorted(pack[a:b]) for a, b in pairwise(cuts))
-    return sorted(packs)
+    # The optimiser is called once for each run of neighbours with equal settings.
+    return [sorted(pack, key=lambda i: (_settings_of(points[i]), i)) for pack in sorted(packs)]
+
+
+def _settings_of(point: Point) -> str:
+    return repr(point.optim)
 
 
 @dataclass(frozen=True)
@@ -149,6 +185,7 @@ class Candidate:
     latent: int
     cost: Cost
     limit: int
+    settings: str = ""  # of the optimiser
 
     @property
     def own_cost(self) -> float:
@@ -158,7 +195,7 @@ class Candidate:
 def candidate(run: RunFolder, point: Point, image_shape: tuple[int, int, int], memory_bytes: float) -> Candidate:
     """The candidate for the point of a run, on a device where a pack may use `memory_bytes`."""
     limit = limit_of(point, image_shape, memory_bytes)
-    return Candidate(run, pack_key(point), point.latent, cost(point, image_shape), limit)
+    return Candidate(run, pack_key(point), point.latent, cost(point, image_shape), limit, _settings_of(point))
 
 
 def next_pack(waiting: Sequence[Candidate], share: float) -> list[RunFolder]:
@@ -184,7 +221,7 @@ def next_pack(waiting: Sequence[Candidate], share: float) -> list[RunFolder]:
         if len(pack) == limit or is_enough or padded > _MAX_PADDED_COST * paid:
             break
         pack.append(point)
-    return [point.run for point in pack]
+    return [point.run for point in sorted(pack, key=lambda point: point.settings)]
 
 
 def _of_one_step(points: Sequence[Candidate]) -> list[Candidate]:

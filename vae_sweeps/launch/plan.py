@@ -16,7 +16,7 @@ from vae_sweeps.config.trust import targets_with_source
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import checks, fitting
-from vae_sweeps.launch.packing import checkpoint_bytes, cost, group, limit_of, memory_of
+from vae_sweeps.launch.packing import checkpoint_bytes, cost, group, keys_apart, limit_of, memory_of
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.known_results import KnownResults
@@ -83,6 +83,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     if isinstance(num_packs, int) and num_packs > 1:
         limits = [min(limit, -(-len(todo) // num_packs)) for limit in limits]
     packs = group([points[i] for i in todo], [costs[i] for i in todo], limits)
+    if len(packs) > 1 and (keys := keys_apart([points[i] for i in todo])):
+        log.info("points that differ in %s do not share a pack", ", ".join(keys))
     skipped = {*missing, *(folder for folder in unique if folder.name in queued)}
     to_evaluate = [f for f in unique if f not in skipped and _needs_evaluation(f, results.of(f), options.evaluation)]
     for folder in [*missing, *to_evaluate]:

@@ -55,6 +55,11 @@ def has_own_likelihood(likelihood: Mapping[str, Any]) -> bool:
     return likelihood.get("_target_") not in trust.OWN
 
 
+def has_likelihood_of_one(likelihood: Mapping[str, Any]) -> bool:
+    """Whether the likelihood is of the user's own and of one model, so that its keys are those of all its copies."""
+    return has_own_likelihood(likelihood) and not is_for_many(str(likelihood.get("_target_")))
+
+
 def has_fixed_latents(arch: Mapping[str, Any]) -> bool:
     """Whether the networks cannot be padded to more latents: those of one model, which are the user's own."""
     return has_own_networks(arch) and (arch["_target_"] == OWN_PAIR or not is_for_many(str(arch["_target_"])))
@@ -73,7 +78,7 @@ def _networks(
 
 def _likelihood(likelihoods: Sequence[Mapping[str, Any]], image_shape: tuple[int, int, int]) -> nn.Module:
     num_models = len(likelihoods)
-    if has_own_likelihood(likelihoods[0]):
+    if has_likelihood_of_one(likelihoods[0]):
         return own_likelihood(likelihoods[0], num_models, image_shape)
     stacked = {"sigma": [config["sigma"] for config in likelihoods]} if "sigma" in likelihoods[0] else {}
     return instantiate_target(likelihoods[0], num_models=num_models, **stacked)

@@ -125,14 +125,12 @@ def networks_of(
 
 
 def own_likelihood(config: Mapping[str, Any], num_models: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    """A user's likelihood of K models: K copies of it, unless its constructor has an argument `num_models`."""
-    of_many = is_for_many(str(config.get("_target_")))
-    arguments = {"num_models": num_models} if of_many else {"image_shape": image_shape}
-    module = _module("likelihood", config, arguments)
+    """K copies of a user's likelihood of one model. Raises ValueError if it cannot be made."""
+    module = _module("likelihood", config, {"image_shape": image_shape})
     for method in ("log_prob", "mean"):
         if not callable(getattr(module, method, None)):
             raise ValueError(f"_target_={config['_target_']}: has no method {method}; a likelihood must have one")
-    return module if of_many else OwnLikelihood(module, num_models)
+    return OwnLikelihood(module, num_models)
 
 
 def is_for_many(target: str) -> bool:

@@ -23,7 +23,8 @@ from vae_sweeps.system.logs import first_line, warn_once
 class Checkpoint:
     """Everything needed to resume training after `step` steps; noise and batches are functions of the step.
 
-    `model` holds parameters and buffers by name; `exp_avg` and `exp_avg_sq` are Adam's moments by parameter name.
+    `model` holds parameters and buffers by name, `moments` what the optimiser keeps, by its name there (Adam's are
+    exp_avg and exp_avg_sq) and the parameter's.
     `trace` [n,3] holds, for each step since the last logged row, the batch's sums of log_px and kl, and the loss.
     `time_s` is the point's share of the training time so far. `image_shape` is (C,H,W), so that the model can be
     rebuilt without the data. `rows` describes the rows up to `step`.
@@ -31,8 +32,7 @@ class Checkpoint:
 
     step: int
     model: dict[str, Tensor]
-    exp_avg: dict[str, Tensor]
-    exp_avg_sq: dict[str, Tensor]
+    moments: dict[str, dict[str, Tensor]]
     trace: Tensor
     time_s: float
     image_shape: tuple[int, int, int]

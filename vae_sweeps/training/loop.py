@@ -88,12 +88,10 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
     if options.is_tried and step < schedule.num_steps:
         _try(pack, gradients)
     while step < schedule.num_steps and pack.living and not is_stopped:
-        pack.optimiser.lr = schedule.learning_rate(step)
         sums = gradients(step)
         distributed.add_gradients(parameters)
-        if first.optim.clip_norm is not None:
-            pack.clip_gradients(first.optim.clip_norm)
-        pack.optimiser.step()
+        pack.clip_gradients()
+        pack.optimiser.step(schedule.learning_rates(pack.points, step))
         pack.trace.append(sums)
         step += 1
 

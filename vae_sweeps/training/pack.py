@@ -1,13 +1,15 @@
-"""A pack in training: the weights and Adam moments of K points, copied in and out."""
+"""A pack in training: the weights and the optimiser's moments of K points, copied in and out."""
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vae_sweeps.config.schema import Point
@@ -24,7 +26,7 @@ from vae_sweeps.runs.run import Run
 from vae_sweeps.system import distributed, machine
 from vae_sweeps.system.lease import LostLeaseError
 from vae_sweeps.system.rng import generator
-from vae_sweeps.training.adam import Adam
+from vae_sweeps.training.optimisers import new_optimiser, zero_moments
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,12 @@ class Pack:
     ) -> None:
         self.runs, self.device, self.absent = list(runs), device, set(absent)
         self.vae = build_vae(self.points, image_shape).to(device, self.dtype)
-        self.optimiser = Adam(self.vae, self.points[0].optim, self.step)
+        self.optimiser = new_optimiser(self.vae, [point.optim for point in self.points], self.step)
+        norms = [point.optim.clip_norm for point in self.points]
+        self._max_norms = None
+        if any(norm is not None for norm in norms):
+            finite = [math.inf if norm is None else norm for norm in norms]
+            self._max_norms = torch.tensor(finite, device=device, dtype=self.dtype)
         self.began_at = time.monotonic()
         # [3,K] for each step since the last row; see Checkpoint. Each rank holds its part of the sums.
         trace = torch.stack([run.start.trace for run in runs], dim=-1).to(device)
@@ -71,8 +78,7 @@ class Pack:
         state = self.vae.state_dict()
         for k, run in enumerate(runs):
             put_point(state, k, len(runs), run.start.model)
-            put_point(self.optimiser.exp_avg, k, len(runs), run.start.exp_avg)
-            put_point(self.optimiser.exp_avg_sq, k, len(runs), run.start.exp_avg_sq)
+            self.optimiser.load(k, run.start.moments)
 
     @property
     def points(self) -> list[Point]:
@@ -113,8 +119,10 @@ class Pack:
         for copies in self._copies:
             copies.begin_step(self._seeds, step)
 
-    def clip_gradients(self, max_norm: float) -> None:
-        clip_gradients(list(self.vae.parameters()), len(self.runs), max_norm)
+    def clip_gradients(self) -> None:
+        """Clip the gradients of those points that ask for it."""
+        if self._max_norms is not None:
+            clip_gradients(list(self.vae.parameters()), self._max_norms)
 
     def append_row(self, k: int, row: Mapping[str, Any]) -> None:
         """Write a row of point k."""
@@ -160,12 +168,11 @@ class Pack:
 
     def checkpoint(self, k: int, step: int, trace: Tensor) -> Checkpoint:
         """Copy all that point k needs to resume after `step`; `trace` [n,3,K] has the steps since the last row."""
-        start, num_models, rows = self.runs[k].start, len(self.runs), self.runs[k].rows
+        start, rows = self.runs[k].start, self.runs[k].rows
         return Checkpoint(
             step=step,
             model=self.model_state(k),
-            exp_avg=take_point(self.optimiser.exp_avg, k, num_models, start.exp_avg),
-            exp_avg_sq=take_point(self.optimiser.exp_avg_sq, k, num_models, start.exp_avg_sq),
+            moments=self.optimiser.of_point(k, start.model),
             trace=trace[:, :, k].clone(),
             time_s=self.time_s(k),
             image_shape=start.image_shape,
@@ -186,18 +193,19 @@ class Pack:
         return outcomes
 
 
-def clip_gradients(parameters: Sequence[Tensor], num_models: int, max_norm: float) -> None:
-    """Scale each model's gradient, over its own parameters only, to an L2 norm of at most `max_norm`."""
-    grads = [slots(p.grad, num_models).flatten(1) for p in parameters if p.grad is not None]
+def clip_gradients(parameters: Sequence[Tensor], max_norms: Float[Tensor, " K"]) -> None:
+    """Scale each model's gradient, over its own parameters only, to an L2 norm of at most its own; inf: any norm."""
+    grads = [slots(p.grad, len(max_norms)).flatten(1) for p in parameters if p.grad is not None]
     norm = torch.stack([g.square().sum(1) for g in grads]).sum(0).sqrt()
-    factor = (max_norm / (norm + 1e-12)).clamp(max=1.0).unsqueeze(1)
+    factor = (max_norms / (norm + 1e-12)).clamp(max=1.0)
+    factor = factor.masked_fill(max_norms.isinf(), 1.0).unsqueeze(1)
     for g in grads:
         g.mul_(factor)
 
 
 def new_start(point: Point, image_shape: tuple[int, int, int]) -> Checkpoint:
-    """The checkpoint of step 0: weights drawn from the point's seed, Adam's moments zero."""
+    """The checkpoint of step 0: weights drawn from the point's seed, and the optimiser's moments zero."""
     vae = build_vae([point], image_shape)
     initialise(vae, generator("weights", point.seed))
-    zeros = {name: torch.zeros_like(parameter.detach()) for name, parameter in vae.named_parameters()}
-    return Checkpoint(0, dict(vae.state_dict()), zeros, zeros, torch.empty(0, 3), 0.0, image_shape)
+    moments = zero_moments(point.optim, dict(vae.named_parameters()))
+    return Checkpoint(0, dict(vae.state_dict()), moments, torch.empty(0, 3), 0.0, image_shape)

@@ -59,8 +59,9 @@ class RowWriter:
         speed = num_images * len(pack.runs) / (now - self._last_time)
         position = {"step": step, "num_steps": schedule.num_steps, "epoch": step / schedule.steps_per_epoch}
         betas = self.weights.beta_nats_at(step - 1)
+        rates = schedule.learning_rates(pack.points, step - 1)
         for k in pack.living:
-            settings = {"lr": schedule.learning_rate(step - 1), "beta_nats": betas[k]}
+            settings = {"lr": rates[k], "beta_nats": betas[k]}
             time_s = pack.time_s(k)
             cost = {"time_s": time_s, **pack.device_time(time_s), "images_per_s": speed}
             pack.append_row(k, position | averages[k] | settings | cost)

@@ -1,9 +1,11 @@
 """The schedule of a training: its length, the learning rate, and the steps with rows or pictures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.batches import steps_per_epoch
+from vae_sweeps.training.rates import learning_rate
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class Schedule:
         """The number of images in the batch of `step` (from 0): an epoch's last batch may be smaller."""
         return min(self.point.batch_size, self.num_images - step % self.steps_per_epoch * self.point.batch_size)
 
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of `step` (from 0): exponential decay once per epoch."""
-        return self.point.optim.lr * self.point.optim.lr_decay_per_epoch ** (step // self.steps_per_epoch)
+    def learning_rates(self, points: Sequence[Point], step: int) -> list[float]:
+        """The learning rate of each point of the pack in `step` (from 0)."""
+        return [learning_rate(point.optim, step, self.steps_per_epoch, self.num_steps) for point in points]
 
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch, or the whole training, ends after `step` steps."""

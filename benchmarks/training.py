@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from vae_sweeps.config.compose import compose_command
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset
+from vae_sweeps.runs.row_log import RowLog
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import machine
@@ -124,9 +126,13 @@ def time_pack(points: list[Point], evaluation: Evaluation, dataset: Dataset, fol
         marks.append(time.perf_counter())
         return marks[-1] - marks[0] > SECONDS_PER_TURN
 
-    runs = [Run(point, folder, new_start(point, dataset.image_shape)) for point in points]
-    pack = Pack(runs, dataset.image_shape, torch.device("cpu"))
+    starts = [new_start(point, dataset.image_shape) for point in points]
+    rows = RowLog(folder, starts[0].rows)  # of all points, which nobody reads
+    pack = Pack(
+        [Run(*of, rows) for of in zip(points, repeat(folder), starts)], dataset.image_shape, torch.device("cpu")
+    )
     train(pack, dataset, TrainOptions(should_stop=is_over), RowWriter(pack, dataset, evaluation))
+    rows.close()
     steps = [b - a for a, b in itertools.pairwise(marks)]
     return 1e3 * statistics.median(steps[len(steps) // 10 :]) / len(points)
 

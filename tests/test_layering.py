@@ -13,7 +13,7 @@ ORDER = [
     {"system"},
     {"config"},
     {"data", "likelihoods", "models", "runs"},
-    {"evaluation", "tracker"},
+    {"evaluation", "testing", "tracker"},
     {"training", "analysis"},
     {"report"},
     {"launch"},

@@ -16,6 +16,7 @@ CHOICES = [path.relative_to(CONF) for path in sorted(CONF.rglob("*.yaml")) if "h
 NEEDS = {
     "objective=mse": [GAUSSIAN],
     "evaluation/features=custom": ["evaluation.features._target_=torch.nn.Flatten"],
+    "likelihood=custom": ["likelihood._target_=tests.helpers.own_parts.StudentT"],
     "optim=custom": ["optim.custom._target_=torch.optim.NAdam"],
     "arch=custom": [
         "arch.encoder._target_=torch.nn.Flatten",

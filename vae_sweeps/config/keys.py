@@ -14,9 +14,12 @@ from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
 from vae_sweeps.config.schema import (
     Bernoulli,
     Celeba,
+    ContinuousBernoulli,
     Conv,
+    DiscretizedLogistic,
     Gaussian,
     ImageFolder,
+    Laplace,
     Mlp,
     Mnist,
     Objective,
@@ -51,6 +54,9 @@ GROUP_SCHEMAS: dict[tuple[str, str], type] = {
     ("arch", "conv_schema"): Conv,
     ("likelihood", "bernoulli_schema"): Bernoulli,
     ("likelihood", "gaussian_schema"): Gaussian,
+    ("likelihood", "continuous_bernoulli_schema"): ContinuousBernoulli,
+    ("likelihood", "discretized_logistic_schema"): DiscretizedLogistic,
+    ("likelihood", "laplace_schema"): Laplace,
     ("hydra/launcher", "local_schema"): LocalLauncher,
     ("hydra/launcher", "slurm_schema"): SlurmLauncher,
 }

@@ -9,9 +9,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from vae_sweeps.config.keys import TYPED_GROUPS, as_typed, describe, did_you_mean, known_keys, option_names
 from vae_sweeps.config.launch_options import LaunchOptions, options_from
+from vae_sweeps.config.own_names import OWN
 from vae_sweeps.config.schema import Point
 from vae_sweeps.config.secrets import hide_in_override
-from vae_sweeps.config.trust import OWN
 
 
 def _checked_fields(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
@@ -119,13 +119,13 @@ def _check_together(content: Mapping[str, Any]) -> None:
     pixel_range = content["data"].get("pixel_range", [0, 1])
     if target.endswith("Bernoulli") and list(pixel_range) != [0, 1]:
         raise ValueError(
-            f"data.pixel_range={as_typed(pixel_range)}: must be [0,1] with likelihood=bernoulli; "
+            f"data.pixel_range={as_typed(pixel_range)}: must be [0,1] with likelihood={_choice(target)}; "
             "or choose likelihood=gaussian"
         )
     output = content["arch"].get("output", "identity")
     if target.endswith("Bernoulli") and output != "identity":
         raise ValueError(
-            f"arch.output={output}: must be identity with likelihood=bernoulli, which applies a sigmoid; "
+            f"arch.output={output}: must be identity with likelihood={_choice(target)}, which applies a sigmoid; "
             "or choose likelihood=gaussian"
         )
     if not isinstance(chosen := content["evaluation"]["features"], dict):
@@ -138,6 +138,10 @@ def _check_together(content: Mapping[str, Any]) -> None:
     _check_optim(content["optim"])
     _check_shares(content["devices"], content["batch_size"], content["towers"], content["device"])
     _check_folder_names(content)
+
+
+def _choice(target: str) -> str:
+    return "continuous_bernoulli" if target.endswith("ContinuousBernoulli") else "bernoulli"
 
 
 def _check_optim(optim: Mapping[str, Any]) -> None:

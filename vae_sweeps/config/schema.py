@@ -1,7 +1,7 @@
 """The schema of a point: names, types and allowed values. The defaults are in conf/*.yaml, with comments."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from vae_sweeps.config.fields import at_least, free, key, one_of, or_null
@@ -134,6 +134,32 @@ class Bernoulli:
 class Gaussian:
     _target_: str = free("a likelihood")
     sigma: int | float | str = key("a number > 0 (a standard deviation), learned, or optimal", _sigma_is_allowed)
+
+
+def _scale_is_allowed(scale: float | str) -> bool:
+    return scale == "learned" if isinstance(scale, str) else 0 < scale < float("inf")
+
+
+@dataclass
+class ContinuousBernoulli:
+    _target_: str = free("a likelihood")
+
+
+@dataclass
+class Laplace:
+    _target_: str = free("a likelihood")
+    scale: int | float | str = key("a number > 0, or learned", _scale_is_allowed)
+
+
+@dataclass
+class DiscretizedLogistic:
+    _target_: str = free("a likelihood")
+    scale: int | float | str = key("a number > 0, or learned", _scale_is_allowed)
+    pixel_range: list[float] = key("data.pixel_range", lambda v: list(v) in ([0, 1], [-1, 1]))
+
+
+# The keys of likelihoods whose numbers may differ between points that train together.
+OF_EACH = tuple(dict.fromkeys(f.name for likelihood in (Gaussian, Laplace) for f in fields(likelihood)[1:]))
 
 
 @dataclass

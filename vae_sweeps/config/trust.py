@@ -12,27 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from vae_sweeps.config.keys import has_interpolation
-from vae_sweeps.config.launch_options import AutoFeatures, DatasetFeatures, InceptionFeatures, LaunchOptions
-from vae_sweeps.config.schema import Bernoulli, Celeba, Conv, Gaussian, ImageFolder, Mlp, Mnist, OwnNetworks, Point
+from vae_sweeps.config.launch_options import LaunchOptions
+from vae_sweeps.config.own_names import OWN
+from vae_sweeps.config.schema import Point
 from vae_sweeps.system import yaml_files
-
-# The public names that a config can call, and the keys that each takes.
-OWN: dict[str, type] = {
-    "vae_sweeps.data.mnist5k": Mnist,
-    "vae_sweeps.data.mnist": Mnist,
-    "vae_sweeps.data.fashion_mnist": Mnist,
-    "vae_sweeps.data.image_folder": ImageFolder,
-    "vae_sweeps.data.celeba": Celeba,
-    "vae_sweeps.models.mlp": Mlp,
-    "vae_sweeps.models.conv": Conv,
-    "vae_sweeps.models.custom": OwnNetworks,
-    "vae_sweeps.likelihoods.Bernoulli": Bernoulli,
-    "vae_sweeps.likelihoods.Gaussian": Gaussian,
-    "vae_sweeps.evaluation.features.auto": AutoFeatures,
-    "vae_sweeps.evaluation.features.classifier": DatasetFeatures,
-    "vae_sweeps.evaluation.features.random": DatasetFeatures,
-    "vae_sweeps.evaluation.features.inception": InceptionFeatures,
-}
 
 _allowed: ContextVar[frozenset[str]] = ContextVar("allowed", default=frozenset())
 

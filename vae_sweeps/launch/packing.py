@@ -10,7 +10,7 @@ import torch
 
 from vae_sweeps.config.identity import canonical_json, identifying_content
 from vae_sweeps.config.launchers import SlurmLauncher
-from vae_sweeps.config.schema import Point
+from vae_sweeps.config.schema import OF_EACH, Point
 from vae_sweeps.models.build import has_fixed_latents, has_likelihood_of_one, has_own_networks
 from vae_sweeps.models.size import bytes_per_number, num_activations, num_params
 from vae_sweeps.models.trial import trial
@@ -106,9 +106,10 @@ def pack_key(point: Point) -> str:
     content = identifying_content(point)
     for name in ("beta", "seed", *([] if has_fixed_latents(point.arch) else ["latent"])):
         del content[name]
-    sigma = content["likelihood"].get("sigma")
-    if sigma is not None and not isinstance(sigma, str) and not has_likelihood_of_one(point.likelihood):
-        content["likelihood"]["sigma"] = "fixed"
+    if not has_likelihood_of_one(point.likelihood):
+        for name in OF_EACH:
+            if not isinstance(content["likelihood"].get(name, ""), str):
+                content["likelihood"][name] = "fixed"
     if not has_own_networks(point.arch):
         content["arch"].pop("init", None)
     content["objective"] = {"batch": content["objective"]["batch"]}

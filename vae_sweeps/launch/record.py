@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from vae_sweeps.config.schema import Point
+from vae_sweeps.config.schema import OF_EACH, Point
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.evaluation.evaluate import first_result
 from vae_sweeps.evaluation.model import from_state
@@ -64,12 +65,12 @@ def _circumstances(pack: Pack, k: int, dataset: Dataset, outcome: Outcome) -> di
     epochs, rest = divmod(outcome.pack_step, schedule.steps_per_epoch)
     num_images = epochs * schedule.num_images + rest * point.batch_size
     weights = objective.weights([point], dataset.image_shape, schedule.steps_per_epoch, pack.device, pack.dtype)
-    sigma = getattr(pack.vae.likelihood, "sigma", None)
+    scales = {name: getattr(pack.vae.likelihood, name, None) for name in OF_EACH}
     device = pack.device
     return {
         "status": outcome.status,
         "step": outcome.step,
-        "sigma": None if sigma is None else sigma[k].item(),
+        **{name: scale[k].item() if isinstance(scale, Tensor) else None for name, scale in scales.items()},
         "time_s": outcome.time_s,
         **pack.device_time(outcome.time_s),
         "images_per_s": num_images / outcome.time_s,

@@ -25,6 +25,9 @@ class _BernoulliLogProb(torch.autograd.Function):
 class Bernoulli(nn.Module):
     """Independent pixels with p = sigmoid(params); x in [0,1] (grey values give the cross-entropy)."""
 
+    is_density = False
+    params_per_pixel = 1
+
     def __init__(self, num_models: int) -> None:
         super().__init__()
 
@@ -33,3 +36,8 @@ class Bernoulli(nn.Module):
 
     def mean(self, params: Tensor) -> Tensor:
         return torch.sigmoid(params)
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One draw for each pixel, 0 or 1."""
+        u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype)
+        return (u < torch.sigmoid(params)).to(params.dtype)

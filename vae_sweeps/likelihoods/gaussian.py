@@ -19,6 +19,7 @@ class Gaussian(nn.Module):
     all batches up to the tenth, then one in which the newest has a weight of a tenth.
     """
 
+    params_per_pixel = 1
     is_density = True  # of real-valued pixels, so bits per dimension would depend on their scale
     running_mse: Tensor
     num_batches: Tensor  # that the running mean covers
@@ -66,3 +67,8 @@ class Gaussian(nn.Module):
 
     def mean(self, params: Tensor) -> Tensor:
         return params
+
+    def sample(self, params: Float[Tensor, "K B D"], generator: torch.Generator | None = None) -> Tensor:
+        """One draw for each pixel."""
+        eps = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
+        return params + self.sigma.to(params.dtype)[:, None, None] * eps

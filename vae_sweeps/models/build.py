@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from vae_sweeps.config import trust
-from vae_sweeps.config.schema import Point
+from vae_sweeps.config.schema import OF_EACH, Point
 from vae_sweeps.config.targets import instantiate_target
 from vae_sweeps.models.architecture import Networks
 from vae_sweeps.models.layers import BatchNorm2d
@@ -80,5 +80,5 @@ def _likelihood(likelihoods: Sequence[Mapping[str, Any]], image_shape: tuple[int
     num_models = len(likelihoods)
     if has_likelihood_of_one(likelihoods[0]):
         return own_likelihood(likelihoods[0], num_models, image_shape)
-    stacked = {"sigma": [config["sigma"] for config in likelihoods]} if "sigma" in likelihoods[0] else {}
+    stacked = {name: [config[name] for config in likelihoods] for name in OF_EACH if name in likelihoods[0]}
     return instantiate_target(likelihoods[0], num_models=num_models, **stacked)

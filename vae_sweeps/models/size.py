@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vae_sweeps.config.schema import Point
+from vae_sweeps.config.schema import OF_EACH, Point
 from vae_sweeps.models.build import build_networks, has_own_likelihood, has_own_networks
 from vae_sweeps.models.vae import VAE
 
@@ -32,8 +32,8 @@ def num_activations(point: Point, image_shape: tuple[int, int, int]) -> int:
 def _architecture(point: Point) -> str:
     """The settings that the shapes of the point's model depend on, as JSON; even large sweeps have only a few."""
     likelihood = dict(point.likelihood)
-    if not isinstance(likelihood.get("sigma", ""), str):
-        likelihood["sigma"] = 1.0
+    if not has_own_likelihood(likelihood):
+        likelihood |= {name: 1.0 for name in OF_EACH if not isinstance(likelihood.get(name, ""), str)}
     return json.dumps([point.latent, point.arch, likelihood, point.posterior], sort_keys=True)
 
 

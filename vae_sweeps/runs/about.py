@@ -33,6 +33,9 @@ ABOUT = {
         "one is the root of a running mean of the training batches' squared error, about the last ten.",
         _OPTIMUM,
     ),
+    "scale": About(
+        "The scale of a Laplace or discretised logistic likelihood, on the scale of the pixels that the model sees."
+    ),
     "num_params": About("The number of trained weights."),
     "elbo": About(f"log p(x|z) - KL at beta = 1, with one posterior sample per image. {_CROSS_ENTROPY}", _ELBO),
     "log_px": About(f"log p(x|z) with all constants, with one posterior sample per image. {_CROSS_ENTROPY}", _ELBO),

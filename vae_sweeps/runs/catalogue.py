@@ -115,6 +115,10 @@ METRICS = (
         "sigma", "σ of the likelihood", "", None, "run",
         decimals=4, interest=6, is_log=True, repeats="likelihood.sigma",
     ),
+    Metric(
+        "scale", "scale of the likelihood", "", None, "run",
+        decimals=4, interest=6, is_log=True, repeats="likelihood.scale",
+    ),
     Metric("num_params", "parameters", "", None, "run", "Int64", "count"),
     *_terms("train", (17, 17, 17)),
     *_terms("val", (16, 16, 16)),

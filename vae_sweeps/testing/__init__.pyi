@@ -1,0 +1,2 @@
+from .networks import check_architecture as check_architecture
+from .pixels import check_likelihood as check_likelihood

@@ -108,6 +108,8 @@ arch=conv arch.channels=[8,8,8] | arch.channels=[8, 8, 8]: 3 layers of stride 2 
 arch=conv arch.decoder_channels=[8] | arch.decoder_channels=[8]: must have 2 entries with 2 in arch.channels and
 arch=conv arch.downsampling=max_pool | arch.kernel=4: must be odd with arch.downsampling=max_pool; use an odd kernel
 arch.output=tanh | arch.output=tanh: must be identity with likelihood=bernoulli, which applies a sigmoid; or
+objective.capacity_gamma=1 beta=2 | beta=2: must be 1 with objective.capacity_gamma, which takes its place
+objective.schedule=cyclical objective.warmup_epochs=1 | objective.warmup_epochs=1: must be 0 with objective.sched
 optim.momentum=0.9 | optim.momentum=0.9: must be 0 with optim=adam; use sgd or rmsprop
 optim=sgd optim.momentum=2 | optim.momentum=2: must be a number in [0, 1)
 optim=custom | optim.custom._target_=null: must be the full dotted name of an optimiser

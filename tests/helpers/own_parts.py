@@ -1,6 +1,7 @@
 """Parts as a researcher writes them: ordinary modules of one model."""
 
 import abc
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +77,19 @@ class TwoPerPixel(nn.Module):
 
     def mean(self, params: Tensor) -> Tensor:
         return params.chunk(2, dim=-1)[0]
+
+
+def tempered(terms: Any, step: int, beta: Tensor, temperature: float = 1.0) -> Tensor:
+    """A loss of each image."""
+    return -terms.log_px / temperature + beta * terms.kl
+
+
+def no_loss(terms: Any, step: int) -> Tensor:
+    return terms.log_px.sum()
+
+
+def coupled(terms: Any, step: int) -> Tensor:
+    return terms.kl - terms.log_px.mean(0)
 
 
 class Noisy(Encoder):

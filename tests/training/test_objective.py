@@ -50,7 +50,8 @@ def weights_of(points: Sequence[Point], steps_per_epoch: int = 10) -> Weights:
 def random_terms(num_models: int) -> Terms:
     generator = torch.Generator().manual_seed(3)
     log_px = -20 * torch.rand(num_models, NUM_IMAGES, generator=generator, dtype=torch.float64)
-    return Terms(log_px, 5 * torch.rand(num_models, NUM_IMAGES, generator=generator, dtype=torch.float64))
+    kl = torch.rand(num_models, NUM_IMAGES, 10, generator=generator, dtype=torch.float64)
+    return Terms(log_px, kl.sum(-1), kl)
 
 
 @pytest.mark.parametrize(("mu", "sigma", "nats"), [(0.0, math.exp(-1), 0.5676676), (1.0, 1.0, 0.5), (0.0, 1.0, 0.0)])
@@ -190,7 +191,9 @@ def test_every_loss_is_a_multiple_of_the_beta_elbo(convention) -> None:
     weights = weights_of([point])
     terms = elbo_terms(vae, random_images(), noise_of([point]))
     loss = weights.loss(terms, step=0).sum()
-    in_nats = (-terms.log_px + beta_nats(point, SHAPE) * terms.kl).mean(1).sum()
+    beta = beta_nats(point, SHAPE)
+    assert beta is not None
+    in_nats = (-terms.log_px + beta * terms.kl).mean(1).sum()
     leaves = list(vae.parameters())
     gradients = torch.autograd.grad(loss, leaves, retain_graph=True)
     for gradient, exact in zip(gradients, torch.autograd.grad(in_nats, leaves), strict=True):
@@ -254,5 +257,5 @@ def test_each_point_of_a_pack_has_its_own_convention() -> None:
     points = [make_point(*common, f"objective={name}") for name in ("elbo", "pixel_mean", "mse")]
     terms, losses = random_terms(3), weights_of(points).loss(random_terms(3), step=0)
     for k, point in enumerate(points):
-        own = Terms(terms.log_px[k : k + 1], terms.kl[k : k + 1])
+        own = Terms(*(term[k : k + 1] for term in (terms.log_px, terms.kl, terms.kl_per_latent)))
         torch.testing.assert_close(losses[k : k + 1], weights_of([point]).loss(own, step=0), rtol=1e-12, atol=0)

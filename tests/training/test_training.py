@@ -72,6 +72,7 @@ def test_beta_nats_of_a_row_is_that_of_its_last_step(convention, in_folders) -> 
     folders = in_folders(4)
     train_pack(points, folders)
     full = objective.beta_nats(points[0], DATASET.image_shape)
+    assert full is not None
     constant, slow, fast, unfinished = ([row["beta_nats"] for row in folder.read_rows()] for folder in folders)
     assert constant == [full] * 10
     assert slow == pytest.approx([full * min(1, step / 8) for step in range(10)], rel=1e-6)

@@ -57,7 +57,7 @@ def from_checked(content: Mapping[str, Any]) -> tuple[Point, LaunchOptions]:
         if (folder := data.get(name)) is not None:
             data[name] = str(Path(folder).expanduser().resolve())  # notebooks run in other folders
     point = {name: value for name, value in content.items() if name not in names} | {"data": data}
-    point["optim"] = _without_unset(content["optim"])
+    point |= {name: _without_unset(content[name]) for name in ("objective", "optim")}
     if point["steps"] is not None:
         point["epochs"] = None  # steps takes precedence, so that equal points have equal ids
     return from_container(point), options_from({name: content[name] for name in names})
@@ -135,6 +135,7 @@ def _check_together(content: Mapping[str, Any]) -> None:
             "objective.error=squared: must be nll unless likelihood.sigma is a number; "
             "add likelihood=gaussian, or use objective=elbo instead of mse"
         )
+    _check_objective(content["objective"], content["beta"])
     _check_optim(content["optim"])
     _check_shares(content["devices"], content["batch_size"], content["towers"], content["device"])
     _check_folder_names(content)
@@ -142,6 +143,38 @@ def _check_together(content: Mapping[str, Any]) -> None:
 
 def _choice(target: str) -> str:
     return "continuous_bernoulli" if target.endswith("ContinuousBernoulli") else "bernoulli"
+
+
+def _check_objective(objective: Mapping[str, Any], beta: float) -> None:
+    schedule, gamma = objective["schedule"], objective["capacity_gamma"]
+    if objective["warmup_epochs"] and schedule != "linear":
+        raise ValueError(
+            f"objective.warmup_epochs={objective['warmup_epochs']:g}: must be 0 with objective.schedule={schedule}; "
+            "only schedule=linear has a warm-up"
+        )
+    if gamma is not None:
+        others = {"beta": beta, "objective.free_bits": objective["free_bits"]}
+        for name, neutral in (("beta", 1), ("objective.free_bits", 0)):
+            if others[name] != neutral:
+                raise ValueError(
+                    f"{name}={others[name]:g}: must be {neutral} with objective.capacity_gamma, which takes its place"
+                )
+        if schedule == "cyclical" or objective["warmup_epochs"]:
+            raise ValueError(
+                f"objective.schedule={schedule}: must be constant, or linear without a warm-up, with "
+                "objective.capacity_gamma: it has no beta that could change"
+            )
+    if _without_unset(objective)["custom"] is not None:
+        for name, neutral in _OF_OUR_LOSS.items():
+            if objective[name] != neutral:
+                value = as_typed(objective[name])
+                raise ValueError(
+                    f"objective.{name}={value}: must be {as_typed(neutral)} with objective.custom, which replaces it"
+                )
+
+
+# What an objective of the user's own does not use.
+_OF_OUR_LOSS = {"error": "nll", "pixels": "sum", "latents": "sum", "free_bits": 0, "capacity_gamma": None}
 
 
 def _check_optim(optim: Mapping[str, Any]) -> None:

@@ -11,6 +11,10 @@ OUTPUTS = ("identity", "tanh", "sigmoid")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "silu", "gelu", "tanh")
 
 
+def _is_group_or_null(value: Any) -> bool:
+    return value is None or isinstance(value, Mapping)
+
+
 def _sigma_is_allowed(sigma: float | str) -> bool:
     return sigma in ("learned", "optimal") if isinstance(sigma, str) else 0 < sigma < float("inf")
 
@@ -108,10 +112,6 @@ class Conv:
     init: str = one_of(*INITS)
 
 
-def _is_group_or_null(value: Any) -> bool:
-    return value is None or isinstance(value, Mapping)
-
-
 def _module(name: str, example: str) -> Any:
     return key(f"a group, as in arch.{name}._target_={example}", lambda v: isinstance(v, Mapping))
 
@@ -171,6 +171,17 @@ class Objective:
     latents: str = one_of("sum", "mean")
     batch: str = one_of("mean", "sum")
     warmup_epochs: float = at_least(0)
+    schedule: str = one_of("constant", "linear", "cyclical", default="linear")
+    cycles: int = at_least(1, "a whole number", default=4)
+    cycle_rise: float = key("a number in (0, 1]", lambda v: 0 < v <= 1, default=0.5)
+    free_bits: float = at_least(0, default=0.0)
+    capacity_gamma: float | None = key(
+        "a number > 0, or null", lambda v: v is None or 0 < v < float("inf"), default=None
+    )
+    capacity_start: float = at_least(0, default=0.0)
+    capacity_end: float = at_least(0, default=25.0)
+    capacity_steps: int = at_least(1, "a whole number", default=10000)
+    custom: Any = key("a group, as in objective.custom._target_=mine.loss", _is_group_or_null, default=None)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from vae_sweeps.models.trial import trial
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files, git, private
-from vae_sweeps.training import own_optimiser
+from vae_sweeps.training import own_objective, own_optimiser
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ def check_own_parts(points: Sequence[Point], shapes: Sequence[tuple[int, int, in
         if point.towers > 1 and has_fixed_latents(point.arch):
             raise ValueError(f"towers={point.towers}: must be 1 with a network of your own, which is not split")
         own_optimiser.check(point.optim)
+        own_objective.check(point.objective)
         found = trial(point, image_shape)
         if devices > 1 and (found.mixes_images or found.is_random):
             what = "draws random numbers" if found.is_random else "computes with the whole batch, as batch norm does"

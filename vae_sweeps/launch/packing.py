@@ -112,7 +112,7 @@ def pack_key(point: Point) -> str:
                 content["likelihood"][name] = "fixed"
     if not has_own_networks(point.arch):
         content["arch"].pop("init", None)
-    content["objective"] = {"batch": content["objective"]["batch"]}
+    content["objective"] = {"batch": point.objective.batch, "custom": point.objective.custom}
     optim = content["optim"]
     custom = {"custom": optim["custom"]} if optim.get("custom") else {}
     content["optim"] = {"algorithm": point.optim.algorithm, **custom}

@@ -64,7 +64,9 @@ def _circumstances(pack: Pack, k: int, dataset: Dataset, outcome: Outcome) -> di
     schedule = Schedule(point, dataset.num_images("train"))
     epochs, rest = divmod(outcome.pack_step, schedule.steps_per_epoch)
     num_images = epochs * schedule.num_images + rest * point.batch_size
-    weights = objective.weights([point], dataset.image_shape, schedule.steps_per_epoch, pack.device, pack.dtype)
+    weights = objective.weights(
+        [point], dataset.image_shape, schedule.steps_per_epoch, pack.device, pack.dtype, schedule.num_steps
+    )
     scales = {name: getattr(pack.vae.likelihood, name, None) for name in OF_EACH}
     device = pack.device
     return {

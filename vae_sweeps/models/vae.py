@@ -99,10 +99,14 @@ def initialise(vae: VAE, generator: torch.Generator) -> None:
 
 @dataclass(frozen=True)
 class Terms:
-    """The two terms of the ELBO for each model and image, [K,B], in nats, at one posterior sample."""
+    """The two terms of the ELBO for each model and image, [K,B], in nats, at one posterior sample.
+
+    `kl_per_latent` [K,B,L] are the parts of `kl`, 0 in the padding.
+    """
 
     log_px: Tensor
     kl: Tensor
+    kl_per_latent: Tensor
 
 
 def elbo_terms(vae: VAE, x: Float[Tensor, "B C H W"], eps: Float[Tensor, "K B L"]) -> Terms:
@@ -110,4 +114,5 @@ def elbo_terms(vae: VAE, x: Float[Tensor, "B C H W"], eps: Float[Tensor, "K B L"
     q = vae.encode(x)
     params = vae.decode(q.rsample(eps))
     params = params.to(x.dtype)  # under autocast the networks' outputs have fewer bits
-    return Terms(vae.likelihood.log_prob(params, x.flatten(1)), vae.kl_per_latent(q).sum(-1))  # type: ignore[operator]
+    kl = vae.kl_per_latent(q)
+    return Terms(vae.likelihood.log_prob(params, x.flatten(1)), kl.sum(-1), kl)  # type: ignore[operator]

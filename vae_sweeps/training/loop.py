@@ -65,7 +65,9 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
     noise = PosteriorNoise(
         [p.seed for p in pack.points], [p.latent for p in pack.points], first.batch_size, device, dtype
     )
-    weights = objective.weights(pack.points, dataset.image_shape, schedule.steps_per_epoch, device, dtype)
+    weights = objective.weights(
+        pack.points, dataset.image_shape, schedule.steps_per_epoch, device, dtype, schedule.num_steps
+    )
     parameters = list(pack.vae.parameters())
     step, saved_at = pack.step, time.monotonic()
     is_stopped, agree = False, distributed.Agreement()

@@ -29,7 +29,12 @@ class RowWriter:
         self.pack, self.dataset, self.evaluation = pack, dataset, evaluation
         self.schedule = Schedule(pack.points[0], dataset.num_images("train"))
         self.weights = objective.weights(
-            pack.points, dataset.image_shape, self.schedule.steps_per_epoch, pack.device, pack.dtype
+            pack.points,
+            dataset.image_shape,
+            self.schedule.steps_per_epoch,
+            pack.device,
+            pack.dtype,
+            self.schedule.num_steps,
         )
         self._last_step, self._last_time = pack.step, time.monotonic()
 
@@ -61,7 +66,7 @@ class RowWriter:
         betas = self.weights.beta_nats_at(step - 1)
         rates = schedule.learning_rates(pack.points, step - 1)
         for k in pack.living:
-            settings = {"lr": rates[k], "beta_nats": betas[k]}
+            settings = {"lr": rates[k], **({} if betas[k] is None else {"beta_nats": betas[k]})}
             time_s = pack.time_s(k)
             cost = {"time_s": time_s, **pack.device_time(time_s), "images_per_s": speed}
             pack.append_row(k, position | averages[k] | settings | cost)
@@ -76,8 +81,9 @@ class RowWriter:
         pack, weights, seed, batch_size = self.pack, self.weights, self.evaluation.seed, self.evaluation.batch_size
         val = evaluate_split(pack.vae, self.dataset, "val", seed=seed, batch_size=batch_size, dtype=pack.dtype)
         log_px, kl = (mean.unsqueeze(1).to(pack.device, pack.dtype) for mean in (val.log_px, val.kl))
-        # The loss is linear in the two terms, so the loss of their means is the mean of the loss.
-        loss = weights.loss(Terms(log_px, kl), step - 1)
+        # The loss of the means, which is the mean of the loss where it is linear in the terms.
+        per_latent = val.kl_per_latent.unsqueeze(1).to(pack.device, pack.dtype)
+        loss = weights.loss(Terms(log_px, kl, per_latent), step - 1)
         if weights.sums_over_batch:
             loss = loss * self.schedule.point.batch_size
         columns = (val.elbo, val.log_px, val.kl, loss, val.kl_per_latent)

@@ -9,7 +9,16 @@ from tests.conftest import ROOT
 
 PUBLIC = {
     "vae_sweeps": {"load", "results"},
-    "vae_sweeps.data": {"Dataset", "celeba", "fashion_mnist", "image_folder", "mnist", "mnist5k"},
+    "vae_sweeps.data": {
+        "Dataset",
+        "celeba",
+        "fashion_mnist",
+        "image_folder",
+        "mnist",
+        "mnist5k",
+        "numpy",
+        "torch_dataset",
+    },
     "vae_sweeps.evaluation.features": {"Features", "auto", "classifier", "inception", "random"},
     "vae_sweeps.likelihoods": {"Bernoulli", "ContinuousBernoulli", "DiscretizedLogistic", "Gaussian", "Laplace"},
     "vae_sweeps.testing": {"check_architecture", "check_likelihood"},

@@ -12,6 +12,7 @@ from omegaconf import MISSING, OmegaConf
 from vae_sweeps.config.launch_options import Evaluation, LaunchOptions, Tracker
 from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
 from vae_sweeps.config.schema import (
+    Arrays,
     Bernoulli,
     Celeba,
     ContinuousBernoulli,
@@ -26,6 +27,7 @@ from vae_sweeps.config.schema import (
     Optim,
     Pictures,
     Point,
+    TorchDataset,
 )
 
 # All keys of a command: those of a point and those of `LaunchOptions`. Unlike `LaunchOptions` it is not frozen, since
@@ -50,6 +52,8 @@ GROUP_SCHEMAS: dict[tuple[str, str], type] = {
     ("data", "mnist_schema"): Mnist,
     ("data", "image_folder_schema"): ImageFolder,
     ("data", "celeba_schema"): Celeba,
+    ("data", "arrays_schema"): Arrays,
+    ("data", "torch_dataset_schema"): TorchDataset,
     ("arch", "mlp_schema"): Mlp,
     ("arch", "conv_schema"): Conv,
     ("likelihood", "bernoulli_schema"): Bernoulli,

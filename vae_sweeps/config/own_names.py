@@ -2,6 +2,7 @@
 
 from vae_sweeps.config.launch_options import AutoFeatures, DatasetFeatures, InceptionFeatures
 from vae_sweeps.config.schema import (
+    Arrays,
     Bernoulli,
     Celeba,
     ContinuousBernoulli,
@@ -13,6 +14,7 @@ from vae_sweeps.config.schema import (
     Mlp,
     Mnist,
     OwnNetworks,
+    TorchDataset,
 )
 
 OWN: dict[str, type] = {
@@ -21,6 +23,8 @@ OWN: dict[str, type] = {
     "vae_sweeps.data.fashion_mnist": Mnist,
     "vae_sweeps.data.image_folder": ImageFolder,
     "vae_sweeps.data.celeba": Celeba,
+    "vae_sweeps.data.numpy": Arrays,
+    "vae_sweeps.data.torch_dataset": TorchDataset,
     "vae_sweeps.models.mlp": Mlp,
     "vae_sweeps.models.conv": Conv,
     "vae_sweeps.models.custom": OwnNetworks,

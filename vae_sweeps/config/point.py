@@ -53,7 +53,7 @@ def from_checked(content: Mapping[str, Any]) -> tuple[Point, LaunchOptions]:
         raise ValueError("epochs=null: must be a whole number >= 1 if steps is null; set one of the two")
     _check_together(content)
     names, data = option_names(), dict(content["data"])
-    for name in ("root", "cache"):
+    for name in ("root", "cache", "path"):
         if (folder := data.get(name)) is not None:
             data[name] = str(Path(folder).expanduser().resolve())  # notebooks run in other folders
     point = {name: value for name, value in content.items() if name not in names} | {"data": data}

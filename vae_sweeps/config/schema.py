@@ -72,6 +72,37 @@ class ImageFolder(_ImageFiles):
 
 
 @dataclass
+class _Arrays:
+    """Keys of images that are arrays."""
+
+    _target_: str = free("a function that returns a Dataset")
+    channels: str = one_of("auto", "first", "last")
+    val_share: float = key("a number between 0 and 1", _is_share)
+    test_share: float = key("a number between 0 and 1", _is_share)
+    binarize: str = one_of("none", "static", "dynamic")
+    binarize_seed: int = at_least(0, "a whole number")
+    pixel_range: list[float] = key("[0,1] or [-1,1]", lambda v: list(v) in ([0, 1], [-1, 1]))
+    seed: int = at_least(0, "a whole number")
+
+
+@dataclass
+class Arrays(_Arrays):
+    path: str | None = free("a file", numbers=False)
+
+
+@dataclass
+class TorchDataset(_Arrays):
+    """Where a data set of the user's own comes from is not part of the run id, which has the data's fingerprint."""
+
+    dataset: Any = key("a group, as in data.dataset._target_=my_data.Shapes", _is_group_or_null, numbers=False)
+    val_dataset: Any = key("a group, as in data.val_dataset._target_=my_data.Shapes", _is_group_or_null, numbers=False)
+    test_dataset: Any = key(
+        "a group, as in data.test_dataset._target_=my_data.Shapes", _is_group_or_null, numbers=False
+    )
+    version: str = free("any text", numbers=False)
+
+
+@dataclass
 class Celeba(_ImageFiles):
     label: str | None = free("an attribute of list_attr_celeba, or null")
 

@@ -252,7 +252,7 @@ def test_jobs_say_what_they_use_and_the_last_one_calls_the_hook(cluster, tmp_pat
     """Two jobs of two points each; the hook adds a line to a file."""
     called, output_dir = tmp_path / "called", tmp_path / "out"
     hook = f"on_end=['cat >> {called}; echo >> {called}']"
-    submit_long(output_dir, "hydra.launcher.packs=2", hook)
+    submit_long(output_dir, "hydra.launcher.packs=2", hook, "steps=3000")  # they train while status is asked twice
     sweep = SweepFolder.under(output_dir, "grid")
     wait_for(lambda: len(running_jobs.read(sweep)) == 2)
     tasks = set(sweep.submitted().task_of.values())

@@ -118,15 +118,43 @@ def test_each_image_keeps_its_label(tmp_path: Path) -> None:
             assert expected[image.numpy().tobytes()] == label
 
 
-@pytest.mark.parametrize("has_val", [False, True])
-def test_folders_train_and_test_are_the_splits(tmp_path: Path, has_val: bool) -> None:
-    splits = ["train", "test", *(["val"] if has_val else [])]
+@pytest.mark.parametrize(
+    ("splits", "sizes"),
+    [
+        (["train"], [16, 2, 2]),
+        (["train", "test"], [18, 2, 20]),
+        (["train", "val"], [18, 20, 2]),
+        (["train", "val", "test"], [20, 20, 20]),
+        (["train", "valid", "test"], [20, 20, 20]),
+        (["train", "validation"], [18, 20, 2]),
+    ],
+)
+def test_folders_are_the_splits_in_any_combination(tmp_path: Path, splits: list[str], sizes: list[int]) -> None:
     root = write(tmp_path / "split", [f"{split}/{name}" for split in splits for name in NAMES])
     dataset = load_folder(root, tmp_path / "cache", size=None)
-    assert [dataset.num_images(split) for split in SPLITS] == ([20, 20, 20] if has_val else [18, 2, 20])
+    assert [dataset.num_images(split) for split in SPLITS] == sizes
     assert dataset.labels is not None
-    assert dataset.labels["test"].bincount().tolist() == [10, 10]
-    assert contents(dataset)["test"] == {pixels(i).transpose(2, 0, 1).tobytes() for i in range(20, 40)}
+    assert len(dataset.labels["train"].unique()) == 2
+    for i, name in enumerate(splits[1:], 1):
+        expected = {pixels(20 * i + j).transpose(2, 0, 1).tobytes() for j in range(20)}
+        assert contents(dataset)["test" if name == "test" else "val"] == expected
+    assert len(set.union(*contents(dataset).values())) == 20 * len(splits)
+
+
+def test_folders_that_may_be_splits_or_classes_are_refused(tmp_path: Path) -> None:
+    both = write(tmp_path / "both", [f"{split}/{i}.png" for split in ("train", "val", "valid") for i in range(9)])
+    with pytest.raises(ValueError, match="has the folders val and valid; must have one of them"):
+        load_folder(both, tmp_path / "cache", size=None)
+    no_train = write(tmp_path / "none", [f"{split}/{i}.png" for split in ("cats", "test") for i in range(9)])
+    with pytest.raises(ValueError, match="has the folder test but no train"):
+        load_folder(no_train, tmp_path / "cache", size=None)
+
+
+def test_folders_beside_the_splits_are_left_out_with_a_warning(tmp_path: Path, caplog) -> None:
+    root = write(tmp_path / "more", [f"{name}/{i}.png" for name in ("train", "extra") for i in range(9)])
+    dataset = load_folder(root, tmp_path / "cache", size=None)
+    assert sum(dataset.num_images(split) for split in SPLITS) == 9
+    assert "left out extra, beside the splits" in caplog.text
 
 
 def test_images_mostly_keep_their_split_when_others_are_added(tmp_path: Path) -> None:

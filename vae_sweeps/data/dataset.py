@@ -50,6 +50,13 @@ class Dataset:
     def num_images(self, split: str) -> int:
         return self.images[split].shape[0]
 
+    def describe(self) -> str:
+        """One line: the name, the sizes of the splits, the shape of the images, and the number of classes."""
+        sizes = ", ".join(f"{self.num_images(split):,} {split}" for split in SPLITS)
+        shape = "x".join(map(str, self.image_shape))
+        classes = "no labels" if self.labels is None else f"{len(self.labels['train'].unique())} classes"
+        return f"{self.name}: {sizes} images of {shape}, {classes}"
+
     def to(self, device: torch.device) -> "Dataset":
         """The same data for models on `device`; `resident` decides whether the images are copied there."""
         if self._should_copy_to(device):

@@ -1,6 +1,7 @@
 """Folders of image files: find the files, their splits and their labels."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +13,24 @@ from jaxtyping import Int64
 from vae_sweeps.data.dataset import SPLITS, Dataset
 from vae_sweeps.data.image_files import ENDINGS, Files, ImageOptions, dataset_of, existing
 
+log = logging.getLogger(__name__)
+
+# The folders that hold the images of a split.
+_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
 
 def image_folder(root: str | None, val_share: float, test_share: float, **options: Unpack[ImageOptions]) -> Dataset:
     """All JPEG, PNG and WebP files under `root`; a file's top folder is its class if there are at least two.
 
-    If `root` has folders train and test, these are the splits; val is also a folder, or a share of train. Otherwise
-    val and test are shares of all files, chosen by a hash of their names. Each split is ordered by these hashes.
-    Raises ValueError if there are no images or they cannot be used.
+    If `root` has a folder train, it and the folders val (or valid, or validation) and test are the splits; those that
+    are missing are shares of train. Otherwise val and test are shares of all files, chosen by a hash of their names.
+    Each split is ordered by these hashes. Raises ValueError if there are no images or they cannot be used.
     """
     folder = existing(root)
-    files = _in_three_folders(folder, val_share) if _is_split(folder) else _in_one_folder(folder, val_share, test_share)
+    if splits := _folders_of_splits(folder):
+        files = _in_folders(folder, splits, val_share, test_share)
+    else:
+        files = _in_one_folder(folder, val_share, test_share)
     return dataset_of("image_folder", files, options)
 
 
@@ -54,8 +63,33 @@ def _images_of(folder: Path) -> list[str]:
     raise ValueError(f"data.root={folder}: {flaw}; must have files named {', '.join(ENDINGS)}, in any subfolder")
 
 
-def _is_split(folder: Path) -> bool:
-    return all((folder / split).is_dir() for split in ("train", "test"))
+def _folders_of_splits(folder: Path) -> dict[str, Path]:
+    """The folders that are splits, by split; empty if there are none. Raises ValueError if they are no splits."""
+    found = {split: [folder / name for name in names if (folder / name).is_dir()] for split, names in _NAMES.items()}
+    for split, folders in found.items():
+        if len(folders) > 1:
+            names = " and ".join(path.name for path in folders)
+            raise ValueError(
+                f"data.root={folder}: has the folders {names}; must have one of them, for the split {split}"
+            )
+    splits = {split: folders[0] for split, folders in found.items() if folders}
+    if not splits:
+        return {}
+    if "train" not in splits:
+        names = ", ".join(path.name for path in splits.values())
+        raise ValueError(
+            f"data.root={folder}: has the folder {names} but no train; must have train; rename {names} if it is a class"
+        )
+    left_out = [path.name for path in sorted(folder.iterdir()) if path not in splits.values() and _holds_images(path)]
+    if left_out:
+        log.warning("data.root=%s: left out %s, beside the splits", folder, ", ".join(left_out))
+    return splits
+
+
+def _holds_images(path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
+    return bool(_image_names(path)) if path.is_dir() else path.name.lower().endswith(ENDINGS)
 
 
 def _num_of(share: float, key: str, num_files: int) -> int:
@@ -74,14 +108,19 @@ def _in_one_folder(folder: Path, val_share: float, test_share: float) -> Files:
     return Files(folder, names, _splits(sizes), _classes([name.split("/")[:-1] for name in names]))
 
 
-def _in_three_folders(folder: Path, val_share: float) -> Files:
-    images = {split: _images_of(folder / split) for split in SPLITS if (folder / split).is_dir()}
-    num_val = len(images["val"]) if "val" in images else _num_of(val_share, "data.val_share", len(images["train"]))
-    sizes = {"test": len(images["test"]), "val": num_val}
-    order = ["test", *(["val"] if "val" in images else []), "train"]
-    names = [f"{split}/{name}" for split in order for name in images[split]]
-    sizes["train"] = len(names) - sum(sizes.values())
-    return Files(folder, names, _splits(sizes), _classes([name.split("/")[1:-1] for name in names]))
+def _in_folders(folder: Path, splits: dict[str, Path], val_share: float, test_share: float) -> Files:
+    """The splits of the folders; val and test are shares of train where they have none."""
+    names = {split: [f"{path.name}/{name}" for name in _images_of(path)] for split, path in splits.items()}
+    rest = names["train"]
+    for split, share in (("test", test_share), ("val", val_share)):
+        if split not in names:
+            num = _num_of(share, f"data.{split}_share", len(rest))
+            names[split], rest = rest[:num], rest[num:]
+    names["train"] = rest
+    order = ("test", "val", "train")
+    sizes = {split: len(names[split]) for split in order}
+    whole = [name for split in order for name in names[split]]
+    return Files(folder, whole, _splits(sizes), _classes([name.split("/")[1:-1] for name in whole]))
 
 
 def _splits(sizes: dict[str, int]) -> Int64[np.ndarray, " N"]:

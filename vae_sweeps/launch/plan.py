@@ -57,6 +57,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     sources = _sources_of(points)
     datasets = [load_dataset(point.data) for point in points]
     shapes = [dataset.image_shape for dataset in datasets]
+    for dataset in {id(dataset): dataset for dataset in datasets}.values():
+        log.info("data %s", dataset.describe())
     costs = [cost(point, shape) for point, shape in zip(points, shapes, strict=True)]
     checks.check_evaluation(datasets, options.evaluation)
     checks.check_output_dir(options.output_dir)

@@ -47,7 +47,7 @@ overwrite=maybe | true or false
 data.binarize=maybe | one of none, static, dynamic, larochelle
 data.pixel_range=[0,2] | [0,1] or [-1,1]
 arch=transformer | one of conv, custom, mlp
-likelihood=foo | one of bernoulli, gaussian
+likelihood=foo | one of bernoulli, continuous_bernoulli, custom, discretized_logistic, gaussian, laplace
 arch.hidden=[0] | a list of whole numbers >= 1, or [] for a linear model
 arch.activation=swish | one of relu, leaky_relu, elu, silu, gelu, tanh
 arch.init=zero | one of pytorch, he, xavier, truncated_normal
@@ -122,7 +122,7 @@ pictures.foo=1 | pictures.foo=1: no such key; known: pictures.columns, pictures.
 +tracker.mod=1 | tracker.mod=1: no such key; did you mean tracker.mode
 +arch.x=1 | arch.x=1: no such key; known: arch.activation,
 +data.x=1 | data.x=1: no such key; known: data.binarize,
-+hydra.launcher.x=1 | hydra.launcher.x=1: no such key; known:
+-m +hydra.launcher.x=1 | hydra.launcher.x=1: no such key; known:
 arch._target_=foo.bar | _target_=foo.bar: cannot be imported, there is no module foo; must be the full dotted name of
 beta=${foo} | beta: Interpolation key 'foo' not found; must be a number >= 0
 beta=[1 | beta=[1: cannot be parsed; must be key=value, with quotes (') around special

@@ -109,8 +109,9 @@ def check_names(node: DictConfig, group: str) -> None:
             raise ValueError(f"{shown}: no such key; {did_you_mean(f'{group}.{name}', known)}")
         if not OmegaConf.is_missing(node, name) and isinstance(inner := node[name], DictConfig):
             check_names(inner, f"{group}.{name}")
+    present = set(map(str, node))  # `in` is false for values that are missing, which is another mistake
     for name in names:
-        if name not in node:
+        if name not in present:
             raise ValueError(f"~{group}.{name}: must not be deleted; set it to {describe(f'{group}.{name}')}")
 
 

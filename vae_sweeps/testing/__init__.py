@@ -1,4 +1,4 @@
-"""Checks of parts of your own, to be called in your own tests. Imports `models`, `likelihoods`, `data` and below."""
+"""Checks of your own parts, for your own tests. Imports `models` and below."""
 
 import lazy_loader
 

@@ -122,7 +122,6 @@ pictures.foo=1 | pictures.foo=1: no such key; known: pictures.columns, pictures.
 +tracker.mod=1 | tracker.mod=1: no such key; did you mean tracker.mode
 +arch.x=1 | arch.x=1: no such key; known: arch.activation,
 +data.x=1 | data.x=1: no such key; known: data.binarize,
--m +hydra.launcher.x=1 | hydra.launcher.x=1: no such key; known:
 arch._target_=foo.bar | _target_=foo.bar: cannot be imported, there is no module foo; must be the full dotted name of
 beta=${foo} | beta: Interpolation key 'foo' not found; must be a number >= 0
 beta=[1 | beta=[1: cannot be parsed; must be key=value, with quotes (') around special

@@ -43,8 +43,5 @@ def test_a_page_runs_as_it_stands(page: Path, tmp_path: Path, monkeypatch: pytes
 def run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     program, *arguments = shlex.split(command)
     assert program == "vae-sweeps", command
-    if arguments[0] == "launch":
-        code = launch_here(*arguments[1:])
-    else:
-        code = ended_command(capsys, *arguments).code
+    code = launch_here(*arguments[1:]) if arguments[0] == "launch" else ended_command(capsys, *arguments).code
     assert code == 0, (command, capsys.readouterr().err)

@@ -7,20 +7,7 @@ import os
 # cores: 101 ms per step and point, but 6 ms with this setting; no difference on a quiet machine).
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-import hydra
-from omegaconf import DictConfig
-
-from vae_sweeps.config import compose
-from vae_sweeps.launch import door, entry
-
-compose.register_schemas()
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> None:
-    """Train the point that `cfg` describes. With -m, Hydra calls the sweeper and the launcher instead."""
-    entry.launch_one(cfg)
-
+from vae_sweeps.launch.start import start
 
 if __name__ == "__main__":
-    door.run_main(main)
+    start()

@@ -44,3 +44,15 @@ def test_a_wheel_finds_its_own_conf(installed: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", code]
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{installed / 'vae_sweeps' / 'conf'}\n", "")
+
+
+@pytest.mark.slow
+def test_a_wheel_launches_from_any_folder(installed: Path, tmp_path: Path) -> None:
+    code = "import sys; from vae_sweeps.cli.app import main; main(sys.argv[1:])"
+    arguments = ["launch", "-m", "beta=0,1", "latent=2", "steps=2", "evaluation=none", "tracker=none"]
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    command = [sys.executable, "-c", code, *arguments]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "2 points: all done" in ended.stdout
+    assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 2

@@ -16,7 +16,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
-    help="Show the progress and the results of the sweeps that [bold]python launch.py[/bold] trains, and manage them.",
+    help="Train sweeps of variational autoencoders, show their progress and results, and manage them.",
     epilog="[bold]vae-sweeps COMMAND --help[/bold] shows the arguments of a command, with examples.",
 )
 
@@ -56,6 +56,7 @@ _add(
     "evaluate SWEEP evaluation=full",
     "evaluate SWEEP evaluation.iwae_samples=5000",
 )
+_add(sweeps.launch, "Running sweeps", "launch -m beta=0,0.01,1 latent=2,10,128", "launch --help")
 _add(sweeps.status, "Running sweeps", "status", "status SWEEP --watch")
 _add(sweeps.wait, "Running sweeps", "wait SWEEP && vae-sweeps results SWEEP")
 _add(sweeps.retry, "Running sweeps", "retry SWEEP")
@@ -76,6 +77,8 @@ _add(tracking.dashboard, "Weights & Biases", "dashboard SWEEP", "dashboard SWEEP
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit. A mistake in it is one line on stderr and exit code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["launch"]:  # its arguments, also --help, are Hydra's
+        sweeps.start_launch(given[1:])
     try:
         sys.exit(app(given or ["--help"], prog_name="vae-sweeps", standalone_mode=False))
     except typer.TyperException as error:

@@ -1,6 +1,8 @@
 """Subcommands that monitor and control sweeps, and prepare jobs."""
 
-from typing import Annotated
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -8,6 +10,23 @@ from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Sweep, Trust, refuse, r
 
 _WATCH_INTERVAL_S = 5
 _SLURM_INTERVAL_S = 30
+
+
+def launch() -> None:
+    """Train one point, or with -m a sweep, from any folder. The arguments are Hydra's, as those of `launch.py`.
+
+    `vae-sweeps launch --help` lists the groups and keys. `--config-dir DIR` adds a folder with configs of your own.
+    """
+    start_launch([])
+
+
+def start_launch(arguments: Sequence[str]) -> NoReturn:
+    """Launch what these arguments describe, and exit."""
+    from vae_sweeps.launch.start import start
+
+    sys.argv = ["vae-sweeps launch", *arguments]
+    start()
+    raise AssertionError("it has exited")
 
 
 def status(

@@ -26,6 +26,7 @@ def files_of(targets: Iterable[str]) -> dict[str, bytes]:
     Raises ValueError if there is no module of a target's name, and if a file cannot be read.
     """
     found: dict[str, bytes] = {}
+    make_importable()
     for target in sorted(set(targets)):
         module = _module_of(target)
         if module is None:
@@ -35,6 +36,15 @@ def files_of(targets: Iterable[str]) -> dict[str, bytes]:
             )
         _add(module, found)
     return found
+
+
+def make_importable() -> None:
+    """Let Python import the modules of the current folder, after all others: nothing that is installed is hidden.
+
+    Only for what the user's command names; a folder that came from someone else may hold modules too.
+    """
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)
 
 
 def digest(targets: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_sweeps.config import trust
+from vae_sweeps.config import source, trust
 from vae_sweeps.config.keys import as_typed
 
 
@@ -46,6 +46,7 @@ def located(target: str) -> Any:
     Raises ValueError, in one line, if it may not be called, or cannot be imported or called.
     """
     trust.check({"_target_": target})
+    source.make_importable()
     found = _imported(target)
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))

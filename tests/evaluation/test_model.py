@@ -1,5 +1,6 @@
 """A run as a model for notebooks."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 import vae_sweeps
 from tests.conftest import make_options, make_point
+from vae_sweeps.config import trust
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.model import Model, from_state
 from vae_sweeps.runs import checkpoint
@@ -61,3 +63,26 @@ def test_runs_and_sweeps_are_found_by_name_in_an_output_folder(tmp_path: Path) -
         vae_sweeps.load("other", tmp_path)
     with pytest.raises(ValueError, match=r"^other: no such sweep or folder; .*lonely"):
         vae_sweeps.results("other", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["linear", "own"])
+def test_a_model_survives_a_pickle_and_a_move(kind: str) -> None:
+    parts = "tests.helpers.own_parts"
+    keys = ["arch=custom", f"arch.encoder._target_={parts}.Encoder", f"arch.decoder._target_={parts}.Decoder"]
+    point = LINEAR if kind == "linear" else make_point(*keys, "latent=3")
+    with trust.allowing(trust.targets_of_points([point])):
+        model = from_state(point, new_start(point, SHAPE).model, SHAPE)
+    x = torch.rand(4, *SHAPE)
+    expected = model.encode(x), model.sample(2), model.elbo(x)
+    for other in (pickle.loads(pickle.dumps(model)), model.to("cpu")):
+        assert other.vae is not model.vae
+        assert other.device == torch.device("cpu")
+        torch.testing.assert_close((other.encode(x), other.sample(2), other.elbo(x)), expected, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_model_on_a_gpu_takes_inputs_from_the_cpu() -> None:
+    model, x = untrained(), torch.rand(4, *SHAPE)
+    moved = model.to("cuda")
+    assert moved.encode(x)[0].device.type == "cuda"
+    torch.testing.assert_close(moved.elbo(x).cpu(), model.elbo(x), rtol=1e-4, atol=1e-3)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vae_sweeps.evaluation import extra
 from vae_sweeps.evaluation.model import Model
 from vae_sweeps.evaluation.model_outputs import ModelOutputs
 from vae_sweeps.evaluation.parts import PARTS, Drawing, Findings, elbo
@@ -34,7 +35,7 @@ def evaluate_parts(
     for part in parts:
         began = time.monotonic()
         try:
-            found = PARTS[part](outputs)
+            found = PARTS[part](outputs) if part in PARTS else _of_user(part, outputs)
         except Exception as error:
             log.warning("%s: %s not evaluated", name, part, exc_info=True)
             total.missing[part] = first_line(error)
@@ -52,6 +53,10 @@ def evaluate_parts(
     log.info("%s: evaluated %s", name, ", ".join(f"{part} {s:.1f} s" for part, s in seconds.items()))
     found = {"metrics": total.metrics, "missing": total.missing, "evaluated": evaluated, "evaluation_s": seconds}
     return found | total.details, total.to_draw
+
+
+def _of_user(part: str, outputs: ModelOutputs) -> Findings:
+    return Findings(extra.metrics(part, outputs.how, outputs.model, outputs.dataset))
 
 
 def first_result(model: Model, reference: Reference) -> dict[str, Any]:

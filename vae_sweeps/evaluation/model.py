@@ -1,7 +1,8 @@
 """Loads a run as a model for notebooks."""
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ _NUM_FIT_IMAGES = 10_000
 
 @dataclass(frozen=True)
 class Model:
-    """One trained point. Images are [B,C,H,W] on the model's scale (`pixel_range`), latents [B,L], all on the CPU."""
+    """One trained point. Images are [B,C,H,W] on the model's scale (`pixel_range`), latents [B,L].
+
+    Inputs may be on any device; outputs are on the model's. A model can be pickled.
+    """
 
     point: Point
     vae: VAE
@@ -49,10 +53,22 @@ class Model:
     def dtype(self) -> torch.dtype:
         return DTYPES[self.point.precision]
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.vae.parameters()).device
+
+    def to(self, device: torch.device | str) -> "Model":
+        """The same model on another device; this one stays where it is."""
+        return replace(self, vae=copy.deepcopy(self.vae).to(device))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {name: tensor.cpu() for name, tensor in self.vae.state_dict().items()}
+        return _restored, (self.point, state, self.image_shape, self.allowed)
+
     @torch.inference_mode()
     def encode(self, x: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B L"]]:
         """Mean and standard deviation of q(z|x)."""
-        q = self.vae.encode(x.to(self.dtype))
+        q = self.vae.encode(x.to(self.device, self.dtype))
         return q.mu[0], q.sigma[0]
 
     @torch.inference_mode()
@@ -64,12 +80,12 @@ class Model:
     @torch.inference_mode()
     def log_px(self, x: Float[Tensor, "B C H W"], z: Float[Tensor, "B L"]) -> Float[Tensor, " B"]:
         """log p(x|z) in nats with all constants."""
-        return self.vae.likelihood.log_prob(self._params(z), x.to(self.dtype).flatten(1))[0]  # type: ignore[operator]
+        return self.vae.likelihood.log_prob(self._params(z), x.to(self.device, self.dtype).flatten(1))[0]  # type: ignore[operator]
 
     @torch.inference_mode()
     def elbo(self, x: Float[Tensor, "B C H W"], seed: int = 0) -> Float[Tensor, " B"]:
         """ELBO in nats at beta = 1, at one posterior sample drawn from `seed`."""
-        terms = elbo_terms(self.vae, x.to(self.dtype), self._normals(len(x), seed).unsqueeze(0))
+        terms = elbo_terms(self.vae, x.to(self.device, self.dtype), self._normals(len(x), seed).unsqueeze(0))
         return (terms.log_px - terms.kl)[0]
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n C H W"]:
@@ -83,7 +99,7 @@ class Model:
         """
         blocks = self.images("train")[:_NUM_FIT_IMAGES].split(images_at_once(self.image_shape))
         mu = torch.cat([self.encode(x)[0] for x in blocks])
-        mixture = fit_mixture(mu.double().numpy(), num_components, seed)
+        mixture = fit_mixture(mu.double().cpu().numpy(), num_components, seed)
         return self.decode(torch.from_numpy(mixture.sample(n)[0]))
 
     def images(self, split: str) -> Float[Tensor, "N C H W"]:
@@ -104,10 +120,10 @@ class Model:
         return dataset
 
     def _normals(self, n: int, seed: int) -> Float[Tensor, "n L"]:
-        return torch.randn(n, self.latent, generator=generator("model", seed), dtype=self.dtype)
+        return torch.randn(n, self.latent, generator=generator("model", seed), dtype=self.dtype).to(self.device)
 
     def _params(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "1 B D"]:
-        return self.vae.decode(z.to(self.dtype).unsqueeze(0))
+        return self.vae.decode(z.to(self.device, self.dtype).unsqueeze(0))
 
 
 def from_state(point: Point, state: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Model:
@@ -117,7 +133,17 @@ def from_state(point: Point, state: Mapping[str, Any], image_shape: tuple[int, i
     return Model(point, vae.eval().requires_grad_(False), image_shape, allowed())
 
 
-def load(run: str | Path, output_dir: str | Path = "outputs", *, trust: bool = False) -> Model:
+def _restored(
+    point: Point, state: Mapping[str, Any], image_shape: tuple[int, int, int], names: frozenset[str]
+) -> Model:
+    """The model of a pickle, on the CPU. Python calls what a pickle names, so what its config names is called too."""
+    with allowing(names):
+        return from_state(point, state, image_shape)
+
+
+def load(
+    run: str | Path, output_dir: str | Path = "outputs", *, trust: bool = False, device: torch.device | str = "cpu"
+) -> Model:
     """The model of a run's folder, or of a run's name in `output_dir`, with the weights of its newest whole checkpoint.
 
     A run's config names the functions that build its networks. Only vae-sweeps' own and those that your conf/ names are
@@ -129,7 +155,8 @@ def load(run: str | Path, output_dir: str | Path = "outputs", *, trust: bool = F
     if folder is None:
         raise ValueError(f"run={run}: no run folder (it has no config.yaml); `vae-sweeps results` lists them")
     with allowing(targets_of_points([folder.read_point()]) if trust else ()):
-        return load_run(folder)
+        model = load_run(folder)
+    return model if torch.device(device).type == "cpu" else model.to(device)
 
 
 def load_run(folder: RunFolder) -> Model:

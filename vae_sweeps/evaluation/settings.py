@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vae_sweeps.config.launch_options import Evaluation
+from vae_sweeps.evaluation import extra
 
 
 def settings(how: Evaluation) -> dict[str, dict[str, Any]]:
@@ -20,17 +21,20 @@ def settings(how: Evaluation) -> dict[str, dict[str, Any]]:
         "kid": how.kid and scores,
         "neighbours": how.neighbours > 0 and {"neighbours": how.neighbours},
     }
+    asked |= extra.settings(how)
     return {part: {"seed": how.seed, **keys} for part, keys in asked.items() if keys is not False}
 
 
 def parts_left(result: Mapping[str, Any], how: Evaluation, explicit: Collection[str] = ()) -> list[str]:
     """Parts that `how` asks for and that `result` lacks or has with other values of the `explicit` settings.
 
-    Other settings replace nothing: a bound of 5,000 importance samples is not replaced by one of the default 100.
+    Other settings replace nothing: a bound of 5,000 importance samples is not replaced by one of the default 100. But
+    a metric of the user's own is made again when its keys or its source have changed.
     """
     done = result.get("evaluated", {})
 
     def is_left(part: str, asked: Mapping[str, Any]) -> bool:
-        return part not in done or any(done[part].get(name) != asked[name] for name in asked if name in explicit)
+        decisive = {"keys", "source", *explicit}
+        return part not in done or any(done[part].get(name) != asked[name] for name in asked if name in decisive)
 
     return [part for part, asked in settings(how).items() if is_left(part, asked)]

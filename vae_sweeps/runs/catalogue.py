@@ -16,6 +16,7 @@ TERMS = ("elbo", "log_px", "kl")  # elbo = log_px - kl
 # Images of the model that FID and KID compare with test images. The floor compares training images with test images.
 SAMPLES = {"prior": "prior samples", "reconstruction": "reconstructions", "mixture": "mixture samples"}
 FLOOR = "floor"
+EXTRA = "extra/"  # the beginning of the names of metrics of the user's own
 # Pictures in a run's folder, the most important first. Learning curves and the KL per latent are plots, not pictures.
 PICTURES = ("samples", "reconstructions", "traversal", "interpolations", "latent_map", "neighbours")
 
@@ -184,6 +185,8 @@ _BY_NAME = {metric.name: metric for metric in METRICS}
 
 def find(column: str) -> Metric | None:
     """The metric in this column, such as `test/elbo` or `fid/classifier/prior`, or None if it is not a metric."""
+    if column.startswith(EXTRA):
+        return Metric(column, column.removeprefix(EXTRA), "", None, "extra")
     features = features_of(column)
     return _BY_NAME.get(column if features is None else column.replace(f"/{features}/", "/*/", 1))
 
@@ -200,7 +203,11 @@ def names(*groups: str) -> list[str]:
 
 
 def in_table(present: Iterable[str]) -> list[str]:
-    """The columns of metrics in a table, in order; FIDs and KIDs only if `present`, grouped by their features."""
+    """The columns of metrics in a table, in order; FIDs and KIDs only if `present`, grouped by their features.
+
+    Metrics of the user's own come last.
+    """
+    present = list(present)
     order = [metric.name for metric in METRICS if metric.group not in ("rows", "plots")]
     scores = [column for column in present if features_of(column) is not None and find(column) is not None]
 
@@ -212,7 +219,8 @@ def in_table(present: Iterable[str]) -> list[str]:
             return position, "", position
         return order.index(names(metric.group)[0]), features, position
 
-    return sorted({name for name in order if "*" not in name} | set(scores), key=place)
+    extra = sorted({column for column in present if column.startswith(EXTRA)})
+    return [*sorted({name for name in order if "*" not in name} | set(scores), key=place), *extra]
 
 
 def label(column: str) -> str:

@@ -8,7 +8,7 @@ from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.config.targets import instantiate_target, located
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.evaluation.model import Model
-from vae_sweeps.runs.catalogue import EXTRA
+from vae_sweeps.runs.about import EXTRA
 
 
 def settings(how: Evaluation) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from vae_sweeps.runs.about import about
+from vae_sweeps.runs.about import EXTRA, about
 
 NATS = "nats per image"
 SPLITS = ("train", "val", "test")
@@ -16,7 +16,6 @@ TERMS = ("elbo", "log_px", "kl")  # elbo = log_px - kl
 # Images of the model that FID and KID compare with test images. The floor compares training images with test images.
 SAMPLES = {"prior": "prior samples", "reconstruction": "reconstructions", "mixture": "mixture samples"}
 FLOOR = "floor"
-EXTRA = "extra/"  # the beginning of the names of metrics of the user's own
 # Pictures in a run's folder, the most important first. Learning curves and the KL per latent are plots, not pictures.
 PICTURES = ("samples", "reconstructions", "traversal", "interpolations", "latent_map", "neighbours")
 

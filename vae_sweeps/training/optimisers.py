@@ -94,8 +94,10 @@ class StackedOptimiser:
         if rates != self._rates:
             self._set_rates(rates)
         grads = {name: p.grad for name, p in self._parameters.items() if p.grad is not None}
+        of_models = grads if len(self._slices) == 1 else {n: slots(g, len(rates)) for n, g in grads.items()}
         for part in self._slices:
-            own = {name: self._part(grad, part.models) for name, grad in grads.items()}
+            first, last = part.models.start, part.models.stop
+            own = grads if of_models is grads else {name: grad[first:last] for name, grad in of_models.items()}
             _UPDATES[part.settings.algorithm](part, own, rates[part.models.start])
         self._count += 1
 

@@ -64,7 +64,7 @@ def _groups(point: Point) -> list[Any]:
 
 def targets_of_options(options: LaunchOptions) -> frozenset[str]:
     """Every `_target_` that the launch options name."""
-    return targets_in(options.evaluation.features)
+    return targets_in([options.evaluation.features, options.evaluation.extra])
 
 
 def check_points(points: Iterable[Point]) -> None:

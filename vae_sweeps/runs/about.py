@@ -195,4 +195,8 @@ ABOUT = {
 
 def about(name: str) -> About:
     """The text of the metric `name`; KeyError if there is none."""
+    if name.startswith("extra/"):
+        return About(
+            "A metric of the user's own. The run's result.json names its function and keys, under `evaluated`."
+        )
     return ABOUT[name] if name in ABOUT else ABOUT[name.partition("/")[2]]

@@ -80,7 +80,7 @@ def test_a_metric_is_a_column_and_is_made_again_when_its_source_changes(module: 
 
 def test_a_mistake_is_one_line_before_anything_is_written(module: Path, refused: Callable[..., str]) -> None:
     as_in_a_new_process()
-    assert "there is no module no_such" in refused(*FEW, "+evaluation.extra.a._target_=no_such.f")
+    assert "_target_=no_such.f: cannot be imported" in refused(*FEW, "+evaluation.extra.a._target_=no_such.f")
     assert "there is no absent in own_metrics" in refused(*FEW, *extra("a", "absent"))
     assert refused(*FEW, "+evaluation.extra.a=1").startswith("evaluation.extra.a=1: must have evaluation.extra.a._targ")
     assert "must be one of lower, higher" in refused(*FEW, *extra("a", "latents", direction="up"))

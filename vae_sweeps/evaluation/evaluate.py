@@ -35,7 +35,10 @@ def evaluate_parts(
     for part in parts:
         began = time.monotonic()
         try:
-            found = Findings(extra.measure(outputs, part)) if part.startswith(EXTRA) else PARTS[part](outputs)
+            if part.startswith(EXTRA):
+                found = Findings(extra.measure(model, reference.dataset, reference.how, part))
+            else:
+                found = PARTS[part](outputs)
         except Exception as error:
             log.warning("%s: %s not evaluated", name, part, exc_info=True)
             total.missing[part] = first_line(error)

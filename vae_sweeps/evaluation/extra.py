@@ -2,18 +2,17 @@
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vae_sweeps.config import trust
 from vae_sweeps.config.keys import as_typed
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.config.targets import instantiate_target, located
+from vae_sweeps.data.dataset import Dataset
+from vae_sweeps.evaluation.model import Model
 from vae_sweeps.evaluation.settings import EXTRA
 from vae_sweeps.runs.catalogue import DIRECTIONS
 from vae_sweeps.system.rng import seeded
-
-if TYPE_CHECKING:
-    from vae_sweeps.evaluation.model_outputs import ModelOutputs
 
 _NOT_ARGUMENTS = ("_target_", "unit", "direction")
 
@@ -40,19 +39,19 @@ def check(how: Evaluation) -> None:
         located(config["_target_"])
 
 
-def measure(outputs: "ModelOutputs", part: str) -> dict[str, float]:
+def measure(model: Model, dataset: Dataset, how: Evaluation, part: str) -> dict[str, float]:
     """The columns of the metric `part`, `extra/<name>`, or `extra/<name>/<key>` if the function returns a dict.
 
     The function gets the model and the data set on the evaluation's device, and its keys. Random numbers that it draws
     from global generators depend on `evaluation.seed` and the metric's name. Raises ValueError if it returns anything
     but numbers.
     """
-    config = outputs.how.extra[part.removeprefix(EXTRA)]
+    config = how.extra[part.removeprefix(EXTRA)]
     keys = {name: _made(value) for name, value in config.items() if name not in _NOT_ARGUMENTS}
     trust.check(config)
     function = located(config["_target_"])
-    with seeded("extra", outputs.how.seed, part, device=outputs.device):
-        found = function(outputs.model, outputs.dataset, **keys)
+    with seeded("extra", how.seed, part, device=model.device):
+        found = function(model, dataset, **keys)
     if not isinstance(found, Mapping):
         return {part: _number(part, found)}
     if bad := [name for name in found if not isinstance(name, str) or not name or "/" in name]:

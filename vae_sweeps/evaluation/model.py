@@ -106,7 +106,10 @@ class Model:
         return self.decode(torch.from_numpy(mixture.sample(n)[0]))
 
     def images(self, split: str) -> Float[Tensor, "N C H W"]:
-        """The images of train, val or test as evaluations use them, on the CPU. Raises ValueError if the data cannot be loaded."""
+        """The images of train, val or test as evaluations use them, on the CPU.
+
+        Raises ValueError if the data cannot be loaded.
+        """
         dataset = self._dataset(split)
         return to_model(dataset, for_evaluation(dataset, split), self.dtype)
 
@@ -148,7 +151,9 @@ def load(
 ) -> Model:
     """The model of a run's folder, or of a run's name in `output_dir`, with the weights of its newest whole checkpoint.
 
-    The model is on `device`, such as "cuda:0", and so are its outputs. A run's config names the functions that build its networks. Only vae-sweeps' own and those that your conf/ names are
+    The model is on `device`, such as "cuda:0", and so are its outputs.
+
+    A run's config names the functions that build its networks. Only vae-sweeps' own and those that your conf/ names are
     called; `trust=True` calls whatever the config names, which may run any code. Raises ValueError if the run names
     something else, if there is no such run, or if it has no checkpoint.
     """

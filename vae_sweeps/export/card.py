@@ -40,8 +40,8 @@ def text(run: RunFolder, model: Model, form: str, difference: float) -> str:
         f"# {run.name}",
         "",
         "The encoder and the decoder of a variational autoencoder that vae-sweeps has trained.",
-        f"Nothing of vae-sweeps is needed to use them. {_in_words(form)} Outputs differ from those of the run by at most "
-        f"{difference:.1g}.",
+        f"Nothing of vae-sweeps is needed to use them. {_in_words(form)}",
+        f"Their outputs differ from those of the run by at most {difference:.1g}.",
         "",
         f"- encoder: images [B, {shape}], on a scale where black is {low:g} and white {high:g}, to mu and sigma of "
         f"q(z|x), each [B, {model.latent}]",
@@ -60,8 +60,8 @@ def text(run: RunFolder, model: Model, form: str, difference: float) -> str:
         "",
         *_numbers(result),
         "",
-        f"Commit {result.get('git_commit') or 'unknown'}; trained with torch {result.get('torch', 'unknown')}, exported "
-        f"with torch {torch.__version__}.",
+        f"Commit {result.get('git_commit') or 'unknown'}; trained with torch {result.get('torch', 'unknown')}, "
+        f"exported with torch {torch.__version__}.",
         "",
         "## Config",
         "",

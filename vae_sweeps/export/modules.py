@@ -24,7 +24,7 @@ _SIGMA = {"logvar": "(0.5 * raw).exp()", "softplus": "F.softplus(raw)", "square"
 _TEXT = '''\
 """{title}
 
-`load()` returns the encoder and the decoder with their trained weights, in evaluation mode. This file needs torch{also}.
+`load()` returns the encoder and the decoder with their trained weights, in evaluation mode. It needs torch{also}.
 """
 
 from pathlib import Path

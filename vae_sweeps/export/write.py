@@ -1,6 +1,7 @@
 """Write a model into a folder for programs without this package, and check what was written."""
 
 import importlib.util
+import re
 import shutil
 import sys
 import tempfile
@@ -12,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vae_sweeps.config.trust import allowing, targets_of_points
+from vae_sweeps.config import source
+from vae_sweeps.config.own_names import OWN
+from vae_sweeps.config.trust import allowing, targets_in, targets_of_points
 from vae_sweeps.evaluation.model import Model, find_run, load_run
 from vae_sweeps.export import card
 from vae_sweeps.export.modules import Modules, modules_of
-from vae_sweeps.runs import own_source
 
 # The packages that each format needs beside torch.
 FORMATS: Mapping[str, tuple[str, ...]] = {
@@ -46,12 +48,16 @@ def export(run: str, to: Path, form: str, output_dir: Path, *, is_trusted: bool 
     with allowing(targets_of_points([folder.read_point()]) if is_trusted else ()):
         model = load_run(folder)
         modules = modules_of(
-            model, f"The model of the run {folder.name}.", "safetensors" if form == "safetensors" else "torch"
+            model,
+            f"The model of the run {re.sub(r'[^A-Za-z0-9._-]', '_', folder.name)}.",
+            "safetensors" if form == "safetensors" else "torch",
         )
-        sources = {name: content for name, content in own_source.kept(folder).items() if name.endswith(".py")}
+        own = targets_in([model.point.arch, model.point.likelihood]) - OWN.keys()
+        # As they are now, which `load_run` has compared with those of the launch; the run's zip file is not verified.
+        sources = {name: content for name, content in source.files_of(own).items() if content}
         with tempfile.TemporaryDirectory() as staged:
             plain, result = Path(staged) / "plain", Path(staged) / "result"
-            _write_modules(modules, sources if "import sys" in modules.text else {}, plain)
+            _write_modules(modules, sources, plain)
             encoder, decoder = _loaded(plain)
             x, z = _inputs(model)
             difference = _difference(model, x, z, encoder(x), decoder(z))

@@ -15,7 +15,7 @@ ORDER = [
     {"data", "likelihoods", "models", "runs"},
     {"evaluation", "testing", "tracker"},
     {"training", "analysis"},
-    {"report"},
+    {"export", "report"},
     {"launch"},
     {"cli"},
 ]

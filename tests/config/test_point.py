@@ -14,6 +14,7 @@ CONF = ROOT / "conf"
 CHOICES = [path.relative_to(CONF) for path in sorted(CONF.rglob("*.yaml")) if "hydra" not in path.parts]
 # Overrides that a choice requires.
 NEEDS = {
+    "data=custom": ["data._target_=tests.conftest.make_dataset"],
     "objective=mse": [GAUSSIAN],
     "evaluation/features=custom": ["evaluation.features._target_=torch.nn.Flatten"],
     "likelihood=custom": ["likelihood._target_=tests.helpers.own_parts.StudentT"],

@@ -113,7 +113,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, refused) -> None:
 
 def test_a_name_on_the_hub_needs_the_package(refused) -> None:
     try:
-        import datasets  # noqa: F401
+        import datasets  # type: ignore[import-not-found]  # noqa: F401
     except ImportError:
         line = refused("data=huggingface", "data.path=owner/name")
         assert line.endswith("needs the package datasets: pip install 'vae-sweeps[huggingface]'")

@@ -127,6 +127,8 @@ def table_of(records: Sequence[Record], swept: Sequence[str] = (), *, all_settin
     varying = [key for key in varying if not _is_named(key, values[key])]
     keys = dict.fromkeys(["beta", "latent", *swept, *varying])
     config = [key for key in keys if key in known and key not in _LEADING]
+    for record in records:
+        catalogue.declare(record.result or {})
     ambiguous = _ambiguous_features(record.result for record in records)
     made_with = _settings([record.result for record in records], is_all=all_settings)
     rows = [_row(record, config, ambiguous) | settings for record, settings in zip(records, made_with, strict=True)]

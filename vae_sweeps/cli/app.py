@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from vae_sweeps.cli import clean, doctor, results, sweeps, tracking
+from vae_sweeps.cli import clean, doctor, export, results, sweeps, tracking
 
 # Set before torch is imported, as in launch.py: spinning OpenMP threads would slow down other processes.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
@@ -57,6 +57,7 @@ _add(
     "evaluate SWEEP evaluation.iwae_samples=5000",
 )
 _add(sweeps.launch, "Running sweeps", "launch -m beta=0,0.01,1 latent=2,10,128", "launch --help")
+_add(export.export, "Results", "export RUN DIR", "export RUN DIR --format onnx")
 _add(sweeps.status, "Running sweeps", "status", "status SWEEP --watch")
 _add(sweeps.wait, "Running sweeps", "wait SWEEP && vae-sweeps results SWEEP")
 _add(sweeps.retry, "Running sweeps", "retry SWEEP")

@@ -28,7 +28,7 @@ class Evaluation:
     mixture_components: int = at_least(1, "a whole number")
     neighbours: int = at_least(0, "a whole number")
     max_fit_images: int = at_least(10, "a whole number")
-    extra: Any = free("groups, as in extra.my_metric._target_=my_metrics.f", default=None)
+    extra: Any = free("metrics of your own by name, as in +evaluation.extra.NAME._target_=my_metrics.f", default=None)
 
 
 def _dataset_later() -> Any:

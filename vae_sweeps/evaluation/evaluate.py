@@ -15,7 +15,7 @@ from vae_sweeps.evaluation.model import Model
 from vae_sweeps.evaluation.model_outputs import ModelOutputs
 from vae_sweeps.evaluation.parts import PARTS, Drawing, Findings, elbo
 from vae_sweeps.evaluation.reference import Reference
-from vae_sweeps.evaluation.settings import settings
+from vae_sweeps.evaluation.settings import EXTRA, settings
 from vae_sweeps.system.logs import first_line
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,10 @@ def evaluate_parts(
     for part in parts:
         began = time.monotonic()
         try:
-            found = PARTS[part](outputs) if part in PARTS else _of_user(part, outputs)
+            if part.startswith(EXTRA):
+                found = Findings(extra.measure(model, reference.dataset, reference.how, part))
+            else:
+                found = PARTS[part](outputs)
         except Exception as error:
             log.warning("%s: %s not evaluated", name, part, exc_info=True)
             total.missing[part] = first_line(error)
@@ -55,10 +58,6 @@ def evaluate_parts(
     return found | total.details, total.to_draw
 
 
-def _of_user(part: str, outputs: ModelOutputs) -> Findings:
-    return Findings(extra.metrics(part, outputs.how, outputs.model, outputs.dataset))
-
-
 def first_result(model: Model, reference: Reference) -> dict[str, Any]:
     """The ELBO's terms, which every finished point has; if they are not finite, the point has diverged."""
     found = elbo(ModelOutputs(model, reference))
@@ -74,6 +73,11 @@ def first_result(model: Model, reference: Reference) -> dict[str, Any]:
 def with_findings(result: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """`result` with the findings of `evaluate_parts`; a column has either a value or a reason why it is missing."""
     merged = {**result, **found}
+    made_again = tuple(f"{part}/" for part in found["evaluated"] if part.startswith(EXTRA))
+    old = {name: result.get(name, {}) for name in ("metrics", "missing")}
+    # A function of the user's may have returned other names than it does now.
+    old = {name: {k: v for k, v in old[name].items() if not f"{k}/".startswith(made_again)} for name in old}
+    result = {**result, **old}
     for name in ("metrics", "missing", "evaluated", "evaluation_s", "features"):
         merged[name] = {**result.get(name, {}), **found.get(name, {})}
     for name, other in (("metrics", "missing"), ("missing", "metrics")):

@@ -1,41 +1,70 @@
-"""Metrics of the user's own: functions of a model and its data set."""
+"""Metrics of the user's own: functions of the model and the data set, named in `evaluation.extra`."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from vae_sweeps.config import source, trust
+from vae_sweeps.config import trust
+from vae_sweeps.config.keys import as_typed
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.config.targets import instantiate_target, located
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.evaluation.model import Model
-from vae_sweeps.runs.about import EXTRA
+from vae_sweeps.evaluation.settings import EXTRA
+from vae_sweeps.runs.catalogue import DIRECTIONS
+from vae_sweeps.system.rng import seeded
 
-
-def settings(how: Evaluation) -> dict[str, dict[str, Any]]:
-    """Each metric that `how` asks for, by its column, with its keys and the digest of its source."""
-    return {
-        f"{EXTRA}{name}": {"keys": dict(config), "source": source.digest(trust.targets_in(config))}
-        for name, config in (how.extra or {}).items()
-    }
+_NOT_ARGUMENTS = ("_target_", "unit", "direction")
 
 
 def check(how: Evaluation) -> None:
-    """Raise ValueError, in one line, if a metric cannot be imported."""
-    for name, config in (how.extra or {}).items():
-        if not isinstance(config, Mapping) or config.get("_target_") is None:
-            raise ValueError(
-                f"evaluation.extra.{name}: must name a function, as in +evaluation.extra.{name}._target_=my_metrics.f"
-            )
-        located(str(config["_target_"]))
+    """Raise ValueError if a metric of `how` is not described as it must be, or its function cannot be imported."""
+    extra = how.extra or {}
+    if not isinstance(extra, Mapping):
+        raise ValueError(
+            f"evaluation.extra={as_typed(extra)}: must be metrics by name, as in extra.my_metric._target_=f"
+        )
+    for name, config in extra.items():
+        key = f"evaluation.extra.{name}"
+        if not re.fullmatch(r"\w+", str(name)):
+            raise ValueError(f"{key}: the name of a metric must consist of letters, digits and _")
+        if not isinstance(config, Mapping) or not isinstance(config.get("_target_"), str):
+            raise ValueError(f"{key}={as_typed(config)}: must have {key}._target_, the full dotted name of a function")
+        if config.get("direction") not in (*DIRECTIONS, None):
+            direction = as_typed(config["direction"])
+            raise ValueError(f"{key}.direction={direction}: must be one of {', '.join(DIRECTIONS)}, or null")
+        if not isinstance(config.get("unit") or "", str):
+            raise ValueError(f"{key}.unit={as_typed(config['unit'])}: must be a text, or null")
+        trust.check(config)
+        located(config["_target_"])
 
 
-def metrics(column: str, how: Evaluation, model: Model, dataset: Dataset) -> dict[str, float]:
-    """What the function of this column returns: one number, or one for each name of a dict, as columns.
+def measure(model: Model, dataset: Dataset, how: Evaluation, part: str) -> dict[str, float]:
+    """The columns of the metric `part`, `extra/<name>`, or `extra/<name>/<key>` if the function returns a dict.
 
-    The function is `f(model, dataset, **keys)`, where `model` is as from `vae_sweeps.load`.
+    The function gets the model and the data set on the evaluation's device, and its keys. Random numbers that it draws
+    from global generators depend on `evaluation.seed` and the metric's name. Raises ValueError if it returns anything
+    but numbers.
     """
-    config = how.extra[column.removeprefix(EXTRA)]
-    found = instantiate_target({**config, "_partial_": True})(model, dataset)
-    if isinstance(found, Mapping):
-        return {f"{column}/{name}": float(value) for name, value in found.items()}
-    return {column: float(found)}
+    config = how.extra[part.removeprefix(EXTRA)]
+    keys = {name: _made(value) for name, value in config.items() if name not in _NOT_ARGUMENTS}
+    trust.check(config)
+    function = located(config["_target_"])
+    with seeded("extra", how.seed, part, device=model.device):
+        found = function(model, dataset, **keys)
+    if not isinstance(found, Mapping):
+        return {part: _number(part, found)}
+    if bad := [name for name in found if not isinstance(name, str) or not name or "/" in name]:
+        raise ValueError(f"{part}: the names in its dict must be texts without /; got {bad[0]!r}")
+    return {f"{part}/{name}": _number(f"{part}/{name}", value) for name, value in found.items()}
+
+
+def _made(value: Any) -> Any:
+    return instantiate_target(value) if isinstance(value, Mapping) and "_target_" in value else value
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name}: must be a number; its function returned {type(value).__name__}") from error

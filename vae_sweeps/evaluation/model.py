@@ -31,7 +31,8 @@ _NUM_FIT_IMAGES = 10_000
 class Model:
     """One trained point. Images are [B,C,H,W] on the model's scale (`pixel_range`), latents [B,L].
 
-    Inputs may be on any device; outputs are on the model's. A model can be pickled.
+    Inputs may be on any device: they are moved to the model's `device`, where the outputs are. A model can be pickled;
+    in the process that reads it, it is on the CPU, and the modules of the user's own parts must be importable there.
     """
 
     point: Point
@@ -55,15 +56,15 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return next(self.vae.parameters()).device
+        return self.vae.heads.weight.device
 
     def to(self, device: torch.device | str) -> "Model":
-        """The same model on another device; this one stays where it is."""
+        """A model with the same weights on `device`; this one stays where it is."""
         return replace(self, vae=copy.deepcopy(self.vae).to(device))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {name: tensor.cpu() for name, tensor in self.vae.state_dict().items()}
-        return _restored, (self.point, state, self.image_shape, self.allowed)
+        state = {name: tensor.detach().cpu() for name, tensor in self.vae.state_dict().items()}
+        return _from_pickle, (self.point, state, self.image_shape, self.allowed)
 
     @torch.inference_mode()
     def encode(self, x: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B L"]]:
@@ -80,12 +81,14 @@ class Model:
     @torch.inference_mode()
     def log_px(self, x: Float[Tensor, "B C H W"], z: Float[Tensor, "B L"]) -> Float[Tensor, " B"]:
         """log p(x|z) in nats with all constants."""
-        return self.vae.likelihood.log_prob(self._params(z), x.to(self.device, self.dtype).flatten(1))[0]  # type: ignore[operator]
+        x = x.to(self.device, self.dtype).flatten(1)
+        return self.vae.likelihood.log_prob(self._params(z), x)[0]  # type: ignore[operator]
 
     @torch.inference_mode()
     def elbo(self, x: Float[Tensor, "B C H W"], seed: int = 0) -> Float[Tensor, " B"]:
         """ELBO in nats at beta = 1, at one posterior sample drawn from `seed`."""
-        terms = elbo_terms(self.vae, x.to(self.device, self.dtype), self._normals(len(x), seed).unsqueeze(0))
+        eps = self._normals(len(x), seed).to(self.device).unsqueeze(0)
+        terms = elbo_terms(self.vae, x.to(self.device, self.dtype), eps)
         return (terms.log_px - terms.kl)[0]
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n C H W"]:
@@ -99,11 +102,14 @@ class Model:
         """
         blocks = self.images("train")[:_NUM_FIT_IMAGES].split(images_at_once(self.image_shape))
         mu = torch.cat([self.encode(x)[0] for x in blocks])
-        mixture = fit_mixture(mu.double().cpu().numpy(), num_components, seed)
+        mixture = fit_mixture(mu.cpu().double().numpy(), num_components, seed)
         return self.decode(torch.from_numpy(mixture.sample(n)[0]))
 
     def images(self, split: str) -> Float[Tensor, "N C H W"]:
-        """The images of train, val or test as evaluations use them. Raises ValueError if the data cannot be loaded."""
+        """The images of train, val or test as evaluations use them, on the CPU.
+
+        Raises ValueError if the data cannot be loaded.
+        """
         dataset = self._dataset(split)
         return to_model(dataset, for_evaluation(dataset, split), self.dtype)
 
@@ -120,7 +126,7 @@ class Model:
         return dataset
 
     def _normals(self, n: int, seed: int) -> Float[Tensor, "n L"]:
-        return torch.randn(n, self.latent, generator=generator("model", seed), dtype=self.dtype).to(self.device)
+        return torch.randn(n, self.latent, generator=generator("model", seed), dtype=self.dtype)
 
     def _params(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "1 B D"]:
         return self.vae.decode(z.to(self.device, self.dtype).unsqueeze(0))
@@ -133,30 +139,37 @@ def from_state(point: Point, state: Mapping[str, Any], image_shape: tuple[int, i
     return Model(point, vae.eval().requires_grad_(False), image_shape, allowed())
 
 
-def _restored(
-    point: Point, state: Mapping[str, Any], image_shape: tuple[int, int, int], names: frozenset[str]
+def _from_pickle(
+    point: Point, state: Mapping[str, Any], image_shape: tuple[int, int, int], addresses: frozenset[str]
 ) -> Model:
-    """The model of a pickle, on the CPU. Python calls what a pickle names, so what its config names is called too."""
-    with allowing(names):
+    with allowing(addresses):
         return from_state(point, state, image_shape)
 
 
 def load(
-    run: str | Path, output_dir: str | Path = "outputs", *, trust: bool = False, device: torch.device | str = "cpu"
+    run: str | Path, output_dir: str | Path = "outputs", *, device: torch.device | str = "cpu", trust: bool = False
 ) -> Model:
     """The model of a run's folder, or of a run's name in `output_dir`, with the weights of its newest whole checkpoint.
+
+    The model is on `device`, such as "cuda:0", and so are its outputs.
 
     A run's config names the functions that build its networks. Only vae-sweeps' own and those that your conf/ names are
     called; `trust=True` calls whatever the config names, which may run any code. Raises ValueError if the run names
     something else, if there is no such run, or if it has no checkpoint.
     """
+    folder = find_run(run, output_dir)
+    with allowing(targets_of_points([folder.read_point()]) if trust else ()):
+        model = load_run(folder)
+    return model if model.device == torch.device(device) else model.to(device)
+
+
+def find_run(run: str | Path, output_dir: str | Path = "outputs") -> RunFolder:
+    """The folder of a run, which is named by the folder or by its name in `output_dir`. Raises ValueError if none."""
     folders = (RunFolder(Path(run)), RunFolder.under(output_dir, str(run)))
     folder = next((folder for folder in folders if folder.exists()), None)
     if folder is None:
         raise ValueError(f"run={run}: no run folder (it has no config.yaml); `vae-sweeps results` lists them")
-    with allowing(targets_of_points([folder.read_point()]) if trust else ()):
-        model = load_run(folder)
-    return model if torch.device(device).type == "cpu" else model.to(device)
+    return folder
 
 
 def load_run(folder: RunFolder) -> Model:

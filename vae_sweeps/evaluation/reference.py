@@ -15,6 +15,7 @@ from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset, for_evaluation, identity, in_unit_range
 from vae_sweeps.data.load import load_dataset
+from vae_sweeps.evaluation import extra
 from vae_sweeps.evaluation.batching import images_at_once, in_double
 from vae_sweeps.evaluation.features.base import Extractor, Features, build_features
 from vae_sweeps.evaluation.metrics import fidelity, latent
@@ -180,6 +181,7 @@ def checked_features(dataset: Dataset, how: Evaluation) -> Features | None:
 
     Raises ValueError if the evaluation asks for more than the data or this machine allow.
     """
+    extra.check(how)
     features = build_features(how.features, dataset) if how.fid or how.kid else None
     check(how, dataset, features)
     return features

@@ -1,10 +1,14 @@
 """The parts that an evaluation asks for, and those that a result lacks."""
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
+from vae_sweeps.config import source
 from vae_sweeps.config.launch_options import Evaluation
-from vae_sweeps.evaluation import extra
+
+# The parts of the user's own metrics begin with it, and so do their columns.
+EXTRA = "extra/"
 
 
 def settings(how: Evaluation) -> dict[str, dict[str, Any]]:
@@ -21,20 +25,29 @@ def settings(how: Evaluation) -> dict[str, dict[str, Any]]:
         "kid": how.kid and scores,
         "neighbours": how.neighbours > 0 and {"neighbours": how.neighbours},
     }
-    asked |= extra.settings(how)
+    for name, config in (how.extra or {}).items():
+        asked[f"{EXTRA}{name}"] = {**config, "source": _digest_of(str(config["_target_"]))}
     return {part: {"seed": how.seed, **keys} for part, keys in asked.items() if keys is not False}
+
+
+@lru_cache
+def _digest_of(target: str) -> str:
+    """The digest of the source of a user's metric; a process imports a module once, so it is computed once."""
+    return source.digest([target])
 
 
 def parts_left(result: Mapping[str, Any], how: Evaluation, explicit: Collection[str] = ()) -> list[str]:
     """Parts that `how` asks for and that `result` lacks or has with other values of the `explicit` settings.
 
-    Other settings replace nothing: a bound of 5,000 importance samples is not replaced by one of the default 100. But
-    a metric of the user's own is made again when its keys or its source have changed.
+    Other settings replace nothing: a bound of 5,000 importance samples is not replaced by one of the default 100.
+    A metric of the user's own is left as well if its source, its keys or its unit have changed.
     """
     done = result.get("evaluated", {})
 
     def is_left(part: str, asked: Mapping[str, Any]) -> bool:
-        decisive = {"keys", "source", *explicit}
-        return part not in done or any(done[part].get(name) != asked[name] for name in asked if name in decisive)
+        if part.startswith(EXTRA) and part in done:
+            seed = {} if "seed" in explicit else {"seed": done[part].get("seed")}
+            return done[part] != {**asked, **seed}
+        return part not in done or any(done[part].get(name) != asked[name] for name in asked if name in explicit)
 
     return [part for part, asked in settings(how).items() if is_left(part, asked)]

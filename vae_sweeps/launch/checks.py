@@ -9,7 +9,6 @@ from pathlib import Path
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.dataset import Dataset
-from vae_sweeps.evaluation import extra
 from vae_sweeps.evaluation.reference import checked_features
 from vae_sweeps.models.build import has_fixed_latents
 from vae_sweeps.models.trial import trial
@@ -23,7 +22,6 @@ log = logging.getLogger(__name__)
 
 def check_evaluation(datasets: Iterable[Dataset], evaluation: Evaluation) -> None:
     """Raise ValueError if the evaluation is not possible with these datasets, or on this machine."""
-    extra.check(evaluation)
     for dataset in {id(dataset): dataset for dataset in datasets}.values():
         checked_features(dataset, evaluation)
 

@@ -193,11 +193,10 @@ ABOUT = {
 }
 
 
-EXTRA = "extra/"  # the beginning of the names of metrics of the user's own
-
-
 def about(name: str) -> About:
     """The text of the metric `name`; KeyError if there is none."""
-    if name.startswith(EXTRA):
-        return About("A metric of your own; the run's result.json names its function.")
+    if name.startswith("extra/"):
+        return About(
+            "A metric of the user's own. The run's result.json names its function and keys, under `evaluated`."
+        )
     return ABOUT[name] if name in ABOUT else ABOUT[name.partition("/")[2]]

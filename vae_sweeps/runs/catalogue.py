@@ -4,11 +4,11 @@ The table, the terminal, the plots, the report and the dashboards on W&B read it
 kinds of images that FID and KID compare.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from vae_sweeps.runs.about import EXTRA, about
+from vae_sweeps.runs.about import about
 
 NATS = "nats per image"
 SPLITS = ("train", "val", "test")
@@ -18,6 +18,10 @@ SAMPLES = {"prior": "prior samples", "reconstruction": "reconstructions", "mixtu
 FLOOR = "floor"
 # Pictures in a run's folder, the most important first. Learning curves and the KL per latent are plots, not pictures.
 PICTURES = ("samples", "reconstructions", "traversal", "interpolations", "latent_map", "neighbours")
+
+# Which values of a metric of the user's own are better.
+DIRECTIONS = ("lower", "higher")
+_EXTRA = "extra/"
 
 
 @dataclass(frozen=True)
@@ -180,12 +184,28 @@ METRICS = (
     *(metric for split in SPLITS for metric in _of_plots(split)),
 )  # fmt: skip
 _BY_NAME = {metric.name: metric for metric in METRICS}
+# The units and directions of the user's own metrics, from the results that this process has read, by `extra/<name>`.
+_DECLARED: dict[str, Mapping[str, Any]] = {}
+
+
+def declare(result: Mapping[str, Any]) -> None:
+    """Take the units and directions of the user's own metrics from a result, which names them in `evaluated`."""
+    _DECLARED.update((part, about) for part, about in result.get("evaluated", {}).items() if part.startswith(_EXTRA))
+
+
+def _own_metric(column: str) -> Metric:
+    about = _DECLARED.get("/".join(column.split("/")[:2]), {})
+    better = about.get("direction")
+    label = column.removeprefix(_EXTRA).replace("/", " ")
+    return Metric(
+        column, label, str(about.get("unit") or ""), better if better in DIRECTIONS else None, "extra", interest=9
+    )
 
 
 def find(column: str) -> Metric | None:
     """The metric in this column, such as `test/elbo` or `fid/classifier/prior`, or None if it is not a metric."""
-    if column.startswith(EXTRA):
-        return Metric(column, column.removeprefix(EXTRA), "", None, "extra")
+    if column.startswith(_EXTRA):
+        return _own_metric(column)
     features = features_of(column)
     return _BY_NAME.get(column if features is None else column.replace(f"/{features}/", "/*/", 1))
 
@@ -202,24 +222,26 @@ def names(*groups: str) -> list[str]:
 
 
 def in_table(present: Iterable[str]) -> list[str]:
-    """The columns of metrics in a table, in order; FIDs and KIDs only if `present`, grouped by their features.
+    """The columns of metrics in a table, in order.
 
-    Metrics of the user's own come last.
+    FIDs and KIDs, grouped by their features, and metrics of the user's own are there only if `present`.
     """
-    present = list(present)
     order = [metric.name for metric in METRICS if metric.group not in ("rows", "plots")]
+    present = list(present)
     scores = [column for column in present if features_of(column) is not None and find(column) is not None]
+    scores += [column for column in present if column.startswith(_EXTRA)]
 
     def place(column: str) -> tuple[int, str, int]:
         metric, features = find(column), features_of(column)
         assert metric is not None
+        if column.startswith(_EXTRA):
+            return order.index("step") - 1, column, 0
         position = order.index(metric.name)
         if features is None:
             return position, "", position
         return order.index(names(metric.group)[0]), features, position
 
-    extra = sorted({column for column in present if column.startswith(EXTRA)})
-    return [*sorted({name for name in order if "*" not in name} | set(scores), key=place), *extra]
+    return sorted({name for name in order if "*" not in name} | set(scores), key=place)
 
 
 def label(column: str) -> str:

@@ -13,6 +13,7 @@ PUBLIC = {
         "Dataset",
         "celeba",
         "fashion_mnist",
+        "huggingface",
         "image_folder",
         "mnist",
         "mnist5k",
@@ -21,7 +22,7 @@ PUBLIC = {
     },
     "vae_sweeps.evaluation.features": {"Features", "auto", "classifier", "inception", "random"},
     "vae_sweeps.likelihoods": {"Bernoulli", "ContinuousBernoulli", "DiscretizedLogistic", "Gaussian", "Laplace"},
-    "vae_sweeps.testing": {"check_architecture", "check_likelihood"},
+    "vae_sweeps.testing": {"check_architecture", "check_dataset", "check_likelihood"},
     "vae_sweeps.models": {"Networks", "VAE", "conv", "custom", "mlp"},
 }
 

@@ -11,10 +11,12 @@ import torch
 from tests.conftest import make_point
 from vae_sweeps.config import trust
 from vae_sweeps.data.dataset import SPLITS, Dataset
+from vae_sweeps.data.items import stamps
 from vae_sweeps.data.load import load_dataset
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 4, 4), np.uint8)
 CODE = """
+import abc
 import torch
 from PIL import Image
 import numpy as np
@@ -36,6 +38,16 @@ class Plain:
             return Image.fromarray(self.images[i]), i % 5
         if self.kind == "float":
             return torch.from_numpy(self.images[i])[None].float() / 255, i % 5
+        if self.kind == "palette":
+            return Image.fromarray(np.stack([self.images[i]] * 3, -1)).convert("P")
+        if self.kind == "four":
+            return np.stack([self.images[i]] * 5, -1)
+        if self.kind == "words":
+            return self.images[i], "seven"
+        if self.kind == "half":
+            return (self.images[i], i) if i < 5 else self.images[i]
+        if self.kind == "nan":
+            return torch.full((1, 4, 4), float("nan"))
         if self.kind == "text":
             return "an image"
         return torch.from_numpy(self.images[i])[None], torch.tensor(i % 5)
@@ -43,6 +55,10 @@ class Plain:
 class NoLength:
     def __getitem__(self, i):
         return ARRAY[i]
+
+class Abstract(abc.ABC, Plain):
+    @abc.abstractmethod
+    def __getitem__(self, i): ...
 
 class Empty(Plain):
     def __len__(self):
@@ -145,7 +161,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / f"{name}.py").write_text(CODE.format(path=str(tmp_path / "grey.npy")))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with trust.allowing(f"{name}.{of}" for of in ("Plain", "NoLength", "Empty")):
+    with trust.allowing(f"{name}.{of}" for of in ("Plain", "NoLength", "Empty", "Abstract", "Absent")):
         yield name
 
 
@@ -178,6 +194,12 @@ def test_a_test_set_of_its_own(module: str) -> None:
         ("Plain", ["+data.dataset.kind=odd"], "item 7 is uint8 of [1, 3, 4], and item 0 uint8 of [1, 4, 4]"),
         ("Plain", ["+data.dataset.kind=text"], "item 0 is str"),
         ("Empty", [], "is empty"),
+        ("Abstract", [], "is an abstract class: __getitem__ must be defined"),
+        ("Absent", [], "cannot be imported: there is no Absent in"),
+        ("Plain", ["+data.dataset.kind=four"], "item 0 is [4, 4, 5]; must have 1 or 3 channels"),
+        ("Plain", ["+data.dataset.kind=words"], "item 0 has the label 'seven'; must be a whole number"),
+        ("Plain", ["+data.dataset.kind=half"], "item 5 has no label, and others have"),
+        ("Plain", ["+data.dataset.kind=nan"], "has NaN or infinity"),
         ("Plain", ["+data.dataset.colour=red"], "unexpected keyword argument 'colour'"),
     ],
 )
@@ -186,3 +208,65 @@ def test_a_data_set_that_cannot_be_used_is_one_line(of: str, keys: list[str], ex
         read(module, of, *keys)
     assert expected in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_palette_becomes_its_colours(module: str) -> None:
+    assert read(module, "Plain", "+data.dataset.kind=palette").image_shape == (3, 4, 4)
+
+
+def test_a_changed_file_among_the_arguments_is_read_again(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", GREY)
+    before = stamps(str(tmp_path / "x.npy"))
+    assert before == stamps(str(tmp_path / "x.npy"))
+    np.save(tmp_path / "x.npy", GREY[:20])
+    assert stamps(str(tmp_path / "x.npy")) != before
+    assert stamps("neither a file nor a folder") == []
+
+
+def test_only_some_splits_with_labels_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x_train=GREY, y_train=np.arange(40), x_test=GREY)
+    with pytest.raises(ValueError, match="test has no labels, and others have"):
+        numpy_data(tmp_path / "x.npz")
+
+
+def test_floats_in_the_unit_interval_on_another_scale_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", GREY / np.float32(255))
+    with pytest.raises(ValueError, match=r"none below 0; with data\.pixel_range=\[-1,1\] they must be on that scale"):
+        numpy_data(tmp_path / "x.npy", pixel_range="[-1,1]")
+
+
+OWN = """
+import torch
+from vae_sweeps.data import Dataset
+
+def bits(size=4):
+    images = {split: torch.zeros(6, 1, size, size, dtype=torch.uint8) for split in ("train", "val", "test")}
+    return Dataset("bits", images, None, f"zeros{size}")
+
+def nothing():
+    return [1, 2]
+"""
+
+
+def test_a_function_of_ones_own_returns_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_bits.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    with trust.allowing({"own_bits.bits", "own_bits.nothing"}):
+        point = make_point("data=custom", "data._target_=own_bits.bits", "+data.size=5")
+        assert load_dataset(point.data).image_shape == (1, 5, 5)
+        with pytest.raises(ValueError, match="returned list; must return a vae_sweeps.data.Dataset"):
+            load_dataset(make_point("data=custom", "data._target_=own_bits.nothing").data)
+
+
+@pytest.mark.parametrize(
+    ("of", "keys", "said"),
+    [
+        ("NoLength", [], "has no length (__len__)"),
+        ("Plain", ["+data.dataset.broken=3"], "item 3 of 40 cannot be read"),
+        ("Plain", ["+data.dataset.kind=odd"], "item 7 is uint8 of [1, 3, 4], and item 0"),
+    ],
+)
+def test_a_launch_refuses_it_in_one_line_and_writes_nothing(
+    of: str, keys: list[str], said: str, module: str, refused
+) -> None:
+    assert said in refused("data=torch_dataset", f"data.dataset._target_={module}.{of}", *keys)

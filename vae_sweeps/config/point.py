@@ -54,13 +54,19 @@ def from_checked(content: Mapping[str, Any]) -> tuple[Point, LaunchOptions]:
     _check_together(content)
     names, data = option_names(), dict(content["data"])
     for name in ("root", "cache", "path"):
-        if (folder := data.get(name)) is not None:
+        if (folder := data.get(name)) is not None and not _is_on_hub(name, folder, data):
             data[name] = str(Path(folder).expanduser().resolve())  # notebooks run in other folders
     point = {name: value for name, value in content.items() if name not in names} | {"data": data}
     point |= {name: _without_unset(content[name]) for name in ("objective", "optim")}
     if point["steps"] is not None:
         point["epochs"] = None  # steps takes precedence, so that equal points have equal ids
     return from_container(point), options_from({name: content[name] for name in names})
+
+
+def _is_on_hub(name: str, path: str, data: Mapping[str, Any]) -> bool:
+    """Whether the key's value is not a path but the name of a data set on the hub."""
+    is_of_hub = name == "path" and data.get("_target_") == "vae_sweeps.data.huggingface"
+    return is_of_hub and not Path(path).expanduser().exists()
 
 
 def _without_unset(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,6 +91,15 @@ class Arrays(_Arrays):
 
 
 @dataclass
+class HuggingFace(_Arrays):
+    path: str | None = free("a folder, or a name on the hub", numbers=False)
+    name: str | None = free("a configuration of the data set, or null")
+    revision: str | None = free("a commit, tag or branch, or null")
+    image: str = free("a column")
+    label: str | None = free("a column, or null")
+
+
+@dataclass
 class TorchDataset(_Arrays):
     """Where a data set of the user's own comes from is not part of the run id, which has the data's fingerprint."""
 

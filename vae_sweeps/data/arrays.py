@@ -15,7 +15,7 @@ from vae_sweeps.system.rng import generator
 
 # The names under which an .npz holds images and labels, without and with the name of a split: x_train, train_labels.
 _IMAGES, _LABELS = ("images", "x", "imgs", "arr_0"), ("labels", "y", "targets", "arr_1")
-_OF_SPLIT = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+OF_SPLIT = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
 class ArrayOptions(TypedDict):
@@ -65,7 +65,7 @@ def _arrays_of(file: Path) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
                 labels = _first(names, _LABELS)
                 return {"all": (content[images], content[labels] if labels else None)}
             found = {}
-            for split, words in _OF_SPLIT.items():
+            for split, words in OF_SPLIT.items():
                 images = _first(
                     names, [f for word in words for name in _IMAGES for f in (f"{name}_{word}", f"{word}_{name}")]
                 )
@@ -136,8 +136,8 @@ def dataset_of(
     """
     images = {split: x for split, (x, _) in splits.items()}
     labels = {split: y for split, (_, y) in splits.items() if y is not None}
-    if labels.keys() != images.keys():
-        labels = {}
+    if labels and (without := images.keys() - labels.keys()):
+        raise ValueError(f"{where}: {', '.join(sorted(without))} has no labels, and others have; all must, or none")
     for split, numbers in labels.items():
         if len(numbers) != len(images[split]):
             raise ValueError(
@@ -175,6 +175,11 @@ def _check_range(x: Tensor, low: float, high: float, where: str) -> None:
     if least < low - 1e-6 or most > high + 1e-6:
         raise ValueError(
             f"{where}: floats from {least:g} to {most:g}; must be within data.pixel_range=[{low:g},{high:g}], or bytes"
+        )
+    if low < 0 <= least:
+        raise ValueError(
+            f"{where}: floats from {least:g} to {most:g}, none below 0; with data.pixel_range=[{low:g},{high:g}] they "
+            f"must be on that scale; set data.pixel_range=[0,1], or scale them to [{low:g},{high:g}]"
         )
 
 

@@ -16,4 +16,11 @@ def load_dataset(data: Mapping[str, Any]) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _cached_dataset(data: str) -> Dataset:
-    return instantiate_target(json.loads(data))
+    config = json.loads(data)
+    dataset = instantiate_target(config)
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"_target_={config['_target_']}: returned {type(dataset).__name__}; must return a vae_sweeps.data.Dataset "
+            "(for a data set of PyTorch, use data=torch_dataset)"
+        )
+    return dataset

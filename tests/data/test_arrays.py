@@ -46,7 +46,7 @@ class Plain:
             return self.images[i], "seven"
         if self.kind == "half":
             return (self.images[i], i) if i < 5 else self.images[i]
-        if self.kind == "nan":
+        if self.kind == "not_a_number":
             return torch.full((1, 4, 4), float("nan"))
         if self.kind == "text":
             return "an image"
@@ -154,13 +154,13 @@ def test_a_file_without_images_names_what_it_has(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def module(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of data sets, with a name that no other test has imported."""
     np.save(tmp_path / "grey.npy", GREY)
     name = f"data_of_{abs(hash(tmp_path))}"
     (tmp_path / f"{name}.py").write_text(CODE.format(path=str(tmp_path / "grey.npy")))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     with trust.allowing(f"{name}.{of}" for of in ("Plain", "NoLength", "Empty", "Abstract", "Absent")):
         yield name
 
@@ -199,7 +199,7 @@ def test_a_test_set_of_its_own(module: str) -> None:
         ("Plain", ["+data.dataset.kind=four"], "item 0 is [4, 4, 5]; must have 1 or 3 channels"),
         ("Plain", ["+data.dataset.kind=words"], "item 0 has the label 'seven'; must be a whole number"),
         ("Plain", ["+data.dataset.kind=half"], "item 5 has no label, and others have"),
-        ("Plain", ["+data.dataset.kind=nan"], "has NaN or infinity"),
+        ("Plain", ["+data.dataset.kind=not_a_number"], "has NaN or infinity"),
         ("Plain", ["+data.dataset.colour=red"], "unexpected keyword argument 'colour'"),
     ],
 )
@@ -232,7 +232,11 @@ def test_only_some_splits_with_labels_are_refused(tmp_path: Path) -> None:
 def test_floats_in_the_unit_interval_on_another_scale_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", GREY / np.float32(255))
     with pytest.raises(ValueError, match=r"none below 0; with data\.pixel_range=\[-1,1\] they must be on that scale"):
-        numpy_data(tmp_path / "x.npy", pixel_range="[-1,1]")
+        load_dataset(
+            make_point(
+                "data=numpy", f"data.path={tmp_path / 'x.npy'}", "data.pixel_range=[-1,1]", "likelihood=gaussian"
+            ).data
+        )
 
 
 OWN = """

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from tests.helpers.own_parts import Branching, Decoder, Encoder, NotFlat, StudentT, TooFew, TwoPerPixel
 from vae_sweeps import likelihoods
-from vae_sweeps.testing import check_architecture, check_likelihood
+from vae_sweeps.data.dataset import Dataset, fingerprint
+from vae_sweeps.testing import check_architecture, check_dataset, check_likelihood
 
 SHAPE = (1, 8, 8)
 LEVELS = [i / 255 for i in range(256)]
@@ -75,3 +76,41 @@ def test_networks_are_checked() -> None:
         check_architecture(lambda: NotFlat(SHAPE), lambda: Decoder(SHAPE, 2), SHAPE, 2)
     with pytest.raises(AssertionError, match="must return 64 numbers per image"):
         check_architecture(lambda: Encoder(SHAPE), lambda: TooFew(SHAPE, 2), SHAPE, 2)
+
+
+class Squares:
+    """20 images, of which `change(i, image)` may change one."""
+
+    def __init__(self, change=lambda i, image: image) -> None:
+        self.change = change
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, i: int):
+        return self.change(i, torch.full((1, 4, 4), i / 40)), i % 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda i, image: image + torch.rand(()) / 3, "item 0 has other pixels when it is read again"),
+        (lambda i, image: image[:, :3] if i == 7 else image, "item 7 is float32 of \\[1, 3, 4\\]"),
+        (lambda i, image: image * 9, "floats from 0 to .*, not within"),
+        (lambda i, image: image / 0, "NaN or infinity"),
+        (lambda i, image: 1 // (i - 3), "item 3 of 20 cannot be read: ZeroDivisionError|item 0 is int"),
+    ],
+)
+def test_a_data_set_that_breaks_the_contract_is_named(change, said: str) -> None:
+    check_dataset(Squares())
+    with pytest.raises(AssertionError, match=said):
+        check_dataset(Squares(change))
+
+
+def test_a_dataset_of_splits_is_checked() -> None:
+    images = {split: torch.zeros(3, 1, 4, 4, dtype=torch.uint8) for split in ("train", "val", "test")}
+    check_dataset(Dataset("zeros", images, None, fingerprint(images, None)))
+    with pytest.raises(AssertionError, match="test: pixels are torch.int64"):
+        check_dataset(Dataset("zeros", images | {"test": images["test"].long()}, None, "f"))
+    with pytest.raises(AssertionError, match="has no images of val"):
+        check_dataset(Dataset("zeros", {"train": images["train"]}, None, "f"))

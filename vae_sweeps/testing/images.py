@@ -47,7 +47,9 @@ def _check_splits(dataset: Dataset) -> None:
             labels = dataset.labels.get(split)
             assert labels is not None, f"{dataset.name}: {split}: has no labels, and the data set has"
             is_whole = labels.dtype == torch.int64 and labels.shape == (len(images),)
-            assert is_whole, f"{dataset.name}: {split}: labels are {labels.dtype} of {list(labels.shape)}, not int64 [N]"
+            assert is_whole, (
+                f"{dataset.name}: {split}: labels are {labels.dtype} of {list(labels.shape)}, not int64 [N]"
+            )
     assert dataset.fingerprint, f"{dataset.name}: has no fingerprint"
 
 

@@ -94,7 +94,7 @@ def test_a_folder_that_has_changed_is_read_again(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, refused) -> None:
     write_dict(tmp_path / "two", train=GREY[:20], val=GREY[20:30], validation=GREY[30:])
     write_dict(tmp_path / "none", test=GREY)
-    write_split(tmp_path / "sizes", rows_of(GREY[:4]) + [{"image": png(GREY[0, :3]), "label": 1}])
+    write_split(tmp_path / "sizes", [*rows_of(GREY[:4]), {"image": png(GREY[0, :3]), "label": 1}])
     write_split(tmp_path / "columns", [{"picture": png(GREY[0]), "label": 1}] * 4)
     write_split(tmp_path / "outside", rows_of(GREY))
     (tmp_path / "outside" / "state.json").write_text('{"_data_files": [{"filename": "../two/x.arrow"}]}')

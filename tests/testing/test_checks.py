@@ -110,7 +110,7 @@ def test_a_data_set_that_breaks_the_contract_is_named(change, said: str) -> None
 def test_a_dataset_of_splits_is_checked() -> None:
     images = {split: torch.zeros(3, 1, 4, 4, dtype=torch.uint8) for split in ("train", "val", "test")}
     check_dataset(Dataset("zeros", images, None, fingerprint(images, None)))
-    with pytest.raises(AssertionError, match="test: pixels are torch.int64"):
+    with pytest.raises(AssertionError, match=r"test: pixels are torch\.int64"):
         check_dataset(Dataset("zeros", images | {"test": images["test"].long()}, None, "f"))
     with pytest.raises(AssertionError, match="has no images of val"):
         check_dataset(Dataset("zeros", {"train": images["train"]}, None, "f"))

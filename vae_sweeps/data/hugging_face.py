@@ -79,7 +79,7 @@ def _decoded(value: Any) -> Any:
 
 def _are_bytes(value: list[Any]) -> bool:
     array = np.asarray(value)
-    return np.issubdtype(array.dtype, np.integer) and array.size > 0 and 0 <= array.min() and array.max() <= 255
+    return np.issubdtype(array.dtype, np.integer) and array.size > 0 and array.min() >= 0 and array.max() <= 255
 
 
 Tables = dict[str, tuple[Any, Any]]  # by the name of the split: what tells its content from others', and its rows
@@ -119,7 +119,7 @@ def _of_folder(where: str, folder: Path) -> Tables:
 
 def _of_hub(where: str, path: str, name: str | None, revision: str | None) -> Tables:
     try:
-        import datasets
+        import datasets  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(
             f"{where}: is no folder here, and a name on the hub needs the package datasets: "

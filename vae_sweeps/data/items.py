@@ -75,19 +75,20 @@ def _item(where: str, items: Any, i: int, num_items: int, channels: str) -> tupl
         raise ValueError(f"{where}: item {i} of {num_items} cannot be read: {_said(error)}") from error
     if isinstance(item, Mapping):
         raise ValueError(f"{where}: item {i} is a dict; must be an image, or (image, label)")
-    is_pair = isinstance(item, tuple | list) and len(item) > 0
-    image, label = (item[0], item[1] if len(item) > 1 else None) if is_pair else (item, None)
+    image, label = (*item, None, None)[:2] if isinstance(item, tuple | list) else (item, None)
     try:
         array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(_plain(image))
     except Exception as error:
         raise ValueError(f"{where}: item {i} cannot be made an array: {_said(error)}") from error
-    if not np.issubdtype(array.dtype, np.number) and array.dtype != np.bool_ or array.ndim not in (2, 3):
+    is_numbers = np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
+    if not is_numbers or array.ndim not in (2, 3):
         raise ValueError(f"{where}: item {i} is {type(image).__name__} of {list(array.shape)}; must be an image")
     if array.ndim == 3 and _is_channels_last(array, channels, is_tensor=isinstance(image, Tensor)):
         array = array.transpose(2, 0, 1)
     if array.ndim == 3 and channels == "auto" and array.shape[0] not in (1, 3):
         raise ValueError(
-            f"{where}: item {i} is {list(array.shape)}; must have 1 or 3 channels, or set data.channels to first or last"
+            f"{where}: item {i} is {list(array.shape)}; must have 1 or 3 channels, "
+            "or set data.channels to first or last"
         )
     return array, None if label is None else _label(where, i, label)
 

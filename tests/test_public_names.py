@@ -13,6 +13,7 @@ PUBLIC = {
         "Dataset",
         "celeba",
         "fashion_mnist",
+        "fingerprint",
         "huggingface",
         "image_folder",
         "mnist",

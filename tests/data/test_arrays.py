@@ -241,11 +241,14 @@ def test_floats_in_the_unit_interval_on_another_scale_are_refused(tmp_path: Path
 
 OWN = """
 import torch
-from vae_sweeps.data import Dataset
+from vae_sweeps.data import Dataset, fingerprint
 
 def bits(size=4):
     images = {split: torch.zeros(6, 1, size, size, dtype=torch.uint8) for split in ("train", "val", "test")}
-    return Dataset("bits", images, None, f"zeros{size}")
+    return Dataset("bits", images, None, fingerprint(images, None))
+
+def named():
+    return Dataset("named", bits().images, None, "of zeros")
 
 def nothing():
     return [1, 2]
@@ -255,11 +258,13 @@ def nothing():
 def test_a_function_of_ones_own_returns_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_bits.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
-    with trust.allowing({"own_bits.bits", "own_bits.nothing"}):
+    with trust.allowing({"own_bits.bits", "own_bits.nothing", "own_bits.named"}):
         point = make_point("data=custom", "data._target_=own_bits.bits", "+data.size=5")
         assert load_dataset(point.data).image_shape == (1, 5, 5)
-        with pytest.raises(ValueError, match="returned list; must return a vae_sweeps.data.Dataset"):
+        with pytest.raises(ValueError, match="returned list; must return a vae_sweeps"):
             load_dataset(make_point("data=custom", "data._target_=own_bits.nothing").data)
+        with pytest.raises(ValueError, match="the fingerprint is 'of zeros'; must be a text without spaces"):
+            load_dataset(make_point("data=custom", "data._target_=own_bits.named").data)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ class Squares:
     [
         (lambda i, image: image + torch.rand(()) / 3, "item 0 has other pixels when it is read again"),
         (lambda i, image: image[:, :3] if i == 7 else image, "item 7 is float32 of \\[1, 3, 4\\]"),
-        (lambda i, image: image * 9, "floats from 0 to .*, not within"),
+        (lambda i, image: image * 9, "floats from 0 to .*; must be within"),
         (lambda i, image: image / 0, "NaN or infinity"),
         (lambda i, image: 1 // (i - 3), "item 3 of 20 cannot be read: ZeroDivisionError|item 0 is int"),
     ],
@@ -112,5 +112,5 @@ def test_a_dataset_of_splits_is_checked() -> None:
     check_dataset(Dataset("zeros", images, None, fingerprint(images, None)))
     with pytest.raises(AssertionError, match=r"test: pixels are torch\.int64"):
         check_dataset(Dataset("zeros", images | {"test": images["test"].long()}, None, "f"))
-    with pytest.raises(AssertionError, match="has no images of val"):
+    with pytest.raises(AssertionError, match="val: has no images"):
         check_dataset(Dataset("zeros", {"train": images["train"]}, None, "f"))

@@ -1,5 +1,6 @@
 from .arrays import numpy as numpy
 from .dataset import Dataset as Dataset
+from .dataset import fingerprint as fingerprint
 from .faces import celeba as celeba
 from .folder import image_folder as image_folder
 from .hugging_face import huggingface as huggingface

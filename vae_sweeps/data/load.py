@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from vae_sweeps.config.own_names import OWN
 from vae_sweeps.config.targets import instantiate_target
+from vae_sweeps.data.contract import check_splits
 from vae_sweeps.data.dataset import Dataset
 
 
@@ -23,4 +25,6 @@ def _cached_dataset(data: str) -> Dataset:
             f"_target_={config['_target_']}: returned {type(dataset).__name__}; must return a vae_sweeps.data.Dataset "
             "(for a data set of PyTorch, use data=torch_dataset)"
         )
+    if config["_target_"] not in OWN:
+        check_splits(dataset)
     return dataset

@@ -179,7 +179,7 @@ def test_the_version_is_that_of_the_installed_package(capsys: pytest.CaptureFixt
     assert ended_command(capsys, "--version") == (0, f"vae-sweeps {project['version']}\n", "")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"launch"}))  # the arguments of launch are Hydra's
 def test_help_of_each_command_says_what_all_arguments_are_and_gives_examples(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,9 +13,10 @@ _SLURM_INTERVAL_S = 30
 
 
 def launch() -> None:
-    """Train one point, or with -m a sweep, from any folder. The arguments are Hydra's, as those of `launch.py`.
+    """Train one point, or with -m a sweep, from any folder.
 
-    `vae-sweeps launch --help` lists the groups and keys. `--config-dir DIR` adds a folder with configs of your own.
+    The arguments are Hydra's, as those of `launch.py`: `vae-sweeps launch --help` lists groups and keys, and
+    `--config-dir DIR` adds a folder with configs of your own.
     """
     start_launch([])
 

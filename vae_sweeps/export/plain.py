@@ -1,6 +1,6 @@
 """A model's networks as plain modules of one model: the Python expressions that make them, and their weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ class Layer:
     """The expression that makes a module of `torch.nn`, and the tensors that the module holds, by name."""
 
     code: str
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def layers_of(module: nn.Module, activation: Layer, output: Layer | None) -> list[Layer] | None:
@@ -91,12 +91,14 @@ def _conv(conv: nn.Module) -> Layer:
         name, keys = "ConvTranspose2d", f"{keys}, output_padding={conv.output_padding}"
     else:
         name, first, second = "Conv2d", second, first
-    tensors: dict[str, Tensor] = {"weight": conv.weight, **({} if conv.bias is None else {"bias": conv.bias})}
+    tensors = {"weight": conv.weight} | ({} if conv.bias is None else {"bias": conv.bias})
     return Layer(f"nn.{name}({first}, {second}, {kernel}, {keys}, bias={has_bias})", tensors)
 
 
 def _norm(norm: nn.Module) -> Iterator[Layer]:
     if isinstance(norm, layers.BatchNorm2d):
-        tensors = {name: getattr(norm, name) for name in ("weight", "bias", "running_mean", "running_var")}
+        tensors: dict[str, Tensor] = {
+            name: getattr(norm, name) for name in ("weight", "bias", "running_mean", "running_var")
+        }
         tensors["num_batches_tracked"] = norm.running_mean.new_zeros(()).long()  # `nn.BatchNorm2d` has one
         yield Layer(f"nn.BatchNorm2d({len(norm.weight)}, eps={norm.eps}, momentum={norm.momentum})", tensors)

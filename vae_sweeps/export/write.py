@@ -76,7 +76,7 @@ def _write_modules(modules: Modules, sources: Mapping[str, bytes], folder: Path)
     folder.mkdir()
     (folder / "model.py").write_text(modules.text, encoding="utf-8")
     if "weights.safetensors" in modules.text:
-        from safetensors.torch import save_file
+        from safetensors.torch import save_file  # type: ignore[import-not-found]
 
         save_file(modules.weights, folder / "weights.safetensors")
     else:
@@ -139,7 +139,7 @@ def _write_onnx(model: Model, encoder: nn.Module, decoder: nn.Module, folder: Pa
 
 
 def _run_onnx(path: Path, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-not-found]
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})

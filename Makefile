@@ -6,9 +6,6 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Test files run in parallel, one worker per core, since many tests wait for subprocesses.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-# Slow tests wait even more, for SLURM's scheduler and for servers, so there is one worker more than cores.
-PYTEST_SLOW := $(PYTEST) --numprocesses $(shell echo $$(( $$(nproc 2>/dev/null || echo 1) + 1 )))
-
 .PHONY: demo test test-slow test-all lint format bench clean
 
 demo: .venv/core
@@ -18,7 +15,7 @@ test: .venv/dev
 	$(PYTEST)
 
 test-slow: .venv/dev
-	$(PYTEST_SLOW) -m slow
+	$(PYTEST) -m slow
 
 test-all: .venv/dev
 	$(PYTEST) -m "slow or not slow"

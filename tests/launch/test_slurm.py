@@ -202,8 +202,10 @@ from vae_sweeps.likelihoods import Gaussian
 
 class Fragile(Gaussian):
     def log_prob(self, params, x):
-        assert os.path.exists(os.environ["ERROR_IS_FIXED"]) or 0.5 not in self.sigma, "sigma is one half"
-        return super().log_prob(params, x).masked_fill((self.sigma == 0.7).unsqueeze(1), torch.nan)
+        is_trial = len(x) < 16  # of a few images, on the machine that launches
+        assert is_trial or os.path.exists(os.environ["ERROR_IS_FIXED"]) or 0.5 not in self.sigma, "sigma is one half"
+        diverges = torch.zeros_like(self.sigma, dtype=torch.bool) if is_trial else self.sigma == 0.7
+        return super().log_prob(params, x).masked_fill(diverges.unsqueeze(1), torch.nan)
 """
 
 

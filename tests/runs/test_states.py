@@ -100,7 +100,8 @@ from vae_sweeps.likelihoods import Gaussian
 
 class Fragile(Gaussian):
     def log_prob(self, params, x):
-        assert os.path.exists(os.environ["CAUSE_IS_GONE"]) or 0.5 not in self.sigma, "sigma is one half"
+        is_trial = len(x) < 16  # of a few images, before anything is written
+        assert is_trial or os.path.exists(os.environ["CAUSE_IS_GONE"]) or 0.5 not in self.sigma, "sigma is one half"
         return super().log_prob(params, x)
 """
 

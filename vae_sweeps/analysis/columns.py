@@ -48,7 +48,8 @@ def sorted_by(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def shown(frame: pd.DataFrame) -> list[str]:
     """The columns that have a value, except the run's name, and X/se and X/n, which are shown with X."""
-    names = [name for name in map(str, frame.columns) if name != "run" and frame[name].notna().to_numpy().any()]
+    has_value = frame.notna().to_numpy().any(axis=0)
+    names = [str(name) for name, has in zip(frame.columns, has_value, strict=True) if name != "run" and has]
     return [
         name for name in names if not any(name.endswith(end) and name.removesuffix(end) in frame for end in (SE, N))
     ]
@@ -66,7 +67,8 @@ def by_interest(frame: pd.DataFrame, swept: Sequence[str] = ()) -> list[str]:
     if all points are done.
     """
     keys = [*config_columns(frame), *setting_columns(frame)]
-    metrics = [name for name in shown(frame) if name not in (*keys, "n", "num_missing", "status")]
+    candidates = shown(frame)
+    metrics = [name for name in candidates if name not in (*keys, "n", "num_missing", "status")]
     config, varying = ([name for name in names if len(frame) == 1 or _varies(frame, name)] for names in (keys, metrics))
     ends = ["n"]
     if "num_missing" in frame and any(frame["num_missing"]):
@@ -77,7 +79,7 @@ def by_interest(frame: pd.DataFrame, swept: Sequence[str] = ()) -> list[str]:
     varying = [name for name in varying if not _repeats(frame, name)]
     ranked = catalogue.by_interest(varying)
     order = [*leading, *ends, *ranked[:2], *config, *ranked, *varying]
-    return [name for name in dict.fromkeys(order) if name in shown(frame)]
+    return [name for name in dict.fromkeys(order) if name in candidates]
 
 
 def _varies(frame: pd.DataFrame, name: str) -> bool:

@@ -35,11 +35,12 @@ def sync(
     from vae_sweeps.analysis import table
     from vae_sweeps.runs.sweep_folder import find_sweep
     from vae_sweeps.system.logs import start_logging
+    from vae_sweeps.tracker import server
     from vae_sweeps.tracker.sync import Target
     from vae_sweeps.tracker.sync import sync as send
 
     start_logging()
-    with refusing():
+    with refusing(), server.closing():
         folders, _ = table.find_runs(sweep, output_dir)
         target = Target(entity, project, salt)
         is_whole = send(folders, find_sweep(sweep, output_dir), target, from_folders=rebuild, timeout_s=timeout_s)
@@ -64,10 +65,10 @@ def dashboard(
     import json
 
     from vae_sweeps.runs.sweep_folder import get_sweep
-    from vae_sweeps.tracker import dashboard
+    from vae_sweeps.tracker import dashboard, server
     from vae_sweeps.tracker.board import board_of
 
-    with refusing():
+    with refusing(), server.closing():
         board = board_of(get_sweep(sweep, output_dir), entity, project)
         if as_json:
             typer.echo(json.dumps(dashboard.specification(board), indent=1, ensure_ascii=False))

@@ -1,8 +1,10 @@
 """Requests to W&B's server: which runs it has, and its errors in one line."""
 
 import re
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from vae_sweeps.tracker.address import Place
 
 _REQUEST_S = 5
 _RUNS_PER_REQUEST = 100
+_CLOSE_S = 10
 
 
 @dataclass(frozen=True)
@@ -107,3 +110,18 @@ def look_patiently(places: Sequence[Place], until: float) -> dict[Place, Remote]
             if time.monotonic() + _REQUEST_S > until:
                 return {}
             time.sleep(0.5)
+
+
+@contextmanager
+def closing() -> Iterator[None]:
+    """At the end, end wandb's own process too, or leave it behind after some seconds.
+
+    Without this the interpreter would wait for it at its exit, without limit, and it can wait for minutes for a server
+    that is gone. What is left behind ends by itself when this process has ended.
+    """
+    try:
+        yield
+    finally:
+        ending = threading.Thread(target=wandb.teardown, daemon=True)
+        ending.start()
+        ending.join(_CLOSE_S)

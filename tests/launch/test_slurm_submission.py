@@ -24,6 +24,9 @@ def cluster() -> Iterator[Cluster]:
 def test_arrays_are_split_at_max_array_size(cluster, tmp_path) -> None:
     """MaxArraySize is 3 here, so five packs are split into two arrays."""
     five = ["-m", "seed=0,1,2,3,4", "sweep=grid", *SMALL, "steps=20", "max_pack=1", f"output_dir={tmp_path}", *SLURM]
+    planned = launch(*five, "hydra.launcher.timeout_min=7", "--dry-run")
+    assert "5 jobs (mlp), each with timeout_min=7 cpus_per_task=1 nodes=1 mem_gb=1\n" in planned.stdout, planned.stderr
+    assert list(tmp_path.iterdir()) == []
     submitted = launch(*five)
     assert "5 points in 5 packs submitted as 5 jobs" in submitted.stdout, submitted.stderr
     wait(tmp_path)

@@ -48,7 +48,7 @@ def sorted_by(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def shown(frame: pd.DataFrame) -> list[str]:
     """The columns that have a value, except the run's name, and X/se and X/n, which are shown with X."""
-    has_value = frame.notna().to_numpy().any(axis=0)
+    has_value = frame.notna().any().to_list()
     names = [str(name) for name, has in zip(frame.columns, has_value, strict=True) if name != "run" and has]
     return [
         name for name in names if not any(name.endswith(end) and name.removesuffix(end) in frame for end in (SE, N))

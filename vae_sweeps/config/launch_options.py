@@ -105,6 +105,7 @@ class LaunchOptions:
     evaluation: Evaluation = free("a group of conf/evaluation", numbers=False)
     tracker: Tracker = free("a group of conf/tracker", numbers=False)
     keep_previous_checkpoint: str = one_of("until_done", "always", numbers=False, default="until_done")
+    dry_run: bool = free("true or false", numbers=False, default=False)
 
 
 def options_from(content: Mapping[str, Any]) -> LaunchOptions:

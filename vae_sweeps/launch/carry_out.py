@@ -25,6 +25,7 @@ def carry_out(launch: Launch, *, may_detach: bool = True) -> list[float] | None:
     """Check the points, train those that are not done, and show the results.
 
     Returns the validation ELBO of each point, NaN if it has none; None if the points were only submitted to a cluster.
+    A dry run exits when it has shown the plan.
     """
     with trust.allowing(launch.allowed):
         return _check_and_train(launch, may_detach=may_detach)
@@ -39,6 +40,11 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
             submit.check(launch.cluster, launch.options.devices)
             queued = states.runs_in_queue(launch.sweep)
         plan = make_plan(launch, queued)
+    if launch.options.dry_run:
+        from vae_sweeps.launch import dry_run
+
+        dry_run.show(plan, launch)
+        sys.exit(0)  # a sweeper that needs values cannot go on without them
     _make_folders(plan, launch)
     if launch.cluster is not None:
         with checking():

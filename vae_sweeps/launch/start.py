@@ -1,10 +1,15 @@
 """Enter Hydra: what `python launch.py` and `vae-sweeps launch` do."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
 from vae_sweeps.config import compose
 from vae_sweeps.launch import door, entry
+
+# Keys that other programs spell as options. Hydra rejects options that it does not know.
+_SPELLINGS = {"--dry-run": "dry_run=true"}
 
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")
@@ -15,5 +20,6 @@ def _main(cfg: DictConfig) -> None:
 
 def start() -> None:
     """Launch what the arguments of this process describe, and exit."""
+    sys.argv = [_SPELLINGS.get(argument, argument) for argument in sys.argv]
     compose.register_schemas()
     door.run_main(_main)

@@ -58,6 +58,12 @@ def _with_time_to_save(settings: SlurmLauncher, plan: Plan) -> SlurmLauncher:
     return replace(settings, signal_delay_s=max(settings.signal_delay_s, needed_s))
 
 
+def settings_of_jobs(plan: Plan, launch: Launch, kind: str) -> SlurmLauncher:
+    """What the jobs of a kind of `jobs_by_kind` ask for."""
+    assert launch.cluster is not None
+    return _with_time_to_save(spread(_for_architecture(launch.cluster, kind), launch.options.devices), plan)
+
+
 def submit(plan: Plan, launch: Launch, *, is_full: bool = False) -> Submitted:
     """Submit packs, and runs that only need evaluation, in arrays no larger than the site allows; see `sbatch.submit`.
 
@@ -70,9 +76,9 @@ def submit(plan: Plan, launch: Launch, *, is_full: bool = False) -> Submitted:
     code = snapshot(sweep.code, files.ROOT) if settings.snapshot else None
     resubmission.save(launch)
     tasks, left, words = list[str](), list[str](), ""
-    for kind, jobs in _jobs_by_kind(plan, launch).items():
+    for kind, jobs in jobs_by_kind(plan, launch).items():
         request = JobRequest(
-            settings=_with_time_to_save(spread(_for_architecture(settings, kind), launch.options.devices), plan),
+            settings=settings_of_jobs(plan, launch, kind),
             name=f"{sweep.name}-{kind}",
             folder=sweep.jobs,
             code=code,
@@ -107,7 +113,7 @@ def _recorded(launch: Launch) -> dict[str, object]:
     return {"launcher": hide_all(asdict(launch.cluster)), "options": to_record(launch.options)}
 
 
-def _jobs_by_kind(plan: Plan, launch: Launch) -> dict[str, list[Job]]:
+def jobs_by_kind(plan: Plan, launch: Launch) -> dict[str, list[Job]]:
     """The jobs of each architecture, and those that only evaluate; or the workers that share all points."""
     settings = launch.cluster
     assert settings is not None
@@ -118,7 +124,7 @@ def _jobs_by_kind(plan: Plan, launch: Launch) -> dict[str, list[Job]]:
         return {"worker": [replace(job_of([], [], launch), num_workers=num_workers) for _ in range(num_workers)]}
     by_kind: dict[str, list[Sequence[RunFolder]]] = {}
     for pack in plan.packs:
-        kind = short_name(str(pack[0].read_point().arch["_target_"]))
+        kind = short_name(str(plan.unique[pack[0]][0].arch["_target_"]))
         by_kind.setdefault(kind, []).append(pack)
     jobs = {
         kind: [job_of(job_packs, [], launch) for job_packs in _by_points(packs, settings.points_per_job or 0)]

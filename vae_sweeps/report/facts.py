@@ -11,6 +11,7 @@ from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import as_typed
 from vae_sweeps.report.contents import Contents, Run
 from vae_sweeps.runs import states
+from vae_sweeps.system.logs import duration
 
 _S_PER_H = 3600
 _ENDED_BADLY = ("failed", "diverged", "preempted", "lost")
@@ -119,17 +120,10 @@ def _cost(results: list[Mapping[str, Any]]) -> list[str]:
     training_s = sum((result.get("time_s") or 0.0) * result.get("num_devices", 1) for result in results)
     evaluation_s = sum(sum(result.get("evaluation_s", {}).values()) for result in results)
     total_h = (training_s + evaluation_s) / _S_PER_H
-    parts = f"training {_duration(training_s)}, evaluation {_duration(evaluation_s)}"
+    parts = f"training {duration(training_s)}, evaluation {duration(evaluation_s)}"
     return [
         f"{total_h:.3g} device-hours: {parts}, of {len(results)} points that have ended, without time lost at kills"
     ]
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("h", _S_PER_H), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def troubles(contents: Contents) -> list[Trouble]:

@@ -74,6 +74,14 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
+def duration(seconds: float) -> str:
+    """A duration in hours, minutes or seconds."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
 def count(n: int, noun: str) -> str:
     """`n` and the noun, in the plural unless `n` is 1."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -28,7 +28,13 @@ class PackLauncher(Launcher):
 
 
 class GridSweeper(Sweeper):
-    """Passes the whole grid to the launcher, which composes and checks every point once."""
+    """Passes the whole grid to the launcher, which composes and checks every point once.
+
+    `where` is a condition on the keys of the command, such as "latent>=10 or beta<1", that points must meet.
+    """
+
+    def __init__(self, where: str | None = None) -> None:
+        self.where = where
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
@@ -43,9 +49,10 @@ class GridSweeper(Sweeper):
 
         assert self.launcher is not None
         assert self.hydra_context is not None
-        return self.launcher.launch(expand_grid(self.hydra_context.config_loader, arguments), initial_job_idx=0)
+        jobs = expand_grid(self.hydra_context.config_loader, arguments, self.where)
+        return self.launcher.launch(jobs, initial_job_idx=0)
 
 
 # The name under which Hydra finds the sweeper: module and class.
 _SWEEPER = "hydra_plugins.vae_sweeps_plugins.GridSweeper"
-ConfigStore.instance().store(group="hydra/sweeper", name="grid", node={"_target_": _SWEEPER})
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node={"_target_": _SWEEPER, "where": None})

@@ -74,3 +74,9 @@ def test_different_grids_have_different_sweep_names(sweep_name) -> None:
     names = [sweep_name(*command) for command in commands]
     assert len(set(names)) == len(commands)
     assert all(name.startswith("mnist5k-beta") for name in names)
+
+
+def test_a_condition_is_a_part_of_a_sweeps_name(config_loader) -> None:
+    command = OverridesParser.create(config_loader=config_loader).parse_overrides(["beta=0,1"])
+    names = [grid.default_sweep_name("mnist5k", command, ["beta"], where) for where in (None, "beta<1", "beta < 1")]
+    assert names[0] != names[1] == names[2]

@@ -60,7 +60,8 @@ def launch_sweep(
         if key.replace("/", ".").split(".")[0] in option_names():
             raise RefusedError(f"{key}: must be one value; it applies to the whole sweep")
     current_invocation().has_composed = True
-    name = options[0].sweep or default_sweep_name(short_name(points[0].data["_target_"]), command, swept)
+    data, where = short_name(points[0].data["_target_"]), config.hydra.sweeper.get("where")
+    name = options[0].sweep or default_sweep_name(data, command, swept, where)
     sweep = SweepFolder.under(options[0].output_dir, name)
     launch = Launch(points, job_overrides, options[0], launcher, sweep, swept, _composed(points, options[0]))
     from vae_sweeps.launch.carry_out import carry_out

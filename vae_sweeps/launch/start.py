@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from vae_sweeps.config import compose
-from vae_sweeps.launch import door, entry
+from vae_sweeps.launch import door, entry, where
 
 # Keys that other programs spell as options. Hydra rejects options that it does not know.
 _SPELLINGS = {"--dry-run": "dry_run=true"}
@@ -20,6 +20,6 @@ def _main(cfg: DictConfig) -> None:
 
 def start() -> None:
     """Launch what the arguments of this process describe, and exit."""
-    sys.argv = [_SPELLINGS.get(argument, argument) for argument in sys.argv]
+    sys.argv = [where.quoted(_SPELLINGS.get(argument, argument)) for argument in sys.argv]
     compose.register_schemas()
     door.run_main(_main)

@@ -115,8 +115,11 @@ def options_from(content: Mapping[str, Any]) -> LaunchOptions:
 
 
 def to_record(options: LaunchOptions) -> dict[str, Any]:
-    """The options as dicts and lists, without `on_end`: what others may read has no commands and no secrets."""
-    return {name: value for name, value in asdict(options).items() if name != "on_end"}
+    """The options as dicts and lists, as what is launched keeps them.
+
+    Without `on_end`, since what others may read has no commands and no secrets; and without `dry_run`, which keeps nothing.
+    """
+    return {name: value for name, value in asdict(options).items() if name not in ("on_end", "dry_run")}
 
 
 def read_options(path: Path) -> LaunchOptions:

@@ -115,9 +115,9 @@ def options_from(content: Mapping[str, Any]) -> LaunchOptions:
 
 
 def to_record(options: LaunchOptions) -> dict[str, Any]:
-    """The options as dicts and lists, as what is launched keeps them.
+    """The options as dicts and lists, as what is launched keeps them: without `on_end` and `dry_run`.
 
-    Without `on_end`, since what others may read has no commands and no secrets; and without `dry_run`, which keeps nothing.
+    What others may read has no commands and no secrets, and a dry run keeps nothing.
     """
     return {name: value for name, value in asdict(options).items() if name not in ("on_end", "dry_run")}
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.load import load_dataset
-from vae_sweeps.launch.packing import cost, memory_bytes
+from vae_sweeps.launch.packing import bytes_of_pack, cost
 from vae_sweeps.launch.plan import Plan
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.launch.submit import jobs_by_kind, settings_of_jobs
@@ -45,7 +45,7 @@ def show(plan: Plan, launch: Launch) -> None:
         points = [plan.unique[run][0] for run in pack]
         kind = _kind(points[0])
         if kind not in speeds:
-            speeds[kind] = _measured(kind, launch)
+            speeds[kind] = _measured(points[0], launch)
         of_each = [plan.unique[run][1] for run in pack]
         needs = f"{count(len(pack), 'point')}, {_memory(points)}, {_time(points, speeds[kind])}"
         log.info("  pack %d: %s; %s", number, needs, " ".join(_in_short(of_each, launch.swept)) or pack[0].name)
@@ -90,36 +90,31 @@ def _in_short(overrides: Sequence[Sequence[str]], swept: Sequence[str]) -> Itera
 
 
 def _memory(points: Sequence[Point]) -> str:
-    num_bytes = memory_bytes(points, load_dataset(points[0].data).image_shape)
+    num_bytes = bytes_of_pack(points, load_dataset(points[0].data).image_shape)
     return f"about {in_gb(num_bytes) if num_bytes >= 1e9 else f'{num_bytes / 1e6:.0f} MB'} of tensors"
 
 
 def _time(points: Sequence[Point], speed: _Speed | None) -> str:
     if speed is None:
         return "time not known"
-    seconds = sum(_num_steps(point) * _step_cost(point) for point in points) * speed.seconds
+    dataset = load_dataset(points[0].data)
+    num_steps = Schedule(points[0], len(dataset.images["train"])).num_steps  # a pack shares its schedule and its cost
+    cost_of = cost(points[0], dataset.image_shape)
+    seconds = num_steps * sum(cost_of(point.latent) for point in points) * speed.seconds
     return f"about {duration(seconds)}"
-
-
-def _num_steps(point: Point) -> int:
-    return Schedule(point, len(load_dataset(point.data).images["train"])).num_steps
-
-
-def _step_cost(point: Point) -> float:
-    return point.batch_size * cost(point, load_dataset(point.data).image_shape)(point.latent)
 
 
 def _kind(point: Point) -> str:
     """What the time of a step depends on, besides the number of latents."""
-    return repr((point.arch, point.batch_size, point.precision, point.data["_target_"]))
+    return repr((point.arch, point.batch_size, point.precision, point.data))
 
 
-def _measured(kind: str, launch: Launch) -> _Speed | None:
-    """The speed of the latest runs of this kind in the output folder, on this machine or in jobs of a cluster.
+def _measured(point: Point, launch: Launch) -> _Speed | None:
+    """The speed of the latest runs of the point's kind in the output folder, on this machine or in jobs of a cluster.
 
     None if there are none. A point's time is its share of the time of its pack.
     """
-    found = []
+    kind, cost_of, found = _kind(point), cost(point, load_dataset(point.data).image_shape), list[float]()
     for run in _latest(all_runs(launch.options.output_dir)):
         try:
             earlier, result = run.read_point(), run.read_result()
@@ -128,7 +123,7 @@ def _measured(kind: str, launch: Launch) -> _Speed | None:
         if result is None or not result.get("time_s") or not result.get("step"):
             continue
         if _kind(earlier) == kind and _has_trained_there(result, launch):
-            found.append(result["time_s"] / result["step"] / _step_cost(earlier))
+            found.append(result["time_s"] / result["step"] / cost_of(earlier.latent))
     return _Speed(median(found), len(found)) if found else None
 
 

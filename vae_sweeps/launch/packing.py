@@ -64,10 +64,10 @@ def pack_limit(point: Point, image_shape: tuple[int, int, int], memory_bytes: fl
 def is_near_limit(points: Sequence[Point], image_shape: tuple[int, int, int], device: torch.device) -> bool:
     """Whether a pack of these points is estimated to need more than half of the memory that is left on the device."""
     left = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory.room()
-    return memory_bytes(points, image_shape) > left / 2
+    return bytes_of_pack(points, image_shape) > left / 2
 
 
-def memory_bytes(points: Sequence[Point], image_shape: tuple[int, int, int]) -> float:
+def bytes_of_pack(points: Sequence[Point], image_shape: tuple[int, int, int]) -> float:
     """An estimate of the memory that a pack of these points needs."""
     return sum(_bytes_of(point, image_shape) for point in points)
 

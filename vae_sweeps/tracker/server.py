@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,14 +114,19 @@ def look_patiently(places: Sequence[Place], until: float) -> dict[Place, Remote]
 
 @contextmanager
 def closing() -> Iterator[None]:
-    """At the end, end wandb's own process too, or leave it behind after some seconds.
+    """End wandb's own process at the end of the block, or leave it behind if that takes more than some seconds.
 
-    Without this the interpreter would wait for it at its exit, without limit, and it can wait for minutes for a server
-    that is gone. What is left behind ends by itself when this process has ended.
+    Otherwise the interpreter waits for that process at its exit, without limit, even if the server is gone. A process
+    that is left behind ends when this one has ended.
     """
+
+    def end() -> None:
+        with suppress(Exception):  # nothing is lost: the block has seen what the server has
+            wandb.teardown()
+
     try:
         yield
     finally:
-        ending = threading.Thread(target=wandb.teardown, daemon=True)
+        ending = threading.Thread(target=end, daemon=True)
         ending.start()
         ending.join(_CLOSE_S)

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from vae_sweeps.cli import clean, doctor, export, results, sweeps, tracking
+from vae_sweeps.cli import clean, doctor, export, listing, results, sweeps, tracking
 
 # Set before torch is imported, as in launch.py: spinning OpenMP threads would slow down other processes.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
@@ -35,9 +35,9 @@ def _options(
 ) -> None: ...
 
 
-def _add(command: Callable[..., None], panel: str, *examples: str) -> None:
+def _add(command: Callable[..., None], panel: str, *examples: str, name: str | None = None) -> None:
     lines = [f"[dim]$[/dim] vae-sweeps {example}" for example in examples]
-    app.command(rich_help_panel=panel, epilog="\n".join(["[bold]Examples[/bold]", *lines]))(command)
+    app.command(name, rich_help_panel=panel, epilog="\n".join(["[bold]Examples[/bold]", *lines]))(command)
 
 
 _add(
@@ -58,6 +58,7 @@ _add(
 )
 _add(sweeps.launch, "Running sweeps", "launch -m beta=0,0.01,1 latent=2,10,128", "launch --help")
 _add(export.export, "Results", "export RUN DIR", "export RUN DIR --format onnx")
+_add(listing.list_sweeps, "Running sweeps", "list", "list --output-dir DIR", name="list")
 _add(sweeps.status, "Running sweeps", "status", "status SWEEP --watch")
 _add(sweeps.wait, "Running sweeps", "wait SWEEP && vae-sweeps results SWEEP")
 _add(sweeps.retry, "Running sweeps", "retry SWEEP")

@@ -20,8 +20,8 @@ import pytest
 import typer
 
 import vae_sweeps
-from tests.analysis.test_table import ELBO, FULL, done
 from tests.conftest import ROOT, Ended, ended_command, make_options, make_point
+from tests.helpers.written_sweep import ELBO, FULL, done
 from vae_sweeps.analysis import columns, seeds
 from vae_sweeps.cli import app
 from vae_sweeps.runs.run_folder import RunFolder

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.analysis.test_table import ELBO, done
 from tests.conftest import ended_command, make_options, make_point
+from tests.helpers.written_sweep import ELBO, done
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 

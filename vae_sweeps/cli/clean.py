@@ -44,6 +44,6 @@ def clean(
 
 
 def _in_words(size: "Size") -> str:
-    from vae_sweeps.system.logs import count
+    from vae_sweeps.system.logs import count, size_in_words
 
-    return f"{count(size.inodes, 'inode')} ({max(0, size.num_bytes) / 1e6:.1f} MB)"
+    return f"{count(size.inodes, 'inode')} ({size_in_words(max(0, size.num_bytes))})"

@@ -16,8 +16,7 @@ from vae_sweeps.launch.request import Launch
 from vae_sweeps.launch.submit import jobs_by_kind, settings_of_jobs
 from vae_sweeps.runs.run_folder import RunFolder, all_runs
 from vae_sweeps.system import machine
-from vae_sweeps.system.logs import count, duration
-from vae_sweeps.system.memory import in_gb
+from vae_sweeps.system.logs import count, duration, size_in_words
 from vae_sweeps.training.schedule import Schedule
 
 log = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ def _in_short(overrides: Sequence[Sequence[str]], swept: Sequence[str]) -> Itera
 
 def _memory(points: Sequence[Point]) -> str:
     num_bytes = bytes_of_pack(points, load_dataset(points[0].data).image_shape)
-    return f"about {in_gb(num_bytes) if num_bytes >= 1e9 else f'{num_bytes / 1e6:.0f} MB'} of tensors"
+    return f"about {size_in_words(num_bytes)} of tensors"
 
 
 def _time(points: Sequence[Point], speed: _Speed | None) -> str:

@@ -82,6 +82,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
+def size_in_words(num_bytes: float) -> str:
+    """A number of bytes in MB, or in GB from 1 GB on."""
+    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes < 1e9 else f"{num_bytes / 1e9:,.1f} GB"
+
+
 def count(n: int, noun: str) -> str:
     """`n` and the noun, in the plural unless `n` is 1."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -28,31 +27,24 @@ class PackLauncher(Launcher):
 
 
 class GridSweeper(Sweeper):
-    """Passes the whole grid to the launcher, which composes and checks every point once.
+    """Passes all points of a grid or sample (conf/hydra/sweeper) to the launcher, which composes each of them once."""
 
-    `where` is a condition on the keys of the command, such as "latent>=10 or beta<1", that points must meet.
-    """
-
-    def __init__(self, where: str | None = None) -> None:
-        self.where = where
+    def __init__(self, **_: Any) -> None:
+        """Ignore the settings: `read_space` reads them from the config, where they have types."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
 
-        self.hydra_context = hydra_context
+        self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from vae_sweeps.launch.grid import expand_grid
+        from vae_sweeps.launch.grid import read_space
 
         assert self.launcher is not None
         assert self.hydra_context is not None
-        jobs = expand_grid(self.hydra_context.config_loader, arguments, self.where)
-        return self.launcher.launch(jobs, initial_job_idx=0)
-
-
-# The name under which Hydra finds the sweeper: module and class.
-_SWEEPER = "hydra_plugins.vae_sweeps_plugins.GridSweeper"
-ConfigStore.instance().store(group="hydra/sweeper", name="grid", node={"_target_": _SWEEPER, "where": None})
+        assert self.config is not None
+        space = read_space(self.hydra_context.config_loader, self.config, arguments)
+        return self.launcher.launch(space.jobs(), initial_job_idx=0)

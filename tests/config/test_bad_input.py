@@ -154,10 +154,6 @@ def test_a_grid_without_m_is_refused(refused) -> None:
     assert refused("beta=0,1") == expected
 
 
-def test_an_interval_is_not_a_grid(refused) -> None:
-    assert refused("-m", "beta=interval(0,1)").startswith("beta=interval(0,1): a grid needs a list of values")
-
-
 @pytest.mark.parametrize("swept", [[], GRID])
 def test_an_output_folder_below_a_file_is_refused(refused, tmp_path, swept: list[str]) -> None:
     (tmp_path / "file").write_text("not a folder")

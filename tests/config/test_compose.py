@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 from vae_sweeps.config.compose import compose_points, compose_sweep, register_schemas
 from vae_sweeps.config.errors import UserErrors, one_line
 from vae_sweeps.config.point import to_command
-from vae_sweeps.launch.grid import expand_grid
+from vae_sweeps.launch.grid import read_space
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ GRIDS = {
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
 def test_composed_configs_are_equal_to_those_of_hydra(loader, grid: list[str]) -> None:
     config = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
-    jobs = expand_grid(loader, grid)
+    jobs = read_space(loader, config, grid).jobs()
     assert len(jobs) > 1
     composed = list(compose_sweep(loader, config, jobs))
     for cfg, job in zip(composed, jobs, strict=True):
@@ -90,7 +90,7 @@ def test_invalid_overrides_raise_the_same_errors_as_in_hydra(loader, bad: str) -
 def test_the_points_of_a_sweep_are_those_of_their_configs(loader, grid: list[str]) -> None:
     """Also to the type of each number, and with the same error for the first point that has a mistake."""
     config = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
-    jobs = expand_grid(loader, grid)
+    jobs = read_space(loader, config, grid).jobs()
 
     def until_error(commands: Iterator[object]) -> list[str]:
         found = []

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from tests.conftest import Door
-from vae_sweeps.launch.where import KEY, Condition, quoted
+from vae_sweeps.launch.where import KEY, Condition
 
 BETAS, LATENTS = (0, 0.01, 1), (2, 10, 128)
 GRID = ["-m", "beta=0,1e-2,1", "latent=2,10,128", "optim.lr=1e-3", "tracker=none", "dry_run=true"]
@@ -59,9 +59,3 @@ def test_a_condition_has_one_spelling() -> None:
     """It is a part of the sweep's name."""
     assert str(Condition("latent>=10 or (beta < 1)")) == str(Condition(" latent >= 10 or beta<1"))
     assert str(Condition("latent>=10")) != str(Condition("latent>10"))
-
-
-def test_only_a_condition_without_quotes_is_quoted() -> None:
-    assert quoted(f'{KEY}=arch=="mlp"') == f'{KEY}="arch==\\"mlp\\""'
-    for argument in (f"{KEY}=null", f"{KEY}=", f"{KEY}='beta<1'", "beta=1", "-m"):
-        assert quoted(argument) == argument

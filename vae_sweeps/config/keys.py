@@ -30,6 +30,7 @@ from vae_sweeps.config.schema import (
     Point,
     TorchDataset,
 )
+from vae_sweeps.config.sweepers import GridSweeper
 
 # All keys of a command: those of a point and those of `LaunchOptions`. Unlike `LaunchOptions` it is not frozen, since
 # OmegaConf makes configs of frozen classes read-only.
@@ -65,6 +66,7 @@ GROUP_SCHEMAS: dict[tuple[str, str], type] = {
     ("likelihood", "laplace_schema"): Laplace,
     ("hydra/launcher", "local_schema"): LocalLauncher,
     ("hydra/launcher", "slurm_schema"): SlurmLauncher,
+    ("hydra/sweeper", "grid_schema"): GridSweeper,
 }
 
 
@@ -78,6 +80,19 @@ def option_names() -> frozenset[str]:
 def not_numbers() -> frozenset[str]:
     """Top-level keys that cannot change a point's numbers."""
     return frozenset(f.name for f in fields(Command) if not f.metadata["numbers"])
+
+
+@cache
+def top_level_names() -> frozenset[str]:
+    """All top-level keys, groups included."""
+    return frozenset(f.name for f in fields(Command))
+
+
+def takes_whole_numbers(full_key: str) -> bool | None:
+    """Whether a key takes whole numbers only; None if the schema does not have it."""
+    prefix, _, name = full_key.rpartition(".")
+    types = {f.type for schema in schemas_at(prefix) for f in fields(schema) if f.name == name}
+    return types <= {int, int | None} if types else None
 
 
 def not_numbers_of(group: str) -> frozenset[str]:

@@ -92,5 +92,5 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
     if launch.sweep is not None:
         launch.sweep.add([run.name for run in plan.unique], launch.swept)
         new = [run.name for pack in plan.packs for run in pack]
-        command = [hide_in_override(argument) for argument in sys.argv]
+        command = [hide_in_override(argument) for argument in current_invocation().command]
         launch.sweep.log_launch({"at": files.now(), "command": command, "new": new})

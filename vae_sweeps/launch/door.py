@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from vae_sweeps.config.errors import RefusedError, UserErrors, one_line
@@ -21,6 +21,7 @@ class Invocation:
     # Before a config is composed, every error is a mistake in the command.
     has_composed: bool = False
     exit_code: int = 0
+    command: list[str] = field(default_factory=lambda: sys.argv)  # as it was typed
 
 
 _invocation: ContextVar[Invocation] = ContextVar("invocation")
@@ -36,12 +37,13 @@ def current_invocation() -> Invocation:
         return invocation
 
 
-def run_main(main: Callable[[], Any]) -> None:
-    """Run Hydra's `main` and exit. A user's mistake is one line on stderr and exit code 2.
+def run_main(main: Callable[[], Any], command: list[str]) -> None:
+    """Run Hydra's `main` for `command`, as it was typed, and exit. A user's mistake is one line on stderr and exit
+    code 2.
 
     The environment variable HYDRA_FULL_ERROR=1 shows a traceback instead.
     """
-    invocation = Invocation(wants_traceback=os.environ.get("HYDRA_FULL_ERROR") == "1")
+    invocation = Invocation(wants_traceback=os.environ.get("HYDRA_FULL_ERROR") == "1", command=command)
     _invocation.set(invocation)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
     start_logging()

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,7 +21,7 @@ from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
 from vae_sweeps.config.point import check_names, check_values, to_command
 from vae_sweeps.config.schema import Point
 from vae_sweeps.launch.door import checking, current_invocation, exit_refused
-from vae_sweeps.launch.grid import default_sweep_name
+from vae_sweeps.launch.grid import check_is_for_one, default_sweep_name, read_space
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
@@ -36,6 +35,7 @@ def launch_one(cfg: DictConfig) -> None:
             point, options = to_command(cfg)
             if isinstance(_launcher(HydraConfig.get().launcher), SlurmLauncher):
                 raise ValueError("hydra/launcher=slurm: must be used with -m, even for one point: launch.py -m beta=1")
+            check_is_for_one(HydraConfig.get().sweeper)
             sweep = None if options.sweep is None else SweepFolder.under(options.output_dir, options.sweep)
         from vae_sweeps.launch.carry_out import carry_out
 
@@ -54,16 +54,15 @@ def launch_sweep(
     with checking():
         launcher = _launcher(config.hydra.launcher)
         points, options = zip(*compose_points(config_loader, config, job_overrides), strict=True)
-    command = OverridesParser.create(config_loader=config_loader).parse_overrides(list(config.hydra.overrides.task))
-    swept = [override.key_or_group for override in command if override.is_sweep_override()]
-    for key in swept:
+    space = read_space(config_loader, config, config.hydra.overrides.task)
+    for key in space.swept:
         if key.replace("/", ".").split(".")[0] in option_names():
             raise RefusedError(f"{key}: must be one value; it applies to the whole sweep")
     current_invocation().has_composed = True
-    data, where = short_name(points[0].data["_target_"]), config.hydra.sweeper.get("where")
-    name = options[0].sweep or default_sweep_name(data, command, swept, where)
+    data = short_name(points[0].data["_target_"])
+    name = options[0].sweep or default_sweep_name(data, space.swept, space.content())
     sweep = SweepFolder.under(options[0].output_dir, name)
-    launch = Launch(points, job_overrides, options[0], launcher, sweep, swept, _composed(points, options[0]))
+    launch = Launch(points, job_overrides, options[0], launcher, sweep, space.swept, _composed(points, options[0]))
     from vae_sweeps.launch.carry_out import carry_out
 
     values = carry_out(launch, may_detach=_may_detach(config))

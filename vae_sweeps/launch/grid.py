@@ -1,75 +1,223 @@
-"""Expand a grid into the overrides of its points, and name sweeps."""
+"""The points of a sweep: expand grids or draw samples of a space, and name sweeps."""
 
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import QuotedString
+from omegaconf import DictConfig, OmegaConf
 
 from vae_sweeps.config.errors import RefusedError
 from vae_sweeps.config.keys import not_numbers
+from vae_sweeps.config.point import check_names, check_values
+from vae_sweeps.config.sweepers import GridSweeper
+from vae_sweeps.launch.sampling import samples
+from vae_sweeps.launch.space import Choices, Dimension, Interval, from_file, is_zip, parsed, refuse_repeated
+from vae_sweeps.launch.spellings import ALSO, SETTINGS
 from vae_sweeps.launch.where import KEY, Condition
 from vae_sweeps.system import files
 
-
-def expand_grid(config_loader: ConfigLoader, arguments: Sequence[str], where: object = None) -> list[list[str]]:
-    """The overrides of every point of the grid for which the condition `where` holds; the last key changes fastest."""
-    choices: dict[str, list[str]] = {}
-    parser = OverridesParser.create(config_loader=config_loader)
-    for override in parser.parse_overrides(list(arguments)):
-        key = override.get_key_element()
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise RefusedError(f"{override.input_line}: a grid needs a list of values, not an interval")
-        if override.is_sweep_override():
-            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-            if not choices[key]:
-                raise RefusedError(f"{override.input_line}: matches no value; must be a list of values")
-        else:
-            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
-    jobs = [list(job) for job in itertools.product(*choices.values())]
-    return jobs if where is None else _filtered(jobs, str(where), parser)
+# A sampler gives up when this many samples in a row are repetitions, or do not meet the condition.
+_MAX_IN_VAIN = 10_000
 
 
-def _filtered(jobs: list[list[str]], where: str, parser: OverridesParser) -> list[list[str]]:
-    """The jobs for which the condition holds. Raises RefusedError if there is none, or if it is not a condition."""
+@dataclass(frozen=True)
+class Space:
+    """The points that a command describes: one or more grids of dimensions, and the sweeper's settings.
 
-    @cache
-    def parsed(text: str) -> tuple[str, Any]:
-        override = parser.parse_override(text)
-        value = override.value()
-        return override.key_or_group, value.text if isinstance(value, QuotedString) else value
+    `settings` are the defaults for a sweeper that is not ours.
+    """
 
-    try:
-        condition = Condition(where)
-        kept = [job for job in jobs if condition.holds(dict(map(parsed, job)))]
-    except ValueError as error:
-        raise RefusedError(str(error)) from None
-    if not kept:
-        raise RefusedError(f"{KEY}={where}: holds for none of the {len(jobs)} points of the grid")
-    return kept
+    parser: OverridesParser
+    grids: Sequence[Sequence[Dimension]]
+    settings: GridSweeper
 
+    @property
+    def swept(self) -> list[str]:
+        """The keys in which points may differ, without signs such as + in front of them."""
+        first, *others = self.grids
+        keys = [key for dimension in first if dimension.is_swept for key in dimension.keys]
+        fixed = {override for dimension in first for override in dimension.fixed()}
+        for grid in others:
+            for dimension in grid:
+                if dimension.is_swept or not fixed.issuperset(dimension.fixed()):
+                    keys += dimension.keys
+        return list(dict.fromkeys(key.lstrip("+") for key in keys))
 
-def default_sweep_name(data: str, command: Sequence[Override], swept: Sequence[str], where: object = None) -> str:
-    """Name a sweep by its data, swept keys and a hash that does not depend on the order or spelling of values."""
+    def jobs(self) -> list[list[str]]:
+        """The overrides of every point; in a grid the last key changes fastest. Equal ones occur once."""
+        settings = self.settings
+        if settings.sampler is None:
+            found = _once(job for grid in self.grids for job in _combined(grid, settings.num_points))
+            return found if settings.where is None else self._filtered(found)
+        return _once(job for grid in self.grids for job in self._sampled(grid))
 
-    def number(text: str) -> str:
+    def content(self) -> dict[str, Any]:
+        """What identifies the sweep, whatever the order and the spelling of its keys and values."""
+        settings, (first, *others) = self.settings, self.grids
+        content = _content(first, settings)
+        if settings.where is not None:
+            content[KEY] = str(Condition(settings.where))
+        if settings.sampler is not None:
+            content[f"{SETTINGS}.sampler"] = [settings.sampler, settings.seed]
+        if others:
+            content[ALSO] = sorted(json.dumps(_content(grid, settings), sort_keys=True) for grid in others)
+        return content
+
+    def _meets_condition(self, jobs: Iterable[list[str]]) -> Iterator[bool]:
+        """For each job whether the condition holds. Raises RefusedError if it is not a condition."""
+
+        @cache
+        def value(text: str) -> tuple[str, Any]:
+            override = self.parser.parse_override(text)
+            found = override.value()
+            return override.key_or_group, found.text if isinstance(found, QuotedString) else found
+
         try:
-            return repr(float(text))
-        except ValueError:
-            return text
+            condition = Condition(str(self.settings.where))
+            for job in jobs:
+                yield condition.holds(dict(map(value, job)))
+        except ValueError as error:
+            raise RefusedError(str(error)) from None
 
-    content: dict[str, Any] = {} if where is None else {KEY: str(Condition(str(where)))}
-    for override in command:
-        if override.key_or_group.split(".")[0] in not_numbers():
-            continue
-        if override.is_discrete_sweep():
-            content[override.get_key_element()] = sorted(number(v) for v in override.sweep_string_iterator())
-        else:
-            content[override.get_key_element()] = [number(override.get_value_element_as_str())]
+    def _filtered(self, jobs: list[list[str]]) -> list[list[str]]:
+        kept = [job for job, holds in zip(jobs, self._meets_condition(jobs), strict=True) if holds]
+        if not kept:
+            raise RefusedError(f"{KEY}={self.settings.where}: holds for none of the {len(jobs)} points of the grid")
+        return kept
+
+    def _sampled(self, grid: Sequence[Dimension]) -> list[list[str]]:
+        """The first `num_samples` different samples that meet the condition."""
+        settings, found, in_vain = self.settings, dict[tuple[str, ...], None](), 0
+        assert settings.num_samples is not None
+        drawn, again = itertools.tee(samples(grid, str(settings.sampler), settings.seed))
+        holds = itertools.repeat(True) if settings.where is None else self._meets_condition(again)
+        for job, is_wanted in zip(drawn, holds, strict=False):
+            is_new = is_wanted and tuple(job) not in found
+            in_vain = 0 if is_new else in_vain + 1
+            if is_new:
+                found[tuple(job)] = None
+            if len(found) == settings.num_samples:
+                break
+            if in_vain == _MAX_IN_VAIN:
+                number = f"{SETTINGS}.num_samples={settings.num_samples}"
+                where = "" if settings.where is None else f" for which {settings.where}"
+                raise RefusedError(f"{number}: the space has only {len(found)} points{where}; must be at most that")
+        return [list(job) for job in found]
+
+
+def read_space(config_loader: ConfigLoader, config: DictConfig, arguments: Sequence[str]) -> Space:
+    """The space that the arguments and the sweeper's settings in the composed `config` describe.
+
+    Raises RefusedError for a mistake in them.
+    """
+    parser = OverridesParser.create(config_loader=config_loader)
+    node = config.hydra.sweeper
+    params = node.get("params") or {}
+    zipped = [f"{name}={value}" for name, value in params.items() if is_zip(str(value))]
+    own = [f"{name}={value}" for name, value in params.items() if not is_zip(str(value))]
+    if OmegaConf.get_type(node) is not GridSweeper:
+        return Space(parser, [parsed(parser, [*own, *arguments, *zipped])], _no_settings())
+    check_names(node, SETTINGS)
+    check_values(node, f"{SETTINGS}.")
+    settings = OmegaConf.to_object(node)
+    assert isinstance(settings, GridSweeper)
+    first = parsed(parser, [*own, *arguments, *zipped])
+    if settings.points is not None:
+        first.append(from_file(parser, Path(settings.points)))
+        refuse_repeated(first)
+    others = [parsed(parser, part) for part in settings.also]
+    if not all(others):
+        raise RefusedError(f"{ALSO}: must be followed by the keys of another grid, such as {ALSO} beta=4 latent=2,10")
+    space = Space(parser, [first, *(_with_fixed_of(first, grid) for grid in others)], settings)
+    _check(space)
+    return space
+
+
+def check_is_for_one(node: DictConfig) -> None:
+    """Raise RefusedError if the sweeper's settings describe a sweep, but the command trains one point."""
+    if OmegaConf.get_type(node) is GridSweeper:
+        for name in ("also", "params", "points", "where", "sampler", "num_samples", "num_points"):
+            if node[name]:
+                shown = {"also": ALSO, "params": f"{SETTINGS}.params={dict(node[name])}" if name == "params" else ""}
+                given = shown.get(name, f"{SETTINGS}.{name}={node[name]}")
+                raise RefusedError(f"{given}: describes a sweep; put -m in front of it, or remove it")
+
+
+def _no_settings() -> GridSweeper:
+    nothing = dict.fromkeys(("points", "where", "num_points", "sampler", "num_samples"))
+    return GridSweeper(_target_="", params={}, also=[], seed=0, **nothing)
+
+
+def _with_fixed_of(first: Sequence[Dimension], grid: Sequence[Dimension]) -> list[Dimension]:
+    """A grid behind `+also`, with those keys of the first one that have a single value there and are not set here.
+
+    The keys of a group that is chosen again here are left out.
+    """
+    own = {key.lstrip("+~") for dimension in grid for key in dimension.keys}
+
+    def is_left(dimension: Dimension) -> bool:
+        key = dimension.keys[0].lstrip("+~")
+        parents = {key[:i].replace(".", "/") for i, character in enumerate(key) if character == "."}
+        return not dimension.is_swept and not own & {key, *parents}
+
+    return [*filter(is_left, first), *grid]
+
+
+def _check(space: Space) -> None:
+    """Raise RefusedError for settings that contradict each other."""
+    settings = space.settings
+    dimensions = [dimension for grid in space.grids for dimension in grid]
+    interval = next((dimension for dimension in dimensions if isinstance(dimension, Interval)), None)
+    if settings.sampler is None and interval is not None and settings.num_points is None:
+        raise RefusedError(
+            f"{interval.keys[0]}: a grid takes {SETTINGS}.num_points=N values from an interval; set it, or sample "
+            f"with {SETTINGS}.sampler=sobol"
+        )
+    if settings.num_points is not None and (interval is None or settings.sampler is not None):
+        what = "no key has an interval; remove it" if interval is None else "is for grids; a sampler takes num_samples"
+        raise RefusedError(f"{SETTINGS}.num_points={settings.num_points}: {what}")
+    if (settings.sampler is None) != (settings.num_samples is None):
+        missing, given = ("num_samples=N", "sampler") if settings.num_samples is None else ("sampler", "num_samples")
+        value = settings.sampler if given == "sampler" else settings.num_samples
+        raise RefusedError(f"{SETTINGS}.{given}={value}: must be used together with {SETTINGS}.{missing}")
+    for grid in space.grids:
+        if settings.sampler is not None and not any(dimension.is_swept for dimension in grid):
+            raise RefusedError(f"{SETTINGS}.sampler={settings.sampler}: no key has several values to draw from")
+
+
+def _listed(dimension: Dimension, num_points: int | None) -> Choices:
+    return dimension if isinstance(dimension, Choices) else dimension.evenly(num_points or 2)
+
+
+def _combined(grid: Sequence[Dimension], num_points: int | None) -> Iterator[list[str]]:
+    for rows in itertools.product(*(_listed(dimension, num_points).rows for dimension in grid)):
+        yield list(itertools.chain(*rows))
+
+
+def _once(jobs: Iterable[list[str]]) -> list[list[str]]:
+    return [list(job) for job in dict.fromkeys(map(tuple, jobs))]
+
+
+def _content(grid: Sequence[Dimension], settings: GridSweeper) -> dict[str, Any]:
+    """The values of each key that can change numbers."""
+    content: dict[str, Any] = {}
+    for dimension in grid:
+        if re.split(r"[./]", dimension.keys[0].lstrip("+~"))[0] not in not_numbers():
+            listed = _listed(dimension, settings.num_points) if settings.sampler is None else dimension
+            content[",".join(sorted(dimension.keys))] = listed.content()
+    return content
+
+
+def default_sweep_name(data: str, swept: Iterable[str], content: Mapping[str, Any]) -> str:
+    """Name a sweep by its data, swept keys and a hash of what identifies it (`Space.content`)."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
     return files.folder_name("-".join([data, *sorted(swept)])) + f"-{digest}"

@@ -6,10 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from vae_sweeps.config import compose
-from vae_sweeps.launch import door, entry, where
-
-# Keys that other programs spell as options. Hydra rejects options that it does not know.
-_SPELLINGS = {"--dry-run": "dry_run=true"}
+from vae_sweeps.launch import door, entry, spellings
 
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")
@@ -20,6 +17,7 @@ def _main(cfg: DictConfig) -> None:
 
 def start() -> None:
     """Launch what the arguments of this process describe, and exit."""
-    sys.argv = [where.quoted(_SPELLINGS.get(argument, argument)) for argument in sys.argv]
+    command = sys.argv
+    sys.argv = [command[0], *spellings.for_hydra(command[1:])]
     compose.register_schemas()
-    door.run_main(_main)
+    door.run_main(_main, command)

@@ -74,13 +74,3 @@ class Condition:
             f"{KEY}={self.text}: {name}: not a key of this command; {did_you_mean(name, list(values))}; "
             "a word needs quotes"
         )
-
-
-def quoted(argument: str) -> str:
-    """The argument of a command with quotes around a condition, whose < and > Hydra's grammar does not take."""
-    start = f"{KEY}="
-    text = argument.removeprefix(start)
-    if text == argument or text in ("", "null") or text[0] in "\"'":
-        return argument
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{start}"{escaped}"'

@@ -62,6 +62,7 @@ _add(listing.list_sweeps, "Running sweeps", "list", "list --output-dir DIR", nam
 _add(sweeps.status, "Running sweeps", "status", "status SWEEP --watch")
 _add(sweeps.wait, "Running sweeps", "wait SWEEP && vae-sweeps results SWEEP")
 _add(sweeps.retry, "Running sweeps", "retry SWEEP")
+_add(sweeps.resume, "Running sweeps", "resume RUN", "resume RUN RUN --device cuda:1")
 _add(sweeps.work, "Running sweeps", "work SWEEP", "work SWEEP --workers 3 --idle-exit")
 _add(sweeps.cancel, "Running sweeps", "cancel SWEEP")
 _add(clean.clean, "Running sweeps", "clean SWEEP --dry-run", "clean SWEEP")

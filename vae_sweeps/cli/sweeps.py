@@ -87,7 +87,7 @@ def wait(sweep: Sweep, output_dir: OutputDir = OUTPUTS) -> None:
     start_logging()
     with refusing():
         ended = states.wait(get_sweep(sweep, output_dir), when_room=submit_rest)
-    raise typer.Exit(0 if all(point.state == "done" for point in ended) else 1)
+    raise typer.Exit(0 if all(point.state in ("done", "stopped") for point in ended) else 1)
 
 
 def retry(sweep: Sweep, trust: Trust = False, output_dir: OutputDir = OUTPUTS) -> None:
@@ -102,6 +102,26 @@ def retry(sweep: Sweep, trust: Trust = False, output_dir: OutputDir = OUTPUTS) -
     start_logging()
     with refusing():
         is_over = retry_sweep(sweep, output_dir, is_trusted=trust)
+    raise typer.Exit(0 if is_over else 1)
+
+
+def resume(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names or folders of runs.")],
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by default that of the launch.")] = None,
+    trust: Trust = False,
+    output_dir: OutputDir = OUTPUTS,
+) -> None:
+    """Train runs to their last step, such as those that halving stopped.
+
+    They go on from their checkpoints, on this machine, with the settings of their launch.
+    The exit code is 1 if some did not finish.
+    """
+    from vae_sweeps.launch.retry import resume_runs
+    from vae_sweeps.system.logs import start_logging
+
+    start_logging()
+    with refusing():
+        is_over = resume_runs(runs, output_dir, device=device, is_trusted=trust)
     raise typer.Exit(0 if is_over else 1)
 
 

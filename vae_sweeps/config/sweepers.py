@@ -3,9 +3,23 @@
 from dataclasses import dataclass
 from typing import Any
 
-from vae_sweeps.config.fields import at_least, free, key, or_null
+from vae_sweeps.config.fields import at_least, free, key, one_of, or_null
 
 SAMPLERS = ("random", "sobol")
+
+
+# Metrics that every row at the end of an epoch has.
+ROW_METRICS = tuple(f"{split}/{name}" for split in ("val", "train") for name in ("elbo", "log_px", "kl", "loss"))
+
+
+@dataclass
+class HalvingSettings:
+    """Which points stop early. Off while `min_epochs` is null."""
+
+    min_epochs: int | None = or_null(1)
+    reduction_factor: int = at_least(2, "a whole number")
+    metric: str = one_of(*ROW_METRICS)
+    brackets: int = at_least(1, "a whole number")
 
 
 @dataclass
@@ -21,3 +35,4 @@ class GridSweeper:
     sampler: str | None = key("random, sobol or null", lambda v: v is None or v in SAMPLERS)
     num_samples: int | None = or_null(1)
     seed: int = at_least(0, "a whole number")
+    halving: HalvingSettings = free("a group of keys")

@@ -20,7 +20,7 @@ from vae_sweeps.models.build import build_vae
 from vae_sweeps.models.precision import DTYPES
 from vae_sweeps.models.vae import VAE, elbo_terms
 from vae_sweeps.runs import checkpoint, own_source
-from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.run_folder import STOPPED, RunFolder, find_run
 from vae_sweeps.system.files import DamagedError
 from vae_sweeps.system.rng import generator
 
@@ -163,15 +163,6 @@ def load(
     return model if model.device == torch.device(device) else model.to(device)
 
 
-def find_run(run: str | Path, output_dir: str | Path = "outputs") -> RunFolder:
-    """The folder of a run, which is named by the folder or by its name in `output_dir`. Raises ValueError if none."""
-    folders = (RunFolder(Path(run)), RunFolder.under(output_dir, str(run)))
-    folder = next((folder for folder in folders if folder.exists()), None)
-    if folder is None:
-        raise ValueError(f"run={run}: no run folder (it has no config.yaml); `vae-sweeps results` lists them")
-    return folder
-
-
 def load_run(folder: RunFolder) -> Model:
     """The model of a run's folder, as `load` gives it.
 
@@ -182,7 +173,7 @@ def load_run(folder: RunFolder) -> Model:
     check_points([point])
     own_source.check(folder, point)
     checkpoints = checkpoint.available(folder)
-    last = result["step"] if result is not None and result["status"] == "done" else None
+    last = result["step"] if result is not None and result["status"] in ("done", STOPPED) else None
     if last is not None and not any(saved.step == last for saved in checkpoints[:1]):
         lost = f"it has no intact checkpoint of its last step, {last}"
         raise DamagedError(f"run={folder.path}: {lost}; `vae-sweeps doctor` says what to do")

@@ -8,6 +8,7 @@ from vae_sweeps.config import trust
 from vae_sweeps.config.launch_options import options_from
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.launch.request import Launch
+from vae_sweeps.runs.rungs import Halving
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import lease
 from vae_sweeps.system.logs import count, warn_once
@@ -23,6 +24,9 @@ def launch_again(sweep: SweepFolder, names: Iterable[str], *, is_trusted: bool =
     """
     from vae_sweeps.launch import resubmission
 
+    halving = Halving.read(sweep)
+    if halving is not None:  # which points go on depends on the others
+        names = dict.fromkeys([*names, *(run for bracket in halving.brackets for run in bracket.runs)])
     points = sweep.points_of(names)
     last = resubmission.read(sweep, is_trusted=is_trusted) if sweep.read_submissions() else None
     options = options_from(last["options"]) if last else next(iter(points)).read_launch_options()
@@ -34,6 +38,7 @@ def launch_again(sweep: SweepFolder, names: Iterable[str], *, is_trusted: bool =
         launcher=SlurmLauncher(**last["launcher"]) if last else None,
         sweep=sweep,
         allowed=named | frozenset(last["allowed"] if last else ()),
+        halving=halving,
     )
 
 

@@ -12,7 +12,7 @@ from vae_sweeps.launch.local import run_here
 from vae_sweeps.launch.plan import Plan, make_plan
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs import claims, own_source, states
-from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.run_folder import STOPPED, RunFolder
 from vae_sweeps.system import files, git
 from vae_sweeps.tracker import account
 
@@ -37,6 +37,8 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
         queued = set()
         if launch.cluster is not None:
             assert launch.sweep is not None
+            if launch.halving is not None and not launch.cluster.elastic:
+                raise ValueError("hydra.sweeper.halving: on a cluster it needs hydra.launcher.elastic=true")
             submit.check(launch.cluster, launch.options.devices)
             queued = states.runs_in_queue(launch.sweep)
         plan = make_plan(launch, queued)
@@ -57,14 +59,14 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
     from vae_sweeps.launch import on_end, summary  # pandas, which a launch that only submits jobs does not need
 
     results = plan.results
-    results.forget([*(run for pack in plan.packs for run in pack), *plan.to_evaluate])
+    results.forget(plan.unique)
     summary.show(list(plan.unique), launch.swept, launch.sweep, results)
     if was_interrupted:
         log.info("interrupted; everything is saved, and the same command resumes")
         sys.exit(INTERRUPTED)
     on_end.announce(launch.sweep, launch.options.on_end)
     ended = [results.of(run) for run in plan.folders]
-    if any(result is None or result["status"] != "done" for result in ended):
+    if any(result is None or result["status"] not in ("done", STOPPED) for result in ended):
         current_invocation().exit_code = 1
     return [summary.value(result) for result in ended]
 
@@ -80,9 +82,10 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
         archive = own_source.packed(files_of_run) if files_of_run else b""
         digest = source.digest_of(files_of_run)
         run.create(point, launch.options, shown, git.diff(), plan.data_fingerprints[run], digest, archive)
-        if run in todo and (launch.options.overwrite or run.failure.exists()):
+        if run in todo and (run.failure.exists() or plan.results.of(run) is not None):
             with claims.taken([run]) as claimed:  # else another process has just begun to train it
                 for ours in claimed:
+                    ours.reopen()
                     ours.clear(keep_training=not launch.options.overwrite)
         elif run not in todo:
             claims.remove_stale(run)
@@ -91,6 +94,12 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
         list(pool.map(create, plan.unique))
     if launch.sweep is not None:
         launch.sweep.add([run.name for run in plan.unique], launch.swept)
+        if launch.options.overwrite:
+            launch.sweep.rungs.unlink(missing_ok=True)
+        if plan.halving is not None:
+            plan.halving.write(launch.sweep)
+        else:
+            launch.sweep.halving.unlink(missing_ok=True)
         new = [run.name for pack in plan.packs for run in pack]
         command = [hide_in_override(argument) for argument in current_invocation().command]
         launch.sweep.log_launch({"at": files.now(), "command": command, "new": new})

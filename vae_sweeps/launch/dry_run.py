@@ -15,6 +15,7 @@ from vae_sweeps.launch.plan import Plan
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.launch.submit import jobs_by_kind, settings_of_jobs
 from vae_sweeps.runs.run_folder import RunFolder, all_runs
+from vae_sweeps.runs.rungs import described
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import count, duration, size_in_words
 from vae_sweeps.training.schedule import Schedule
@@ -39,6 +40,9 @@ def show(plan: Plan, launch: Launch) -> None:
     if num_points:
         where = "" if launch.cluster else f" on {machine.resolve_device(launch.options.device)}"
         log.info("%s to train in %s%s", count(num_points, "point"), count(len(plan.packs), "pack"), where)
+    if plan.halving:
+        for bracket in plan.halving.brackets:
+            log.info("halving: %s", described(bracket, plan.halving))
     speeds: dict[str, _Speed | None] = {}
     for number, pack in enumerate(plan.packs[:_MAX_PACKS_SHOWN], 1):
         points = [plan.unique[run][0] for run in pack]
@@ -57,6 +61,8 @@ def show(plan: Plan, launch: Launch) -> None:
     elif launch.cluster:
         _show_jobs(plan, launch)
     if known := [speed for speed in speeds.values() if speed]:
+        if plan.halving:
+            log.info("times of packs: without halving")
         log.info("times: of training alone, from %s", count(sum(speed.num_runs for speed in known), "earlier run"))
     log.info("dry run: nothing was written")
 

@@ -62,7 +62,16 @@ def launch_sweep(
     data = short_name(points[0].data["_target_"])
     name = options[0].sweep or default_sweep_name(data, space.swept, space.content())
     sweep = SweepFolder.under(options[0].output_dir, name)
-    launch = Launch(points, job_overrides, options[0], launcher, sweep, space.swept, _composed(points, options[0]))
+    launch = Launch(
+        points,
+        job_overrides,
+        options[0],
+        launcher,
+        sweep,
+        space.swept,
+        _composed(points, options[0]),
+        halving=space.settings.halving if space.settings.halving.min_epochs is not None else None,
+    )
     from vae_sweeps.launch.carry_out import carry_out
 
     values = carry_out(launch, may_detach=_may_detach(config))

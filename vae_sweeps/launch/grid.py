@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_sweeps.config.errors import RefusedError
 from vae_sweeps.config.keys import not_numbers
 from vae_sweeps.config.point import check_names, check_values
-from vae_sweeps.config.sweepers import GridSweeper
+from vae_sweeps.config.sweepers import GridSweeper, HalvingSettings
 from vae_sweeps.launch.sampling import samples
 from vae_sweeps.launch.space import Choices, Dimension, Interval, from_file, is_zip, parsed, refuse_repeated
 from vae_sweeps.launch.spellings import ALSO, SETTINGS
@@ -128,6 +128,7 @@ def read_space(config_loader: ConfigLoader, config: DictConfig, arguments: Seque
         return Space(parser, [parsed(parser, [*own, *arguments, *zipped])], _no_settings())
     check_names(node, SETTINGS)
     check_values(node, f"{SETTINGS}.")
+    check_names(node.halving, f"{SETTINGS}.halving")
     settings = OmegaConf.to_object(node)
     assert isinstance(settings, GridSweeper)
     first = parsed(parser, [*own, *arguments, *zipped])
@@ -154,7 +155,8 @@ def check_is_for_one(node: DictConfig) -> None:
 
 def _no_settings() -> GridSweeper:
     nothing = dict.fromkeys(("points", "where", "num_points", "sampler", "num_samples"))
-    return GridSweeper(_target_="", params={}, also=[], seed=0, **nothing)
+    no_halving = HalvingSettings(min_epochs=None, reduction_factor=3, metric="val/elbo", brackets=1)
+    return GridSweeper(_target_="", params={}, also=[], seed=0, halving=no_halving, **nothing)
 
 
 def _with_fixed_of(first: Sequence[Dimension], grid: Sequence[Dimension]) -> list[Dimension]:

@@ -17,6 +17,7 @@ from vae_sweeps.launch.job_request import JobRequest
 from vae_sweeps.launch.lives import Lives
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.rungs import Rung
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 
@@ -38,6 +39,8 @@ class Job:
     lives: Lives = field(default_factory=Lives)
     # Part of a file's name: outside of SLURM the id of a job is that of a process, which another job may have later.
     token: str = ""
+    # Where training pauses; None: at the end.
+    rung: Rung | None = None
 
     @property
     def devices(self) -> int:
@@ -90,7 +93,8 @@ class Job:
         device = self._device(rank)
         machine.prepare()
         with distributed.joined(rank, device):
-            context = worker.JobContext(device, self.options, should_stop, worker.References(self.options, device))
+            references = worker.References(self.options, device)
+            context = worker.JobContext(device, self.options, should_stop, references, rung=self.rung)
             if rank.number > 0:
                 worker.follow(context)
                 return

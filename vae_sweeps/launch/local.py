@@ -11,6 +11,7 @@ from pathlib import Path
 import submitit
 import torch
 
+from vae_sweeps.launch import halving
 from vae_sweeps.launch.job import Job, job_of
 from vae_sweeps.launch.plan import Plan
 from vae_sweeps.launch.reporting import reported
@@ -79,23 +80,34 @@ def run_here(plan: Plan, launch: Launch) -> bool:
     machine.prepare()
     with machine.stop_signals() as should_stop, linked(options.tracker, launch.sweep) as link:
         context = JobContext(device, options, should_stop, References(options, device), link)
-        if plan.packs and (devices > 1 or (workers > 1 and launch.sweep is not None)):
-            threads = max(1, torch.get_num_threads() // (workers * devices))
-            jobs = [replace(job_of([pack], [], launch), num_threads=threads) for pack in plan.packs]
-            run_side_by_side(
-                jobs, workers, (launch.sweep or plan.packs[0][0]).jobs, should_stop, machine.visible_gpus()
-            )
-            _show_failures(run for pack in plan.packs for run in pack)
-        elif plan.packs:
-            with reported(launch.sweep, device):
-                for i, pack in enumerate(plan.packs):
-                    if not should_stop():
-                        run_pack(pack, context, label=f"pack {i + 1}/{len(plan.packs)} ({count(len(pack), 'point')})")
+        if plan.halving is None:
+            _train(plan.packs, launch, context)
+        else:
+            assert launch.sweep is not None
+            for found in halving.stages(plan.halving, launch.sweep, should_stop):
+                for stage in found:
+                    _train(plan.packed(stage.runs), launch, replace(context, rung=stage.rung))
         if plan.to_evaluate:
             log.info("%s to evaluate", count(len(plan.to_evaluate), "point"))
             with reported(launch.sweep, device):
                 evaluate_runs(plan.to_evaluate, context)
         return should_stop()
+
+
+def _train(packs: Sequence[Sequence[RunFolder]], launch: Launch, context: JobContext) -> None:
+    """Train the packs, one after another or side by side."""
+    devices, should_stop = launch.options.devices, context.should_stop
+    workers = min(len(packs), max(1, launch.num_workers // devices))
+    if packs and (devices > 1 or (workers > 1 and launch.sweep is not None)):
+        threads = max(1, torch.get_num_threads() // (workers * devices))
+        jobs = [replace(job_of([pack], [], launch), num_threads=threads, rung=context.rung) for pack in packs]
+        run_side_by_side(jobs, workers, (launch.sweep or packs[0][0]).jobs, should_stop, machine.visible_gpus())
+        _show_failures(run for pack in packs for run in pack)
+    elif packs:
+        with reported(launch.sweep, context.device):
+            for i, pack in enumerate(packs):
+                if not should_stop():
+                    run_pack(pack, context, label=f"pack {i + 1}/{len(packs)} ({count(len(pack), 'point')})")
 
 
 def _show_failures(runs: Iterable[RunFolder]) -> None:

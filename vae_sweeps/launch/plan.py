@@ -1,7 +1,7 @@
 """Plan a launch: decide which of its points have to be trained, and in which packs."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,15 +12,18 @@ from vae_sweeps.config import source
 from vae_sweeps.config.identity import run_id, run_name
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.config.schema import Point
+from vae_sweeps.config.sweepers import HalvingSettings
 from vae_sweeps.config.trust import targets_with_source
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import checks, fitting
+from vae_sweeps.launch.halving import make_halving
 from vae_sweeps.launch.packing import checkpoint_bytes, cost, group, keys_apart, limit_of, memory_of
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.known_results import KnownResults
-from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.run_folder import STOPPED, RunFolder
+from vae_sweeps.runs.rungs import Halving
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import count
 
@@ -32,7 +35,8 @@ class Plan:
     """What a launch will do. `folders` has one entry per point of the launch, in order; equal points share a folder.
 
     `sources` has the source files of each run's own parts. `results` are those of the runs before the launch.
-    `checkpoint_bytes` is the size of the largest pack's checkpoints.
+    `checkpoint_bytes` is the size of the largest pack's checkpoints. `packed` makes packs of any of the runs, and
+    `halving` says which of them stop early.
     """
 
     folders: list[RunFolder]
@@ -42,7 +46,9 @@ class Plan:
     packs: list[list[RunFolder]]
     to_evaluate: list[RunFolder]
     results: KnownResults
+    packed: Callable[[Collection[RunFolder]], list[list[RunFolder]]]
     checkpoint_bytes: int = 0
+    halving: Halving | None = None
 
 
 def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
@@ -72,19 +78,29 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
         checks.check_jobs(launch.sweep or folders[0], has_snapshot=cluster is not None and cluster.snapshot)
     unique = {folder: (point, job) for folder, point, job in zip(folders, points, launch.overrides, strict=True)}
     results = KnownResults()
-    missing = _missing(unique, queued, results, overwrite=options.overwrite)
+    halving = launch.halving
+    if isinstance(halving, HalvingSettings):
+        halving = make_halving(halving, points, datasets, folders)
+    ended = () if halving is None else (STOPPED,)
+    missing = _missing(unique, queued, results, overwrite=options.overwrite, ended=("done", "diverged", *ended))
     index = {folder: i for i, folder in enumerate(folders)}
     todo = [index[folder] for folder in missing]
     fitting.check([points[i] for i in todo], [datasets[i] for i in todo], device, options.devices, cluster)
     memory_bytes = memory_of(cluster) if cluster else machine.memory_for_packs(device)
     checks.check_own_parts([points[i] for i in todo], [shapes[i] for i in todo], options.devices)
-    limits = [limit_of(points[i], shapes[i], memory_bytes) for i in todo]
-    if launch.largest_pack is not None:
-        limits = [min(limit, launch.largest_pack) for limit in limits]
-    num_packs = cluster.packs if cluster else launch.num_workers
-    if isinstance(num_packs, int) and num_packs > 1:
-        limits = [min(limit, -(-len(todo) // num_packs)) for limit in limits]
-    packs = group([points[i] for i in todo], [costs[i] for i in todo], limits)
+
+    def packed(runs: Collection[RunFolder]) -> list[list[RunFolder]]:
+        chosen = [index[run] for run in runs]
+        limits = [limit_of(points[i], shapes[i], memory_bytes) for i in chosen]
+        if launch.largest_pack is not None:
+            limits = [min(limit, launch.largest_pack) for limit in limits]
+        num_packs = cluster.packs if cluster else launch.num_workers
+        if isinstance(num_packs, int) and num_packs > 1:
+            limits = [min(limit, -(-len(chosen) // num_packs)) for limit in limits]
+        found = group([points[i] for i in chosen], [costs[i] for i in chosen], limits)
+        return [[folders[chosen[i]] for i in pack] for pack in found]
+
+    packs = packed(missing)
     if len(packs) > 1 and (keys := keys_apart([points[i] for i in todo])):
         log.info("points that differ in %s do not share a pack", ", ".join(keys))
     skipped = {*missing, *(folder for folder in unique if folder.name in queued)}
@@ -92,10 +108,20 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     for folder in [*missing, *to_evaluate]:
         folder.refuse_links()
     fingerprints = {folder: dataset.fingerprint for folder, dataset in zip(folders, datasets, strict=True)}
-    in_packs = [[folders[todo[i]] for i in pack] for pack in packs]
-    sizes = [sum(checkpoint_bytes(points[todo[i]], shapes[todo[i]]) for i in pack) for pack in packs]
+    sizes = [sum(checkpoint_bytes(points[i], shapes[i]) for i in map(index.__getitem__, pack)) for pack in packs]
     by_folder = dict(zip(folders, sources, strict=True))
-    return Plan(folders, unique, fingerprints, by_folder, in_packs, to_evaluate, results, max(sizes, default=0))
+    return Plan(
+        folders=folders,
+        unique=unique,
+        data_fingerprints=fingerprints,
+        sources=by_folder,
+        packs=packs,
+        to_evaluate=to_evaluate,
+        results=results,
+        packed=packed,
+        checkpoint_bytes=max(sizes, default=0),
+        halving=halving,
+    )
 
 
 def _sources_of(points: Sequence[Point]) -> list[Mapping[str, bytes]]:
@@ -111,14 +137,19 @@ def _needs_evaluation(run: RunFolder, result: Mapping[str, Any] | None, evaluati
 
 
 def _missing(
-    unique: Mapping[RunFolder, object], queued: Collection[str], results: KnownResults, *, overwrite: bool
+    unique: Mapping[RunFolder, object],
+    queued: Collection[str],
+    results: KnownResults,
+    *,
+    overwrite: bool,
+    ended: Collection[str],
 ) -> list[RunFolder]:
-    """The runs to train; logs which runs are skipped and why."""
+    """The runs to train: those without a result whose status is in `ended`. Logs which are skipped and why."""
     missing, num_done, num_queued = [], 0, 0
     for run in unique:
         if run.name in queued:
             num_queued += 1
-        elif results.of(run) is not None and not overwrite:
+        elif (result := results.of(run)) is not None and result["status"] in ended and not overwrite:
             num_done += 1
         elif claims.is_held(run):
             log.info("%s is being trained by another process; skipping it", run.name)

@@ -16,6 +16,7 @@ from vae_sweeps.evaluation.model import from_state
 from vae_sweeps.evaluation.reference import Reference
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.models.size import num_params
+from vae_sweeps.runs.run_folder import STOPPED
 from vae_sweeps.system import distributed, files, git
 from vae_sweeps.system.lease import LostLeaseError
 from vae_sweeps.training import objective
@@ -26,16 +27,17 @@ log = logging.getLogger(__name__)
 
 
 def record(pack: Pack, outcomes: Sequence[Outcome], reference: Reference, drawer: PictureDrawer) -> None:
-    """Write the result of every point that is done or has diverged, and draw pictures of those that are done."""
+    """Write the result of every point that is done, was stopped or has diverged, and draw pictures of the first two."""
     dataset = reference.dataset
     for k, (run, outcome) in enumerate(zip(pack.runs, outcomes, strict=True)):
         if outcome.status in ("preempted", "absent"):
             continue
         result = _circumstances(pack, k, dataset, outcome)
-        if outcome.status == "done":
+        if outcome.status in ("done", STOPPED):
             model = from_state(run.point, pack.model_state(k), dataset.image_shape)
             result |= first_result(model, reference)
             if result["status"] == "done":
+                result["status"] = outcome.status
                 drawer.end_of_training(run.folder, model, dataset)
         if result["status"] == "diverged":
             log.warning("%s diverged at step %d", run.folder.name, outcome.step)
@@ -49,7 +51,7 @@ def record(pack: Pack, outcomes: Sequence[Outcome], reference: Reference, drawer
 def remove_previous_checkpoints(pack: Pack, outcomes: Sequence[Outcome]) -> None:
     """Remove the checkpoint before the last one of every point that has a result: nothing resumes from it any more."""
     for run, outcome in zip(pack.runs, outcomes, strict=True):
-        if outcome.status in ("done", "diverged"):
+        if outcome.status in ("done", STOPPED, "diverged"):
             try:
                 run.folder.remove(run.folder.previous_checkpoint)
             except LostLeaseError:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
 from vae_sweeps.config.schema import Point
+from vae_sweeps.config.sweepers import HalvingSettings
+from vae_sweeps.runs.rungs import Halving
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 
@@ -15,7 +17,8 @@ class Launch:
 
     `sweep` and `swept` (the swept keys) are set for a command with -m. `launcher` is None for other launchers.
     `largest_pack` bounds the packs besides the points' own limits, if an earlier job ran out of memory. `allowed` are
-    the addresses that the points and the options may call, besides vae-sweeps' own (`config.trust`).
+    the addresses that the points and the options may call, besides vae-sweeps' own (`config.trust`). `halving` is None
+    if all points train to their end, and a `Halving` if an earlier launch is repeated.
     """
 
     points: Sequence[Point]
@@ -26,6 +29,7 @@ class Launch:
     swept: Sequence[str] = ()
     allowed: frozenset[str] = frozenset()
     largest_pack: int | None = None
+    halving: HalvingSettings | Halving | None = None
 
     @property
     def cluster(self) -> SlurmLauncher | None:

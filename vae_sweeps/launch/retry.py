@@ -1,12 +1,16 @@
-"""Resume the points of a sweep that failed, were stopped, are lost or were never begun."""
+"""Resume the points of a sweep that failed, were stopped, are lost or were never begun, or any run."""
 
 import logging
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vae_sweeps.config import trust
+from vae_sweeps.config.errors import RefusedError
+from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs import claims, states
+from vae_sweeps.runs.run_folder import find_run
 from vae_sweeps.runs.states import PointState
 from vae_sweeps.runs.sweep_folder import SweepFolder, get_sweep
 
@@ -44,6 +48,27 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
             return True
         local.run_here(planned, launch)
     return all(run.has_ended() for run in runs)
+
+
+def resume_runs(runs: Sequence[str], output_dir: Path, *, device: str | None = None, is_trusted: bool = False) -> bool:
+    """Train the named runs to their last step on this machine, with the options of their launch, and show them.
+
+    This is for runs that halving stopped, but also for any others. `device` replaces that of the launch. If
+    `is_trusted`, whatever the runs' configs name is called; see `config.trust`. Returns whether all are done. Raises
+    ValueError for a mistake, before anything is trained.
+    """
+    points = {folder: folder.read_point() for folder in (find_run(run, output_dir) for run in runs)}
+    first = next(iter(points))
+    options = first.read_launch_options()
+    options = replace(options, output_dir=str(first.output_dir), overwrite=False, device=device or options.device)
+    named = trust.targets_of_points(points.values()) | trust.targets_of_options(options) if is_trusted else frozenset()
+    from vae_sweeps.launch.carry_out import carry_out  # torch, which takes seconds
+
+    try:
+        values = carry_out(Launch(list(points.values()), [[]] * len(points), options, allowed=named))
+    except RefusedError as error:
+        raise ValueError(str(error)) from None
+    return values is not None and all(map(math.isfinite, values))
 
 
 def _half_of_those_without_memory(sweep: SweepFolder, points: Iterable[PointState]) -> int | None:

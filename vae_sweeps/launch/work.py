@@ -7,7 +7,7 @@ While a worker chooses, it holds a lease on the sweep's folder; the runs of its 
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from vae_sweeps.launch.worker import JobContext, References, evaluate_runs, run_
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder, readable_points
+from vae_sweeps.runs.rungs import Halving, Rung
 from vae_sweeps.runs.sweep_folder import SweepFolder, get_sweep
 from vae_sweeps.system import lease, machine
 from vae_sweeps.system.logs import count, start_logging
@@ -44,16 +45,34 @@ class Queue:
         self._results = KnownResults()
 
     @contextlib.contextmanager
-    def next(self) -> Iterator[list[RunFolder]]:
-        """The runs of the next pack, claimed by this process; none if there are none to claim."""
-        self._learn()
+    def next(self) -> Iterator[tuple[list[RunFolder], Rung | None]]:
+        """The runs of the next pack, claimed by this process, and the rung up to which it trains.
+
+        There are none if there are none to claim.
+        """
+        self._learn(run for run in self.sweep.runs() if not run.has_ended())
         with contextlib.ExitStack() as held:
             with lease.wait_for(self.sweep.path, self.sweep.CHOOSING):
-                unfinished = self._unfinished()
-                share = sum(point.own_cost for point in unfinished) / self._num_workers
-                free = [point for point in unfinished if not claims.is_held(point.run)]
-                claimed = held.enter_context(claims.taken(next_pack(free, share)))
-            yield claimed
+                chosen, rung = self._choose()
+                claimed = held.enter_context(claims.taken(chosen))
+            yield claimed, rung
+
+    def _choose(self) -> tuple[list[RunFolder], Rung | None]:
+        halving = Halving.read(self.sweep)
+        for stage in halving.next_stages(self.sweep) if halving else ():
+            self._learn(stage.runs)
+            waiting = [point for run in stage.runs if (point := self._candidates[run]) is not None]
+            # Workers without points have left after the first rung, so whoever comes first takes what is left.
+            is_first = all(not point.run.checkpoint.exists() for point in waiting)
+            if pack := self._pack_of(waiting, self._num_workers if is_first else 1):
+                return pack, stage.rung
+        halved = {name for bracket in halving.brackets for name in bracket.runs} if halving else set[str]()
+        others = [point for point in self._unfinished() if point.run.name not in halved]
+        return self._pack_of(others, self._num_workers), None
+
+    def _pack_of(self, waiting: Sequence[Candidate], num_workers: int) -> list[RunFolder]:
+        share = sum(point.own_cost for point in waiting) / num_workers
+        return next_pack([point for point in waiting if not claims.is_held(point.run)], share)
 
     def has_unfinished(self) -> bool:
         """Whether there are points that have neither a result nor an error: others work on them, or may leave them."""
@@ -72,9 +91,9 @@ class Queue:
         """The points that have not ended, whether others work on them or not."""
         return [point for run, point in self._candidates.items() if point is not None and not run.has_ended()]
 
-    def _learn(self) -> None:
-        """Read the points that have come to the sweep."""
-        new = [run for run in self.sweep.runs() if run not in self._candidates and not run.has_ended()]
+    def _learn(self, runs: Iterable[RunFolder]) -> None:
+        """Read those of the runs that are not known yet."""
+        new = [run for run in runs if run not in self._candidates]
         self._candidates |= dict.fromkeys(new, None)
         for run, point in readable_points(new).items():
             self._candidates[run] = self._read(run, point)
@@ -97,12 +116,12 @@ def work_on(sweep: SweepFolder, context: JobContext, num_workers: int, *, is_pat
     """
     queue, number = Queue(sweep, context, num_workers), 0
     while not context.should_stop():
-        with queue.next() as claimed:
+        with queue.next() as (claimed, rung):
             if claimed:
                 number += 1
                 label = f"pack {number} ({count(len(claimed), 'point')})"
                 log.info("%s of %s", label, sweep.name)
-                run_claimed(claimed, context, label)
+                run_claimed(claimed, replace(context, rung=rung), label)
                 continue
         evaluate_runs(queue.to_evaluate(), context)
         if not is_patient or not queue.has_unfinished():

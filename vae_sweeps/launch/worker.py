@@ -26,6 +26,7 @@ from vae_sweeps.launch.resume import Member, fail, read_member, runs_from
 from vae_sweeps.runs import checkpoint, claims
 from vae_sweeps.runs.row_log import RowLog
 from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.rungs import Rung
 from vae_sweeps.system import distributed, files, machine, memory
 from vae_sweeps.system.lease import LostLeaseError
 from vae_sweeps.system.logs import first_line, logged_to
@@ -58,7 +59,10 @@ class References:
 
 @dataclass(frozen=True)
 class JobContext:
-    """The device, options and helpers of a job. None of these changes the result of training."""
+    """The device, options and helpers of a job, and the rung at which training pauses.
+
+    None of these changes the numbers of training.
+    """
 
     device: torch.device
     options: LaunchOptions
@@ -68,10 +72,13 @@ class JobContext:
     drawer: PictureDrawer = field(default_factory=PictureDrawer)
     # Evaluation settings whose change makes parts be evaluated again; see `parts_left`.
     explicit: Collection[str] = ()
+    rung: Rung | None = None
 
 
 def run_pack(runs: Sequence[RunFolder], context: JobContext, label: str = "pack") -> None:
     """Train the runs as one pack, and evaluate them. Each run becomes done, diverged or failed, unless interrupted.
+
+    At a rung they only pause, or are stopped; runs that were stopped before go on.
 
     Skips runs that another process works on, and does not train runs that are done. All results are in the run folders.
     """
@@ -81,6 +88,10 @@ def run_pack(runs: Sequence[RunFolder], context: JobContext, label: str = "pack"
 
 def run_claimed(claimed: Sequence[RunFolder], context: JobContext, label: str) -> None:
     """Train as one pack, and evaluate, runs that this process has claimed; see `run_pack`."""
+    is_end = context.rung is not None and context.rung.is_end
+    for run in claimed:
+        if not is_end:
+            run.reopen()
     open_runs = [run for run in claimed if run.read_result() is None]
     if open_runs:
         with logged_to(lambda: [run.log for run in open_runs if run.is_ours()]):
@@ -167,8 +178,9 @@ def _train_from(step: int, members: Sequence[Member], absent: Collection[int], c
     reference = context.references.of(members[0].point)
     dataset = reference.dataset
     if step:
-        log.info("%s: resumes after step %d", label, step)
-    distributed.broadcast(([RunFolder(member.folder.path) for member in members], step, absent))
+        is_end = context.rung is not None and context.rung.is_end
+        log.info("%s: %s after step %d", label, "stopped" if is_end else "resumes", step)
+    distributed.broadcast(([RunFolder(member.folder.path) for member in members], step, absent, context.rung))
     runs = runs_from(step, members, absent, dataset.image_shape)
     is_shared = len(runs) > 1 and distributed.num_ranks() == 1  # only such a pack can be halved
     is_tried = is_shared and is_near_limit([run.point for run in runs], dataset.image_shape, context.device)
@@ -183,7 +195,7 @@ def _train_from(step: int, members: Sequence[Member], absent: Collection[int], c
             observer = JobObserver(
                 pack, dataset, context.options.evaluation, drawer=context.drawer, link=context.link, show=show
             )
-            options = TrainOptions(context.options.checkpoint_every_s, context.should_stop, is_tried)
+            options = TrainOptions(context.options.checkpoint_every_s, context.should_stop, is_tried, context.rung)
             outcomes = train(pack, dataset, options, observer)
         record(pack, outcomes, reference, context.drawer)
         if context.options.keep_previous_checkpoint == "until_done":
@@ -193,14 +205,14 @@ def _train_from(step: int, members: Sequence[Member], absent: Collection[int], c
 def follow(context: JobContext) -> None:
     """Train alongside the main rank until it says stop."""
     while (message := distributed.receive()) is not None:
-        folders, step, absent = message
+        folders, step, absent, rung = message
         try:
             members = [Member(folder, folder.read_point(), checkpoint.available(folder)) for folder in folders]
             dataset = context.references.of(members[0].point).dataset
             runs = runs_from(step, members, absent, dataset.image_shape)
             pack = Pack(runs, dataset.image_shape, context.device, absent)
             with machine.memory_kept(context.device):
-                train(pack, dataset, TrainOptions(should_stop=context.should_stop), NoObserver())
+                train(pack, dataset, TrainOptions(should_stop=context.should_stop, rung=rung), NoObserver())
         except Exception as error:
             _give_up(folders, first_line(error))
 

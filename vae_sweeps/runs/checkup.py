@@ -9,7 +9,7 @@ from pathlib import Path
 from vae_sweeps.config.identity import is_run_id, run_id
 from vae_sweeps.config.point import from_container
 from vae_sweeps.runs import checkpoint, claims, leftovers, row_log, sealed_config, states, sweep_folder
-from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.run_folder import STOPPED, RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files, lease
 from vae_sweeps.system.files import DamagedError
@@ -153,7 +153,7 @@ def _results_of(run: RunFolder) -> Iterator[Finding]:
     if not row_log.is_whole(run, result):
         advice = "its result is intact; to get the rows back, train it again with overwrite=true"
         yield Finding(run.rows, "not the rows that the run wrote", advice)
-    if result["status"] == "done" and not any(one.step == result["step"] for one in saved):
+    if result["status"] in ("done", STOPPED) and not any(one.step == result["step"] for one in saved):
         advice = "its result is intact; to get the weights back, train it again with overwrite=true"
         yield Finding(run.checkpoint, f"there is no checkpoint of the last step, {result['step']}", advice)
 

@@ -15,7 +15,7 @@ from vae_sweeps.runs.running_jobs import RunningJob
 from vae_sweeps.runs.states import PointState
 
 _S_PER_H = 3600
-_OVER = {"done", "diverged", "failed"}  # nothing goes on with these points
+_OVER = {"done", "stopped", "diverged", "failed"}  # nothing goes on with these points
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ from vae_sweeps.system import files, private, yaml_files
 from vae_sweeps.system.files import DamagedError
 from vae_sweeps.system.logs import warn_once
 
+# The status of a run that halving has ended before its last step. It can be trained to the end later.
+STOPPED = "stopped"
+
 
 @dataclass(frozen=True, order=True)
 class RunFolder(ClaimedFolder):
@@ -249,6 +252,13 @@ class RunFolder(ClaimedFolder):
             raise DamagedError(f"{self.result}: damaged: it belongs to another run; {then}")
         return result
 
+    def reopen(self) -> None:
+        """Remove the result of a run that was stopped, so that it can be trained on."""
+        self.check()
+        result = self.read_result()
+        if result is not None and result["status"] == STOPPED:
+            self.result.unlink(missing_ok=True)
+
     def write_failure(self, text: str) -> None:
         """Record the traceback of the error that ended the run."""
         self.write(self.failure, text)
@@ -270,6 +280,15 @@ class RunFolder(ClaimedFolder):
 def runs_folder(output_dir: str | Path) -> Path:
     """The folder that holds all runs of an output folder."""
     return Path(output_dir) / "runs"
+
+
+def find_run(run: str | Path, output_dir: str | Path = "outputs") -> RunFolder:
+    """The folder of a run, which is named by the folder or by its name in `output_dir`. Raises ValueError if none."""
+    folders = (RunFolder(Path(run)), RunFolder.under(output_dir, str(run)))
+    folder = next((folder for folder in folders if folder.exists()), None)
+    if folder is None:
+        raise ValueError(f"run={run}: no run folder (it has no config.yaml); `vae-sweeps results` lists them")
+    return folder
 
 
 def readable_points(runs: Iterable[RunFolder]) -> dict[RunFolder, Point]:

@@ -18,7 +18,7 @@ from vae_sweeps.system import slurm
 
 log = logging.getLogger(__name__)
 
-STATES = ("done", "diverged", "failed", "running", "queued", "preempted", "lost", "pending")
+STATES = ("done", "stopped", "diverged", "failed", "running", "queued", "preempted", "lost", "pending")
 # States that change without another command.
 _MOVING = {"running", "queued"}
 _FIRST_POLL_S, _LAST_POLL_S = 2.0, 30.0
@@ -38,9 +38,10 @@ class PointState:
 
 
 def status(run: RunFolder, result: Mapping[str, Any] | None) -> str:
-    """done, diverged, running, failed, preempted (stopped with a checkpoint, or its process is gone) or pending.
+    """done, stopped (by halving), diverged, running, failed, preempted or pending.
 
-    This is based on the folder alone; `of_sweeps` also asks SLURM.
+    A run is preempted if it has a checkpoint and nobody works on it. This is based on the folder alone; `of_sweeps`
+    also asks SLURM.
     """
     if result is not None:
         return str(result["status"])
@@ -97,7 +98,7 @@ def _of_run(
         return PointState(run.name, "queued", None, own, queue[own].reason)  # not begun: nothing else to look for
     state = status(run, result)
     if result is not None:
-        reason = f"at step {result['step']}" if state == "diverged" else ""
+        reason = f"at step {result['step']}" if state in ("stopped", "diverged") else ""
         return PointState(run.name, state, 1.0 if state == "done" else None, own, reason, costs.of_result(result))
     row = _newest_row(run)
     known = PointState(run.name, state, _progress(row), own, cost=costs.of_row(row))
@@ -166,10 +167,10 @@ def tasks_in_queue(sweep: SweepFolder) -> set[str]:
 
 
 def described(states: Sequence[PointState]) -> list[str]:
-    """One line per point that is neither done nor pending: its state, progress, job and reason."""
+    """One line per point that is neither done, stopped by halving nor pending: its state, progress, job and reason."""
     lines = []
     for point in states:
-        if point.state == "done" or (point.state == "pending" and not point.reason):
+        if point.state in ("done", "stopped") or (point.state == "pending" and not point.reason):
             continue
         job = f"  job {point.task}" if point.task and point.state in ("running", "queued", "lost") else ""
         progress = f"  {100 * point.progress:.0f} %" if point.progress is not None else ""

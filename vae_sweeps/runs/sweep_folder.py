@@ -68,6 +68,16 @@ class SweepFolder:
         return self.jobs / "settings.json"
 
     @property
+    def halving(self) -> Path:
+        """How the runs of the last launch are halved; see `rungs`."""
+        return self.path / "halving.json"
+
+    @property
+    def rungs(self) -> Path:
+        """Which runs went on after each rung, one JSON object per line."""
+        return self.path / "rungs.jsonl"
+
+    @property
     def running(self) -> Path:
         """A folder with one small file for each job that works on the sweep; see `running_jobs`."""
         return self.path / "running"
@@ -164,6 +174,16 @@ class SweepFolder:
         """The launch log, oldest first, without entries of another shape: nothing follows from them."""
         entries = files.read_lines(self.launches)
         return [entry for entry in entries if isinstance(entry.get("command"), list) and "at" in entry]
+
+    def log_rung(self, entry: Mapping[str, Any]) -> None:
+        """Record which runs go on after a rung."""
+        files.append_line(self.rungs, entry)
+
+    def read_rungs(self) -> list[dict[str, Any]]:
+        """What was decided after each rung, oldest first, without entries of another shape."""
+        types = {"rung": str, "epochs": int, "metric": str, "values": dict, "kept": list}
+        entries = files.read_lines(self.rungs)
+        return [entry for entry in entries if all(isinstance(entry.get(key), kind) for key, kind in types.items())]
 
     def log_submission(self, runs_of_tasks: Mapping[str, list[str]], settings: Mapping[str, Any]) -> None:
         """Record which runs each task trains, and the settings of the submission."""

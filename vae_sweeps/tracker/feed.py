@@ -14,7 +14,7 @@ import wandb
 from PIL import Image
 
 from vae_sweeps.runs.pictures import Picture
-from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.run_folder import STOPPED, RunFolder
 from vae_sweeps.system import lease
 from vae_sweeps.system.lease import Lease
 from vae_sweeps.tracker import address, offline_files, server, view
@@ -94,7 +94,7 @@ class Feed:
             self.run.summary.update(view.summary(result))
         elif not self.folder.failure.exists():
             self.run.mark_preempting()
-        self.run.finish(exit_code=0 if result is not None and result["status"] == "done" else 1)
+        self.run.finish(exit_code=0 if result is not None and result["status"] in ("done", STOPPED) else 1)
         self._lock.release()
 
     def abandon(self) -> None:

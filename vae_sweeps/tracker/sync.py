@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_sweeps.runs import claims
-from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.runs.run_folder import STOPPED, RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files
 from vae_sweeps.tracker import account, address, offline_files, server, view
@@ -111,7 +111,7 @@ def _to_send(folders: Sequence[RunFolder], target: Target) -> tuple[list[_Run], 
             left[folder] = "it has no rows yet"
             continue
         summary = json.loads(files.to_json(view.summary(result))) if result else {}
-        state = ("finished" if result["status"] == "done" else "failed") if result else None
+        state = ("finished" if result["status"] in ("done", STOPPED) else "failed") if result else None
         runs.append(_Run(folder, _place(folder, target), steps, summary, state))
     return runs, left
 

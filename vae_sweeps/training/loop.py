@@ -13,6 +13,7 @@ from vae_sweeps.data.batches import Batches
 from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.models.precision import computing
 from vae_sweeps.models.vae import elbo_terms
+from vae_sweeps.runs.rungs import Rung
 from vae_sweeps.system import distributed
 from vae_sweeps.training import objective
 from vae_sweeps.training.noise import PosteriorNoise
@@ -22,11 +23,15 @@ from vae_sweeps.training.schedule import Schedule
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """When to save checkpoints and when to stop early, and whether to try a step first; none changes the results."""
+    """When to save checkpoints and when to stop early, and whether to try a step first; none changes the results.
+
+    `rung` is the epoch after which training pauses, before its last step.
+    """
 
     checkpoint_every_s: float = math.inf
     should_stop: Callable[[], bool] = lambda: False
     is_tried: bool = False
+    rung: Rung | None = None
 
 
 class Observer(Protocol):
@@ -55,9 +60,9 @@ class NoObserver:
 def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observer) -> list[Outcome]:
     """Train the pack's points together, and save checkpoints into their folders.
 
-    Ends after the last step, or after the step during which `should_stop` became true; checkpoints are saved either
-    way. `pack.vae` then holds the trained weights of all points. With `is_tried`, a pack that takes too much memory
-    raises before it is trained, rather than when it first saves.
+    Ends after the last step, at the rung, or after the step during which `should_stop` became true; checkpoints are
+    saved in any case. `pack.vae` then holds the trained weights of all points. With `is_tried`, a pack that takes too
+    much memory raises before it is trained, rather than when it first saves.
     """
     first, device, dtype = pack.points[0], pack.device, pack.dtype
     schedule = Schedule(first, dataset.num_images("train"))
@@ -69,6 +74,8 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
         pack.points, dataset.image_shape, schedule.steps_per_epoch, device, dtype, schedule.num_steps
     )
     parameters = list(pack.vae.parameters())
+    rung = options.rung
+    end = schedule.num_steps if rung is None else min(schedule.num_steps, rung.epochs * schedule.steps_per_epoch)
     step, saved_at = pack.step, time.monotonic()
     is_stopped, agree = False, distributed.Agreement()
     observer.saved(step)
@@ -87,9 +94,9 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
             return torch.stack((terms.log_px.sum(1), terms.kl.sum(1), loss))
 
     pack.vae.train()
-    if options.is_tried and step < schedule.num_steps:
+    if options.is_tried and step < end:
         _try(pack, gradients)
-    while step < schedule.num_steps and pack.living and not is_stopped:
+    while step < end and pack.living and not is_stopped:
         sums = gradients(step)
         distributed.add_gradients(parameters)
         pack.clip_gradients()
@@ -101,13 +108,14 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
             observer.logged(step, pack.take_trace(step))
         is_save_due = distributed.is_main() and time.monotonic() - saved_at >= options.checkpoint_every_s
         is_stopped, must_save = agree(options.should_stop(), is_save_due)
-        if step == schedule.num_steps or is_stopped or must_save:
+        if step == end or is_stopped or must_save:
             pack.save(step)
             observer.saved(step)
             saved_at = time.monotonic()
 
     agree.settle()
-    return pack.outcomes(step, schedule.num_steps)
+    ends_at_rung = rung is not None and rung.is_end and step >= end
+    return pack.outcomes(step, schedule.num_steps, ended="stopped" if ends_at_rung else "preempted")
 
 
 def _try(pack: Pack, gradients: Callable[[int], Tensor]) -> None:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a point's training ended: done, diverged (at `step`), preempted (saved at `step`) or absent.
+    """How a point's training ended: done, diverged (at `step`), stopped or preempted (saved at `step`), or absent.
 
     `time_s` is its share of the time that the pack took for `pack_step` steps, of which a diverged point used fewer.
     """
@@ -179,9 +179,10 @@ class Pack:
             rows=rows.extent() if rows else Extent(),
         )
 
-    def outcomes(self, step: int, num_steps: int) -> list[Outcome]:
-        """How each point's training ended, after `step` of `num_steps` steps."""
-        ended = "done" if step == num_steps else "preempted"
+    def outcomes(self, step: int, num_steps: int, ended: str) -> list[Outcome]:
+        """How each point's training ended, after `step` of `num_steps` steps; `ended` is that of an earlier end."""
+        if step == num_steps:
+            ended = "done"
         outcomes = []
         for k in range(len(self.runs)):
             if k in self.absent:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,10 @@ def logs(output_dir: Path) -> str:
     return "\n".join(path.read_text()[-3000:] for path in paths)
 
 
-def table(output_dir: Path) -> pd.DataFrame:
+def table(output_dir: Path, *, ends: Sequence[str] = ("done",)) -> pd.DataFrame:
+    """The numbers of the sweep, whose points have all ended in one of these ways."""
     full = vae_sweeps.results(output_dir / "sweeps" / "grid")
-    assert set(full["status"]) == {"done"}
+    assert set(full["status"]) == set(ends)
     numbers = [name for name in full if name.startswith(("train/", "val/", "test/"))]
     return pd.DataFrame(full.set_index("run_id")[numbers]).sort_index()
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
+import vae_sweeps
 from tests.conftest import launch
 from tests.helpers.slurm_cluster import Cluster
 from tests.helpers.slurm_sweeps import NEEDS_SLURM, SLURM, SMALL, running_cluster, status, table, vs, wait, wait_for
@@ -58,3 +59,22 @@ def test_cancelled_workers_leave_their_points_to_the_next(cluster, tmp_path) -> 
     ended = vs("work", "grid", "--output-dir", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert len(table(tmp_path)) == 12
+
+
+def test_workers_halve_the_points_through_a_preemption(cluster, tmp_path) -> None:
+    grid = ["-m", "beta=0.1,1,3", "seed=0,1,2", "sweep=grid", *SMALL, "epochs=8", "precision=fp64"]
+    halving = "hydra.sweeper.halving={min_epochs: 2, reduction_factor: 3}"
+    here, there = tmp_path / "here", tmp_path / "there"
+    submitted = launch(*grid, *ELASTIC, halving, f"output_dir={there}")
+    assert submitted.returncode == 0, submitted.stderr
+    runs = [RunFolder(path) for path in runs_folder(there).iterdir()]
+    wait_for(lambda: any(claims.is_held(run) for run in runs))
+    cluster.run("sbatch", "-p", "high", "-w", "n1", "-c", "4", "--wrap", "sleep 3", "-o", "/dev/null")
+    wait(there)
+    assert launch(*grid, halving, f"output_dir={here}").returncode == 0
+    ends = ("done", "stopped")
+    pd.testing.assert_frame_equal(table(there, ends=ends), table(here, ends=ends), rtol=1e-9)
+    assert sum(status == "done" for status in vae_sweeps.results(there / "sweeps" / "grid")["status"]) == 1
+    for run in runs:
+        steps = [row["step"] for row in run.read_rows()]
+        assert steps == sorted(set(steps))

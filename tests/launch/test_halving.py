@@ -141,7 +141,7 @@ def test_a_dry_run_shows_the_rungs(door: Door, tmp_path: Path) -> None:
         (["hydra.sweeper.halving.min_epochs=6"], "leaves no rung before the end, after 6 epochs; must be less"),
         ([HALVING, "hydra.sweeper.halving.brackets=4"], "no rung in the last of 4 brackets"),
         (["hydra.sweeper.halving.min_epochs=0"], "must be a whole number >= 1, or null"),
-        ([HALVING, "hydra.sweeper.halving.metric=fid"], "must be one of val/elbo, val/log_px"),
+        ([HALVING, "hydra.sweeper.halving.metric=fid"], "must be one of train/elbo, train/log_px, val/elbo"),
         ([HALVING, "hydra.sweeper.halving.reduction_factor=1"], "must be a whole number >= 2"),
         (["hydra.sweeper.halving={min_epoch: 1}"], "no such key; did you mean hydra.sweeper.halving.min_epochs?"),
         ([HALVING, "epochs=4,6"], "must train for equally many epochs; they have 4, 6"),

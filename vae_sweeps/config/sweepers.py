@@ -3,13 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from vae_sweeps.config.fields import at_least, free, key, one_of, or_null
+from vae_sweeps.config.fields import at_least, free, key, or_null
 
 SAMPLERS = ("random", "sobol")
-
-
-# Metrics that every row at the end of an epoch has, and of which one direction is better.
-ROW_METRICS = tuple(f"{split}/{name}" for split in ("val", "train") for name in ("elbo", "log_px", "loss"))
 
 
 @dataclass
@@ -18,7 +14,7 @@ class HalvingSettings:
 
     min_epochs: int | None = or_null(1)
     reduction_factor: int = at_least(2, "a whole number")
-    metric: str = one_of(*ROW_METRICS)
+    metric: str = free("an ELBO term or the loss on val or train, such as val/elbo")
     brackets: int = at_least(1, "a whole number")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from vae_sweeps.config.schema import Point
 from vae_sweeps.config.sweepers import HalvingSettings
 from vae_sweeps.data.dataset import Dataset
-from vae_sweeps.runs import claims
+from vae_sweeps.runs import catalogue, claims
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.rungs import Halving, Stage, brackets_of
 from vae_sweeps.runs.sweep_folder import SweepFolder
@@ -25,6 +25,8 @@ def make_halving(
 ) -> Halving:
     """How the points are halved. Raises ValueError for a mistake in the settings, or points of different lengths."""
     assert settings.min_epochs is not None
+    if settings.metric not in (allowed := _metrics()):
+        raise ValueError(f"hydra.sweeper.halving.metric={settings.metric}: must be one of {', '.join(allowed)}")
     given = f"hydra.sweeper.halving.min_epochs={settings.min_epochs}"
     lengths = set[float]()
     for point, dataset in zip(points, datasets, strict=True):
@@ -41,6 +43,12 @@ def make_halving(
         which = "" if num_brackets == 1 else f" in the last of {num_brackets} brackets"
         raise ValueError(f"{given}: leaves no rung{which} before the end, after {num_epochs:g} epochs; must be less")
     return Halving(settings.metric, factor, brackets)
+
+
+def _metrics() -> list[str]:
+    """The metrics that every row at the end of an epoch has, and of which one direction is better."""
+    found = [metric for metric in catalogue.METRICS if metric.better and metric.name.startswith(("val/", "train/"))]
+    return [metric.name for metric in found if metric.group == "elbo" or metric.name.endswith("/loss")]
 
 
 def stages(halving: Halving, sweep: SweepFolder, should_stop: Callable[[], bool]) -> Iterator[list[Stage]]:

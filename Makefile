@@ -47,4 +47,6 @@ clean:
 	$(PIP) --editable ".[test,dev,bench,notebooks]"
 	# For the tests of Inception. Installed separately, without torchvision, which would install another torch.
 	$(PIP) --no-deps --upgrade --target .venv/inception torch-fidelity tqdm
+	# For the tests of Hydra's own Optuna sweeper, whose release needs an Optuna of its own.
+	$(PIP) --no-deps --upgrade --target .venv/optuna-sweeper hydra-optuna-sweeper "optuna<3"
 	touch .venv/core $@

@@ -48,3 +48,14 @@ class GridSweeper(Sweeper):
         assert self.config is not None
         space = read_space(self.hydra_context.config_loader, self.config, arguments)
         return self.launcher.launch(space.jobs(), initial_job_idx=0)
+
+
+class AdaptiveSweeper(GridSweeper):
+    """Searches a space with Optuna (conf/hydra/sweeper/adaptive.yaml), a batch of points at a time."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from vae_sweeps.launch.adaptive import search
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        return search(self.hydra_context.config_loader, self.config, arguments)

@@ -30,7 +30,7 @@ from vae_sweeps.config.schema import (
     Point,
     TorchDataset,
 )
-from vae_sweeps.config.sweepers import GridSweeper
+from vae_sweeps.config.sweepers import AdaptiveSweeper, GridSweeper
 
 # All keys of a command: those of a point and those of `LaunchOptions`. Unlike `LaunchOptions` it is not frozen, since
 # OmegaConf makes configs of frozen classes read-only.
@@ -67,6 +67,7 @@ GROUP_SCHEMAS: dict[tuple[str, str], type] = {
     ("hydra/launcher", "local_schema"): LocalLauncher,
     ("hydra/launcher", "slurm_schema"): SlurmLauncher,
     ("hydra/sweeper", "grid_schema"): GridSweeper,
+    ("hydra/sweeper", "adaptive_schema"): AdaptiveSweeper,
 }
 
 

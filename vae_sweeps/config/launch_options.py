@@ -106,6 +106,7 @@ class LaunchOptions:
     tracker: Tracker = free("a group of conf/tracker", numbers=False)
     keep_previous_checkpoint: str = one_of("until_done", "always", numbers=False, default="until_done")
     dry_run: bool = free("true or false", numbers=False, default=False)
+    optimized_metric: str = free("a column of the table", numbers=False, default="val/elbo")
 
 
 def options_from(content: Mapping[str, Any]) -> LaunchOptions:

@@ -2,7 +2,9 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 from vae_sweeps.config import source, trust
 from vae_sweeps.config.secrets import hide_in_override
@@ -21,17 +23,24 @@ log = logging.getLogger(__name__)
 INTERRUPTED = 130  # the exit code that shells report after Ctrl-C
 
 
-def carry_out(launch: Launch, *, may_detach: bool = True) -> list[float] | None:
+class Ended(NamedTuple):
+    """A point of a launch, and its result, if it has one."""
+
+    run: RunFolder
+    result: Mapping[str, Any] | None
+
+
+def carry_out(launch: Launch, *, may_detach: bool = True) -> list[Ended] | None:
     """Check the points, train those that are not done, and show the results.
 
-    Returns the validation ELBO of each point, NaN if it has none; None if the points were only submitted to a cluster.
-    A dry run exits when it has shown the plan.
+    Returns what became of each point, in order; None if the points were only submitted to a cluster. A dry run exits
+    when it has shown the plan.
     """
     with trust.allowing(launch.allowed):
         return _check_and_train(launch, may_detach=may_detach)
 
 
-def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
+def _check_and_train(launch: Launch, *, may_detach: bool) -> list[Ended] | None:
     with checking():
         account.check(launch.options.tracker.mode)
         queued = set()
@@ -56,19 +65,24 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[float] | None:
         was_interrupted = False
     else:
         was_interrupted = run_here(plan, launch)
-    from vae_sweeps.launch import on_end, summary  # pandas, which a launch that only submits jobs does not need
-
     results = plan.results
     results.forget(plan.unique)
-    summary.show(list(plan.unique), launch.swept, launch.sweep, results)
+    if not launch.is_batch:
+        from vae_sweeps.launch import summary  # pandas, which a launch that only submits jobs does not need
+
+        summary.show(list(plan.unique), launch.swept, launch.sweep, results)
     if was_interrupted:
         log.info("interrupted; everything is saved, and the same command resumes")
         sys.exit(INTERRUPTED)
+    ended = [Ended(run, results.of(run)) for run in plan.folders]
+    if launch.is_batch:
+        return ended
+    from vae_sweeps.launch import on_end
+
     on_end.announce(launch.sweep, launch.options.on_end)
-    ended = [results.of(run) for run in plan.folders]
-    if any(result is None or result["status"] not in ("done", STOPPED) for result in ended):
+    if any(result is None or result["status"] not in ("done", STOPPED) for _, result in ended):
         current_invocation().exit_code = 1
-    return [summary.value(result) for result in ended]
+    return ended
 
 
 def _make_folders(plan: Plan, launch: Launch) -> None:

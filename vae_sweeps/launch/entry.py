@@ -5,6 +5,7 @@ answered at once.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -20,8 +21,9 @@ from vae_sweeps.config.launch_options import LaunchOptions
 from vae_sweeps.config.launchers import LocalLauncher, SlurmLauncher
 from vae_sweeps.config.point import check_names, check_values, to_command
 from vae_sweeps.config.schema import Point
+from vae_sweeps.config.sweepers import AdaptiveSweeper
 from vae_sweeps.launch.door import checking, current_invocation, exit_refused
-from vae_sweeps.launch.grid import check_is_for_one, default_sweep_name, read_space
+from vae_sweeps.launch.grid import check_is_for_one, check_optimized, checked_settings, default_sweep_name, read_space
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
@@ -51,6 +53,23 @@ def launch_sweep(
     config_loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]
 ) -> list[JobReturn]:
     """Train the points that `job_overrides` describe; returns one value per point, in the same order."""
+    launch = make_launch(config_loader, config, job_overrides)
+    from vae_sweeps.launch.carry_out import carry_out
+
+    ended = carry_out(launch, may_detach=_may_detach(config))
+    if ended is None:
+        return []
+    from vae_sweeps.launch import summary
+
+    column = launch.options.optimized_metric
+    return [
+        JobReturn(overrides=list(overrides), _return_value=summary.value(result, column), status=JobStatus.COMPLETED)
+        for overrides, (_, result) in zip(job_overrides, ended, strict=True)
+    ]
+
+
+def make_launch(config_loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[Sequence[str]]) -> Launch:
+    """What the command requests for these points. Raises RefusedError for a mistake in it."""
     with checking():
         launcher = _launcher(config.hydra.launcher)
         points, options = zip(*compose_points(config_loader, config, job_overrides), strict=True)
@@ -59,10 +78,14 @@ def launch_sweep(
         if key.replace("/", ".").split(".")[0] in option_names():
             raise RefusedError(f"{key}: must be one value; it applies to the whole sweep")
     current_invocation().has_composed = True
+    with checking():
+        check_optimized(options[0].optimized_metric, config.hydra.sweeper)
     data = short_name(points[0].data["_target_"])
-    name = options[0].sweep or default_sweep_name(data, space.swept, space.content())
+    settings = checked_settings(config.hydra.sweeper)
+    content = space.content() | (_of_search(settings) if isinstance(settings, AdaptiveSweeper) else {})
+    name = options[0].sweep or default_sweep_name(data, space.swept, content)
     sweep = SweepFolder.under(options[0].output_dir, name)
-    launch = Launch(
+    return Launch(
         points,
         job_overrides,
         options[0],
@@ -70,17 +93,13 @@ def launch_sweep(
         sweep,
         space.swept,
         _composed(points, options[0]),
-        halving=space.settings.halving if space.settings.halving.min_epochs is not None else None,
+        halving=settings.halving if settings is not None and settings.halving.min_epochs is not None else None,
     )
-    from vae_sweeps.launch.carry_out import carry_out
 
-    values = carry_out(launch, may_detach=_may_detach(config))
-    if values is None:
-        return []
-    return [
-        JobReturn(overrides=list(overrides), _return_value=value, status=JobStatus.COMPLETED)
-        for overrides, value in zip(job_overrides, values, strict=True)
-    ]
+
+def _of_search(settings: AdaptiveSweeper) -> dict[str, Any]:
+    """What identifies a search, besides its space."""
+    return {"objective": settings.objective, "direction": settings.direction, "repeats": settings.repeats}
 
 
 def _composed(points: Sequence[Point], options: LaunchOptions) -> frozenset[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,15 @@ from omegaconf import DictConfig, OmegaConf
 from vae_sweeps.config.errors import RefusedError
 from vae_sweeps.config.keys import not_numbers
 from vae_sweeps.config.point import check_names, check_values
-from vae_sweeps.config.sweepers import GridSweeper, HalvingSettings
+from vae_sweeps.config.sweepers import AdaptiveSweeper, GridSweeper, HalvingSettings
 from vae_sweeps.launch.sampling import samples
 from vae_sweeps.launch.space import Choices, Dimension, Interval, from_file, is_zip, parsed, refuse_repeated
 from vae_sweeps.launch.spellings import ALSO, SETTINGS
 from vae_sweeps.launch.where import KEY, Condition
+from vae_sweeps.runs import catalogue
 from vae_sweeps.system import files
+
+log = logging.getLogger(__name__)
 
 # A sampler gives up when this many samples in a row are repetitions, or do not meet the condition.
 _MAX_IN_VAIN = 10_000
@@ -126,10 +130,7 @@ def read_space(config_loader: ConfigLoader, config: DictConfig, arguments: Seque
     own = [f"{name}={value}" for name, value in params.items() if not is_zip(str(value))]
     if OmegaConf.get_type(node) is not GridSweeper:
         return Space(parser, [parsed(parser, [*own, *arguments, *zipped])], _no_settings())
-    check_names(node, SETTINGS)
-    check_values(node, f"{SETTINGS}.")
-    check_names(node.halving, f"{SETTINGS}.halving")
-    settings = OmegaConf.to_object(node)
+    settings = checked_settings(node)
     assert isinstance(settings, GridSweeper)
     first = parsed(parser, [*own, *arguments, *zipped])
     if settings.points is not None:
@@ -143,6 +144,18 @@ def read_space(config_loader: ConfigLoader, config: DictConfig, arguments: Seque
     return space
 
 
+def checked_settings(node: DictConfig) -> GridSweeper | AdaptiveSweeper | None:
+    """The settings of our sweepers; None for another sweeper. Raises ValueError for a mistake in them."""
+    if OmegaConf.get_type(node) not in (GridSweeper, AdaptiveSweeper):
+        return None
+    check_names(node, SETTINGS)
+    check_names(node.halving, f"{SETTINGS}.halving")
+    check_values(node, f"{SETTINGS}.")
+    settings = OmegaConf.to_object(node)
+    assert isinstance(settings, GridSweeper | AdaptiveSweeper)
+    return settings
+
+
 def check_is_for_one(node: DictConfig) -> None:
     """Raise RefusedError if the sweeper's settings describe a sweep, but the command trains one point."""
     if OmegaConf.get_type(node) is GridSweeper:
@@ -151,6 +164,19 @@ def check_is_for_one(node: DictConfig) -> None:
                 shown = {"also": ALSO, "params": f"{SETTINGS}.params={dict(node[name])}" if name == "params" else ""}
                 given = shown.get(name, f"{SETTINGS}.{name}={node[name]}")
                 raise RefusedError(f"{given}: describes a sweep; put -m in front of it, or remove it")
+
+
+def check_optimized(column: str, node: DictConfig) -> None:
+    """Raise ValueError if there is no such column; warn if another sweeper would look for its worst value."""
+    try:
+        metric = catalogue.of_table(column)
+    except ValueError as error:
+        raise ValueError(f"optimized_metric={error}") from None
+    direction = str(node.get("direction"))
+    if OmegaConf.get_type(node) not in (GridSweeper, AdaptiveSweeper) and "imize" in direction:
+        worse = {"higher": "minimize", "lower": "maximize"}.get(str(metric.better))
+        if worse is not None and worse in direction.lower():
+            log.warning("hydra.sweeper.direction=%s, but a %s %s is better", worse, metric.better, column)
 
 
 def _no_settings() -> GridSweeper:
@@ -214,7 +240,7 @@ def _content(grid: Sequence[Dimension], settings: GridSweeper) -> dict[str, Any]
     content: dict[str, Any] = {}
     for dimension in grid:
         if re.split(r"[./]", dimension.keys[0].lstrip("+~"))[0] not in not_numbers():
-            listed = _listed(dimension, settings.num_points) if settings.sampler is None else dimension
+            listed = dimension if settings.num_points is None else _listed(dimension, settings.num_points)
             content[",".join(sorted(dimension.keys))] = listed.content()
     return content
 

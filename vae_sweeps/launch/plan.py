@@ -63,7 +63,7 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     sources = _sources_of(points)
     datasets = [load_dataset(point.data) for point in points]
     shapes = [dataset.image_shape for dataset in datasets]
-    for dataset in {id(dataset): dataset for dataset in datasets}.values():
+    for dataset in {id(dataset): dataset for dataset in datasets if not launch.is_batch}.values():
         log.info("data %s", dataset.describe())
     costs = [cost(point, shape) for point, shape in zip(points, shapes, strict=True)]
     checks.check_evaluation(datasets, options.evaluation)

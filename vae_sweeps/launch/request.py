@@ -17,8 +17,9 @@ class Launch:
 
     `sweep` and `swept` (the swept keys) are set for a command with -m. `launcher` is None for other launchers.
     `largest_pack` bounds the packs besides the points' own limits, if an earlier job ran out of memory. `allowed` are
-    the addresses that the points and the options may call, besides vae-sweeps' own (`config.trust`). `halving` is None
-    if all points train to their end, and a `Halving` if an earlier launch is repeated.
+    the addresses that the points and the options may call, besides vae-sweeps' own (`config.trust`). A launch
+    `is_batch` if more follow before the sweep has ended, so that its results are shown later. `halving` is None if all
+    points train to their end, and a `Halving` if an earlier launch is repeated.
     """
 
     points: Sequence[Point]
@@ -29,6 +30,7 @@ class Launch:
     swept: Sequence[str] = ()
     allowed: frozenset[str] = frozenset()
     largest_pack: int | None = None
+    is_batch: bool = False
     halving: HalvingSettings | Halving | None = None
 
     @property

@@ -1,7 +1,6 @@
 """Resume the points of a sweep that failed, were stopped, are lost or were never begun, or any run."""
 
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,10 +64,10 @@ def resume_runs(runs: Sequence[str], output_dir: Path, *, device: str | None = N
     from vae_sweeps.launch.carry_out import carry_out  # torch, which takes seconds
 
     try:
-        values = carry_out(Launch(list(points.values()), [[]] * len(points), options, allowed=named))
+        ended = carry_out(Launch(list(points.values()), [[]] * len(points), options, allowed=named))
     except RefusedError as error:
         raise ValueError(str(error)) from None
-    return values is not None and all(map(math.isfinite, values))
+    return ended is not None and all(result is not None and result["status"] == "done" for _, result in ended)
 
 
 def _half_of_those_without_memory(sweep: SweepFolder, points: Iterable[PointState]) -> int | None:

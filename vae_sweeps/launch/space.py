@@ -65,8 +65,8 @@ class Interval:
         low, high = (self.low - 0.5, self.high + 0.5) if self.is_whole else (self.low, self.high)
         scaled = math.exp(share * math.log(high / low)) * low if self.is_log else low + share * (high - low)
         if self.is_whole:
-            return self._override(min(max(round(scaled), math.ceil(self.low)), math.floor(self.high)))
-        return self._override(scaled)
+            return self.override(min(max(round(scaled), math.ceil(self.low)), math.floor(self.high)))
+        return self.override(scaled)
 
     def evenly(self, num_points: int) -> Choices:
         """Values from `low` to `high` with equal distances, or equal ratios."""
@@ -74,7 +74,7 @@ class Interval:
         if self.is_whole:
             ends = replace(self, is_whole=False)
             values = [round(float(ends.at(share)[0].partition("=")[2])) for share in shares]
-            rows = [self._override(value) for value in values]
+            rows = [self.override(value) for value in values]
         else:
             rows = [self.at(share) for share in shares]
         return Choices(self.keys, tuple(dict.fromkeys(rows)))
@@ -82,7 +82,7 @@ class Interval:
     def content(self) -> Any:
         return ["interval", self.low, self.high, self.is_log]
 
-    def _override(self, value: float) -> tuple[str, ...]:
+    def override(self, value: float) -> tuple[str, ...]:
         return (f"{self.keys[0]}={as_typed(float(f'{value:.{_DIGITS}g}'))}",)
 
 
@@ -105,7 +105,7 @@ def parsed(parser: OverridesParser, arguments: Sequence[str]) -> list[Dimension]
             dimensions[f"zip {name}"] = _zipped(parser, name, value)
         else:
             (override,) = parser.parse_overrides([argument])
-            dimensions[override.get_key_element()] = _of_override(override)
+            dimensions[override.get_key_element()] = _ofoverride(override)
     found = list(dimensions.values())
     refuse_repeated(found)
     return found
@@ -123,7 +123,7 @@ def refuse_repeated(dimensions: Sequence[Dimension]) -> None:
         raise RefusedError(f"{repeated}: is given twice, once together with other keys; must be given once")
 
 
-def _of_override(override: Override) -> Dimension:
+def _ofoverride(override: Override) -> Dimension:
     key, line = override.get_key_element(), str(override.input_line)
     if not override.is_sweep_override():
         return Choices((key,), ((f"{key}={override.get_value_element_as_str()}",),), is_swept=False)

@@ -15,6 +15,7 @@ from vae_sweeps.analysis.mosaic import mosaic
 from vae_sweeps.evaluation.model import load_run
 from vae_sweeps.report import contents
 from vae_sweeps.report.contents import Contents
+from vae_sweeps.runs import catalogue
 from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
@@ -26,11 +27,12 @@ log = logging.getLogger(__name__)
 _BEST_PER_ROW = 10
 
 
-def value(result: Mapping[str, Any] | None) -> float:
-    """The value that sweepers optimise: the validation ELBO in nats, NaN if there is none."""
+def value(result: Mapping[str, Any] | None, column: str) -> float:
+    """The value of a column of the table for sweepers, NaN if the point has none or is not done."""
     if result is None or result["status"] != "done":
         return math.nan
-    return float(result["metrics"]["val/elbo"])
+    number = catalogue.number_of(result, column)
+    return math.nan if number is None else number
 
 
 def show(runs: Sequence[RunFolder], swept: Sequence[str], sweep: SweepFolder | None, results: KnownResults) -> None:

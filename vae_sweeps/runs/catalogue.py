@@ -4,10 +4,12 @@ The table, the terminal, the plots, the report and the dashboards on W&B read it
 kinds of images that FID and KID compare.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from vae_sweeps.config.keys import did_you_mean
 from vae_sweeps.runs.about import about
 
 NATS = "nats per image"
@@ -242,6 +244,21 @@ def in_table(present: Iterable[str]) -> list[str]:
         return order.index(names(metric.group)[0]), features, position
 
     return sorted({name for name in order if "*" not in name} | set(scores), key=place)
+
+
+def number_of(result: Mapping[str, Any] | None, column: str) -> float | None:
+    """The value of a column of the table in a result; None if it has none, or it is not finite."""
+    value = None if result is None else result.get("metrics", {}).get(column, result.get(column))
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def of_table(column: str) -> Metric:
+    """The metric in a column of the table. Raises ValueError, with the names of such columns, if there is none."""
+    metric = find(column)
+    if metric is None or metric.group in ("rows", "plots") or "*" in column:
+        known = [metric.name for metric in METRICS if metric.group not in ("rows", "plots") and metric.better]
+        raise ValueError(f"{column}: no such column; {did_you_mean(column, known)}")
+    return metric
 
 
 def label(column: str) -> str:

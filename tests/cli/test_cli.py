@@ -166,7 +166,7 @@ def test_a_terminal_gets_a_table_that_fits(output_dir: Path, table: pd.DataFrame
 def test_help_groups_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     ended = ended_command(capsys)
     assert (ended.code, ended.err) == (0, "")
-    panels = ["Results", "Running sweeps", "Weights & Biases"]
+    panels = ["Results", "Running sweeps", "Keeping house", "Weights & Biases"]
     places = [ended.out.index(panel) for panel in panels]
     assert places == sorted(places)
     for name, command in COMMANDS.items():
@@ -207,3 +207,15 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path) -> None:
     ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(("word", "expected"), [("w", "wide"), ("", "narrow\nwide"), ("x", "")])
+def test_the_shell_completes_the_names_of_sweeps(tmp_path: Path, word: str, expected: str) -> None:
+    """As bash asks for them, when `vae-sweeps --install-completion` has been called."""
+    for name in ("narrow", "wide"):
+        SweepFolder.under(tmp_path / "outputs", name).add(["run"], ["beta"])
+    words = f"vae-sweeps status {word}"
+    asked = {"_VAE_SWEEPS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "2"}
+    command = [str(Path(sys.executable).parent / "vae-sweeps")]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | asked, capture_output=True, text=True)
+    assert done.stdout.strip() == expected

@@ -10,7 +10,7 @@ import pandas as pd
 from vae_sweeps.analysis import dtypes
 from vae_sweeps.analysis.dtypes import in_words
 from vae_sweeps.config.identity import short_name
-from vae_sweeps.config.keys import not_numbers
+from vae_sweeps.config.keys import dotted, not_numbers
 from vae_sweeps.config.schema import Point
 from vae_sweeps.runs import catalogue
 from vae_sweeps.runs.known_results import KnownResults
@@ -160,7 +160,7 @@ def setting_columns(table: pd.DataFrame) -> list[str]:
 
 def _settings(results: Sequence[Mapping[str, Any] | None], *, is_all: bool) -> list[dict[str, Any]]:
     """The settings of each result's metrics: those that differ between results that have the part, or all."""
-    found = [_dotted((result or {}).get("evaluated", {}), _SETTINGS) for result in results]
+    found = [dotted((result or {}).get("evaluated", {}), _SETTINGS) for result in results]
     values: dict[str, set[str]] = {}
     for one in found:
         for key, value in one.items():
@@ -218,18 +218,8 @@ def reasons(results: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
 def _flat(config: Mapping[Any, Any]) -> dict[str, Any]:
     """Flatten a config to dotted keys, without the keys that do not change the point's numbers."""
     kept = {f.name for f in fields(Point)} - not_numbers()
-    flat = _dotted({name: value for name, value in config.items() if name in kept})
+    flat = dotted({name: value for name, value in config.items() if name in kept})
     flat.pop("data.root", None)
-    return flat
-
-
-def _dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _dotted(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
     return flat
 
 

@@ -8,13 +8,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from vae_sweeps.cli import clean, doctor, export, listing, results, sweeps, tracking
+from vae_sweeps.cli import choosing, clean, doctor, export, listing, results, storage, sweeps, tracking
 
 # Set before torch is imported, as in launch.py: spinning OpenMP threads would slow down other processes.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 app = typer.Typer(
-    add_completion=False,
+    add_completion=True,  # --install-completion
     rich_markup_mode="rich",
     help="Train sweeps of variational autoencoders, show their progress and results, and manage them.",
     epilog="[bold]vae-sweeps COMMAND --help[/bold] shows the arguments of a command, with examples.",
@@ -49,6 +49,9 @@ _add(
     "results SWEEP --csv table.csv",
     "results | grep conv",
 )
+_add(choosing.best, "Results", "best SWEEP", "best SWEEP --by fid/classifier/prior --top 5")
+_add(choosing.compare, "Results", "compare FIRST SECOND", "compare FIRST SECOND --by test/iwae")
+_add(choosing.diff, "Results", "diff RUN RUN")
 _add(results.report, "Results", "report SWEEP", "report FIRST SECOND --html both.html")
 _add(
     results.evaluate,
@@ -65,8 +68,11 @@ _add(sweeps.retry, "Running sweeps", "retry SWEEP")
 _add(sweeps.resume, "Running sweeps", "resume RUN", "resume RUN RUN --device cuda:1")
 _add(sweeps.work, "Running sweeps", "work SWEEP", "work SWEEP --workers 3 --idle-exit")
 _add(sweeps.cancel, "Running sweeps", "cancel SWEEP")
-_add(clean.clean, "Running sweeps", "clean SWEEP --dry-run", "clean SWEEP")
-_add(doctor.doctor, "Running sweeps", "doctor", "doctor SWEEP --fix")
+_add(storage.archive, "Keeping house", "archive SWEEP sweep.tar.zst")
+_add(storage.unpack, "Keeping house", "unpack sweep.tar.zst --output-dir DIR")
+_add(storage.gc, "Keeping house", "gc", "gc --delete --days 90", "gc --keep-runs")
+_add(clean.clean, "Keeping house", "clean SWEEP --dry-run", "clean SWEEP")
+_add(doctor.doctor, "Keeping house", "doctor", "doctor SWEEP --fix")
 _add(
     sweeps.prefetch,
     "Running sweeps",

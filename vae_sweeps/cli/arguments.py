@@ -1,15 +1,39 @@
 """Arguments and error messages that the subcommands share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's name or folder.")]
+OUTPUTS = Path("outputs")
+
+
+def names_of_sweeps(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The names of sweeps that begin like this, for the shell."""
+    from vae_sweeps.runs.sweep_folder import all_sweeps
+
+    names = [sweep.path.name for sweep in all_sweeps(ctx.params.get("output_dir") or OUTPUTS)]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def names_of_runs(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The names of runs that begin like this, for the shell."""
+    from vae_sweeps.runs.run_folder import all_runs
+
+    names = [run.name for run in all_runs(ctx.params.get("output_dir") or OUTPUTS)]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _argument(metavar: str, words: str, complete: Callable[[typer.Context, str], list[str]]) -> Any:
+    return typer.Argument(metavar=metavar, help=words, autocompletion=complete)
+
+
+Sweep = Annotated[str, _argument("SWEEP", "A sweep's name or folder.", names_of_sweeps)]
+Run = Annotated[str, _argument("RUN", "A run's name or folder.", names_of_runs)]
 Runs = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="A sweep's name or folder, a run's folder, or an output folder.")
+    str, _argument("SWEEP", "A sweep's name or folder, a run's folder, or an output folder.", names_of_sweeps)
 ]
 OutputDir = Annotated[
     Path,
@@ -19,7 +43,6 @@ Trust = Annotated[
     bool,
     typer.Option("--trust", help="Call whatever the runs' configs name, which may be any code."),
 ]
-OUTPUTS = Path("outputs")
 
 
 def refuse(line: str) -> NoReturn:

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Trust, refusing
+from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Run, Trust, refusing
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name or folder.")],
+    run: Run,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     form: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="One of torch, safetensors and onnx.")

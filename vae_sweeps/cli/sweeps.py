@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Sweep, Trust, refuse, refusing
+from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Sweep, Trust, names_of_runs, names_of_sweeps, refuse, refusing
 
 _WATCH_INTERVAL_S = 5
 _SLURM_INTERVAL_S = 30
@@ -32,7 +32,10 @@ def start_launch(arguments: Sequence[str]) -> NoReturn:
 
 def status(
     sweep: Annotated[
-        str | None, typer.Argument(metavar="SWEEP", help="A sweep's name or folder; by default all sweeps.")
+        str | None,
+        typer.Argument(
+            metavar="SWEEP", help="A sweep's name or folder; by default all sweeps.", autocompletion=names_of_sweeps
+        ),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Update the output until no point runs or waits.")] = False,
     output_dir: OutputDir = OUTPUTS,
@@ -106,7 +109,10 @@ def retry(sweep: Sweep, trust: Trust = False, output_dir: OutputDir = OUTPUTS) -
 
 
 def resume(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names or folders of runs.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Names or folders of runs.", autocompletion=names_of_runs),
+    ],
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps; by default that of the launch.")] = None,
     trust: Trust = False,
     output_dir: OutputDir = OUTPUTS,

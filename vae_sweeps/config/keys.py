@@ -193,6 +193,17 @@ def as_typed(value: Any) -> str:
     return str(value)
 
 
+def dotted(content: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping) and value:
+            flat |= dotted(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def has_interpolation(config: Any) -> bool:
     """Whether a key or a value of the config, however deep, contains `${...}`."""
     if isinstance(config, Mapping):

@@ -89,13 +89,13 @@ def search(config_loader: ConfigLoader, config: DictConfig, arguments: Sequence[
     assert launch.sweep is not None
     folder, name = launch.sweep.path, settings.study_name or launch.sweep.name
     about = {**space.content(), "objective": settings.objective, "direction": directions, "repeats": settings.repeats}
-    described = found.settings, directions, name, str(folder / _JOURNAL), about
+    described = found.settings, directions, name, str(launch.sweep.study), about
     if launch.options.dry_run:
         with checking():
             study = studies.read_study(*described)
         _dry_run(found, study, n_jobs)
     folder.mkdir(parents=True, exist_ok=True)
-    turn = lease.take(folder, _SEARCHING)
+    turn = lease.take(folder, launch.sweep.SEARCHING)
     if turn is None:
         raise RefusedError(f"{folder.name}: another process carries out this search; wait for it, or stop it")
     with turn:
@@ -109,10 +109,6 @@ def search(config_loader: ConfigLoader, config: DictConfig, arguments: Sequence[
         log.info("study %s: %d of %s ended", name, ended, count(settings.n_trials, "trial"))
         _go_on(found, study, n_jobs)
     _show(found, study, launch)
-
-
-_JOURNAL = "study.log"
-_SEARCHING = ".searching"
 
 
 def _go_on(found: _Search, study: Any, n_jobs: int) -> None:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from vae_sweeps.config import trust
-from vae_sweeps.config.errors import RefusedError
-from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs import claims, states
 from vae_sweeps.runs.run_folder import find_run
 from vae_sweeps.runs.states import PointState
@@ -61,7 +59,9 @@ def resume_runs(runs: Sequence[str], output_dir: Path, *, device: str | None = N
     options = first.read_launch_options()
     options = replace(options, output_dir=str(first.output_dir), overwrite=False, device=device or options.device)
     named = trust.targets_of_points(points.values()) | trust.targets_of_options(options) if is_trusted else frozenset()
+    from vae_sweeps.config.errors import RefusedError  # hydra
     from vae_sweeps.launch.carry_out import carry_out  # torch, which takes seconds
+    from vae_sweeps.launch.request import Launch
 
     try:
         ended = carry_out(Launch(list(points.values()), [[]] * len(points), options, allowed=named))

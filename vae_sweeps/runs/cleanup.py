@@ -107,7 +107,7 @@ def find(sweep: SweepFolder) -> Found:
         removals += _deletions(CODE, _old([path for path in copies if git.is_snapshot(path)], sweep.path))
     left = [*leftovers.unfinished(sweep.path), *sorted(sweep.running.glob("*.json"))]
     removals += _deletions(LEFT, _old(left, sweep.path))
-    for path in leftovers.stale_claims(sweep.path, (sweep.CHOOSING, sweep.SUBMITTING, sweep.REST)):
+    for path in leftovers.stale_claims(sweep.path, (sweep.CHOOSING, sweep.SUBMITTING, sweep.REST, sweep.SEARCHING)):
         removals.append(Removal(LEFT, [path], lambda path=path: lease.remove(path)))
     return Found(sorted(removals, key=lambda removal: (PREVIOUS, PICTURES, JOBS, CODE, LEFT).index(removal.kind)), busy)
 

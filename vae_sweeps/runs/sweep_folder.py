@@ -23,10 +23,11 @@ class SweepFolder:
     path: Path
 
     # Leases on the folder: of a worker that chooses the points of its next pack, of a process that calls sbatch, and of
-    # one that submits points for which the queue had no room before.
+    # one that submits points for which the queue had no room before, and of one that carries out an adaptive search.
     CHOOSING: ClassVar[str] = ".choosing"
     SUBMITTING: ClassVar[str] = ".submitting"
     REST: ClassVar[str] = ".rest"
+    SEARCHING: ClassVar[str] = ".searching"
 
     @classmethod
     def under(cls, output_dir: str | Path, name: str) -> "SweepFolder":
@@ -76,6 +77,11 @@ class SweepFolder:
     def rungs(self) -> Path:
         """Which runs went on after each rung, one JSON object per line."""
         return self.path / "rungs.jsonl"
+
+    @property
+    def study(self) -> Path:
+        """The journal of an adaptive search, which Optuna reads."""
+        return self.path / "study.log"
 
     @property
     def running(self) -> Path:
@@ -145,6 +151,10 @@ class SweepFolder:
             swept |= dict.fromkeys(content["swept"])
             runs |= dict.fromkeys(content["runs"])
         return {"sweep": name, "swept": list(swept), "runs": list(runs)}
+
+    def named_runs(self) -> list[str]:
+        """The names of its runs. Raises DamagedError if a list of points cannot be read."""
+        return [name for path in sorted(self.points.glob("*.json")) for name in read_points(path)["runs"]]
 
     def swept(self) -> list[str]:
         """The keys that were swept."""

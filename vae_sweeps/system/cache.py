@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-import torch
 
 from vae_sweeps.system import lease
 from vae_sweeps.system.files import write_whole
@@ -53,6 +52,8 @@ def once(kind: str, recipe: Mapping[str, Any], make: Callable[[], dict[str, Any]
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
+    import torch  # here, since the folder alone is asked for by commands without it
+
     file = io.BytesIO()
     torch.save(dict(content), file)
     payload = file.getvalue()
@@ -72,4 +73,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     if hashlib.sha256(payload).digest() != stored[:_SUM_BYTES]:
         log.debug("%s: damaged; computing it again", path)
         return None
+    import torch
+
     return torch.load(io.BytesIO(payload), weights_only=True)

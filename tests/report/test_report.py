@@ -102,7 +102,7 @@ def test_the_table_has_all_points_and_the_means_over_seeds(sweep, whole) -> None
 
 def test_plotly_accepts_every_view(whole) -> None:
     figures = whole.data["figures"]
-    assert list(figures) == ["heat-map", "curves", "rate-distortion", "fid", "parallel"]
+    assert list(figures) == ["heat-map", "curves", "rate-distortion", "fid", "parallel", "importance"]
     shown = [(view["data"], view["layout"]) for views in figures.values() for view in views]
     layouts = whole.data["point_layouts"]
     shown += [(point[name], layouts[name]) for point in whole.points.values() for name in ("curves", "kl")]

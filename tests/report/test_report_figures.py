@@ -17,7 +17,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
 
 def test_a_heat_map_holds_the_mean_of_each_cell_for_every_metric(sweep) -> None:
     content = contents.read([sweep])
-    figure = heat_map.heat_map(content, of(content))
+    places = of(content)
+    assert places is not None
+    figure = heat_map.heat_map(content, places)
     assert figure is not None
     views = {view.name: view.data[0] for view in figure.views}
     assert figure.views[0].name == "test/elbo"
@@ -46,6 +48,7 @@ def test_each_value_of_a_third_key_has_its_own_grid(tmp_path) -> None:
     sweep = report_runs.sweep_of(tmp_path, "lr", runs, ["beta", "latent", "optim.lr"])
     content = contents.read([sweep])
     grid = of(content)
+    assert grid is not None
     assert (grid.down, grid.across, list(grid.slices)) == ("beta", "latent", ["optim.lr=0.001", "optim.lr=0.01"])
     assert all(len(cells) == 4 for cells in grid.slices.values())
     figure = heat_map.heat_map(content, grid)

@@ -260,8 +260,9 @@ def test_a_run_of_an_earlier_version_keeps_its_launch_options(tmp_path: Path) ->
     assert run.read_launch_options() == options
     text = run.launch_options.read_text()
     run.earlier_launch_options.parent.mkdir()
-    lines = text.partition("\noptions:\n")[2].splitlines()
-    assert "keep_previous_checkpoint: until_done" in lines[-1]
-    run.earlier_launch_options.write_text("".join(line.removeprefix("  ") + "\n" for line in lines[:-1]))
+    lines = [line.removeprefix("  ") for line in text.partition("\noptions:\n")[2].splitlines()]
+    later = ("keep_previous_checkpoint:", "optimized_metric:")
+    assert sum(line.startswith(later) for line in lines) == 2
+    run.earlier_launch_options.write_text("".join(f"{line}\n" for line in lines if not line.startswith(later)))
     run.launch_options.unlink()
     assert run.read_launch_options() == options

@@ -105,15 +105,18 @@ def _write(content: Contents, sweep: SweepFolder) -> list[Path]:
 def _mosaic_of(content: Contents, swept: Sequence[str]) -> Any:
     """A picture of samples of every point with the lowest seed.
 
-    Rows are the swept keys with beta last, columns the latent size. Of many points, only the best are shown, in order.
+    Rows are the swept keys with beta last, columns the latent size. Of many points, and of samples of a space, only the
+    best are shown, in order.
     """
     if content.is_of_many:
-        return _mosaic_of_best(content)
+        return _mosaic_of_best(content, content.best)
     frame = content.table.sort_values("seed", kind="stable")
     others = [key for key in swept if key in frame and key not in ("beta", "latent", "seed")]
     rows = list(zip(*(frame[key] for key in [*others, "beta"]), strict=True))
     row_order = list(dict.fromkeys(rows)) if others else sorted(set(rows))
     latents = sorted(set(frame["latent"]))
+    if contents.is_sparse(len(set(zip(rows, frame["latent"], strict=True))), len(row_order) * len(latents)):
+        return _mosaic_of_best(content, contents.best(content.table)["run"].tolist())
     cells: dict[tuple[int, int], Any] = {}
     for row, latent, run, status in zip(rows, frame["latent"], frame["run"], frame["status"], strict=True):
         position = row_order.index(row), latents.index(latent)
@@ -132,10 +135,10 @@ def _cell(run: RunFolder) -> Any:
         return "not loaded"
 
 
-def _mosaic_of_best(content: Contents) -> Any:
+def _mosaic_of_best(content: Contents, best: Sequence[str]) -> Any:
     tiles = [
         _cell(run.folder) if run.state.state == "done" else run.state.state
-        for run in map(content.runs.__getitem__, content.best)
+        for run in map(content.runs.__getitem__, best)
     ]
     num_rows = -(-len(tiles) // _BEST_PER_ROW)
     rows = [f"{_BEST_PER_ROW * r} +" for r in range(num_rows)]

@@ -20,6 +20,7 @@ _LAST = ("beta", "latent", "seed")  # the end of a label, in this order
 MANY = 1000  # of more runs, only the best are shown one by one
 NUM_BEST = 50
 NUM_SPREAD = 1000  # of more runs, the spread of the curves is that of about so many
+_MOST_SPARSE_CELLS = 30
 _MOST_ROWS, _FEW_ROWS = 2000, 12  # that are read of a run: of each, and of one of many
 
 
@@ -36,10 +37,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's name and the lines of its launch log, oldest first."""
+    """A sweep's name, the lines of its launch log, oldest first, and whether an adaptive search chose its points."""
 
     name: str
     launches: list[dict[str, Any]]
+    is_search: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _curves(folder: RunFolder, results: KnownResults, num_rows: int, notes: list
 
 
 def _sweep(folder: SweepFolder) -> Sweep:
-    return Sweep(folder.read()["sweep"], folder.read_launches())
+    return Sweep(folder.read()["sweep"], folder.read_launches(), folder.study.exists())
 
 
 def _varying(frame: pd.DataFrame) -> list[str]:
@@ -198,6 +200,11 @@ def _means(frame: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, dict[st
     runs = frame.groupby(config, sort=False, dropna=False)["run"].agg(list)
     groups = {members[0]: members for members in runs}
     return means.assign(run=list(groups)), groups
+
+
+def is_sparse(num_points: int, num_cells: int) -> bool:
+    """Whether a grid of so many cells, in which most have no point, says less than a list: as of random samples."""
+    return num_cells > _MOST_SPARSE_CELLS and num_points < num_cells / 2
 
 
 def best(frame: pd.DataFrame) -> pd.DataFrame:

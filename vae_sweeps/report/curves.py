@@ -13,6 +13,7 @@ from vae_sweeps.report.contents import Contents, Run, label
 from vae_sweeps.report.figures import Figure, View, literal
 from vae_sweeps.report.rows import METRICS, Curve
 from vae_sweeps.runs import catalogue
+from vae_sweeps.runs.run_folder import STOPPED
 
 _NUM_PLACES, _FEWEST, _MOST = 12_000, 20, 200  # for all curves of one metric; for one curve
 _FEW = 2  # with so few points, markers are needed
@@ -45,6 +46,7 @@ def learning_curves(contents: Contents) -> Figure | None:
     shown = contents.means.loc[contents.means["run"].isin(drawn)] if len(contents.means) else contents.means
     configs = {row["run"]: row for row in shown.to_dict("records")}
     num_kept = _room(len(drawn))
+    stopped = {run for run in groups if all(contents.runs[m].state.state == STOPPED for m in contents.groups[run])}
     views = []
     for metric in METRICS:
         means = {run: mean_and_se([c[metric] for c in curves if metric in c]) for run, curves in groups.items()}
@@ -63,10 +65,13 @@ def learning_curves(contents: Contents) -> Figure | None:
         if data:
             if key:
                 _name_colours(data, key)
-            views.append(View(metric, data, _layout(metric, np.concatenate(limits))))
+            ends = [means[run] for run in drawn if run in means and run in stopped]
+            views.append(View(metric, [*data, *_ends(ends)], _layout(metric, np.concatenate(limits), ends)))
     if not views:
         return None
     caption = "The y-axis fits the curves after the first tenth of the steps; double-click to show all."
+    if stopped:
+        caption += " Crosses: halving stopped these points; dotted: its rungs."
     if "seed" in contents.keys:
         caption += " For several seeds: the mean, with a band of one standard error on each side."
     if contents.is_of_many:
@@ -185,13 +190,42 @@ def _band(steps: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, cho
     }
 
 
-def _layout(metric: str, settled: np.ndarray) -> dict[str, Any]:
+def _ends(curves: Sequence[Mean]) -> list[dict[str, Any]]:
+    """The trace that marks where curves of stopped points end; none without such points."""
+    if not curves:
+        return []
+    ends = {
+        "type": "scatter",
+        "mode": "markers",
+        "showlegend": True,
+        "name": "stopped",
+        "x": [int(curve.steps[-1]) for curve in curves],
+        "y": figures.rounded(curve.mean[-1] for curve in curves),
+        "marker": {"symbol": "x-thin-open", "size": 9, "color": figures.INK},
+        "hoverinfo": "skip",
+    }
+    return [ends]
+
+
+def _layout(metric: str, settled: np.ndarray, stopped: Sequence[Mean]) -> dict[str, Any]:
     low, high = float(np.nanmin(settled)), float(np.nanmax(settled))
     margin = 0.06 * (high - low) or 0.5
     return {
         "xaxis": {"title": {"text": "step"}},
         "yaxis": {"title": {"text": literal(catalogue.with_unit(metric))}, "range": [low - margin, high + margin]},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "shapes": [
+            {
+                "type": "line",
+                "x0": x,
+                "x1": x,
+                "y0": 0,
+                "y1": 1,
+                "yref": "paper",
+                "line": {"dash": "dot", "width": 1, "color": figures.INK},
+            }
+            for x in sorted({int(curve.steps[-1]) for curve in stopped})
+        ],
     }
 
 

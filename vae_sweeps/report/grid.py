@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vae_sweeps.analysis.format import cell
-from vae_sweeps.report.contents import Contents, label
+from vae_sweeps.report.contents import Contents, is_sparse, label
 from vae_sweeps.report.figures import choices
 
 
@@ -21,8 +21,11 @@ class Places:
     slices: dict[str, dict[tuple[int, int], int]]
 
 
-def of(contents: Contents) -> Places:
-    """Place beta down and latent across; if one of them does not vary, use another key that does."""
+def of(contents: Contents) -> Places | None:
+    """Place beta down and latent across; if one of them does not vary, use another key that does.
+
+    None if most places would be empty, as those of random samples.
+    """
     means, others = contents.means, [key for key in contents.group_keys if key not in ("beta", "latent")]
     across = "latent" if "latent" in contents.keys or not others else others.pop()
     down = "beta" if "beta" in contents.keys or not others else others.pop()
@@ -33,4 +36,6 @@ def of(contents: Contents) -> Places:
     for i, row in enumerate(means.loc[:, keys].to_dict("records")):
         place = row_of[cell(down, row[down])], column_of[cell(across, row[across])]
         slices.setdefault(label(row, others), {}).setdefault(place, i)
+    if is_sparse(len(means), len(rows) * len(columns) * len(slices)):
+        return None
     return Places(down, across, rows, columns, slices)

@@ -30,6 +30,8 @@ def heat_map(contents: Contents, places: Places) -> Figure | None:
     for group, cells in places.slices.items():
         grid = [[cells.get((r, c)) for c in range(shape[1])] for r in range(shape[0])]
         for name in names:
+            if all(numbers[name][i] is None for i in cells.values()):
+                continue  # halving has stopped all of them
             trace = {
                 "type": "heatmap",
                 "x": [literal(value) for value in places.columns],

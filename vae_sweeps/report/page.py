@@ -13,8 +13,8 @@ from plotly.offline import get_plotlyjs
 
 from vae_sweeps.analysis import doubts
 from vae_sweeps.analysis.format import is_missing
-from vae_sweeps.report import curves, facts, figures, heat_map, parallel_coordinates, scatter, thumbnails
-from vae_sweeps.report.contents import MANY, NUM_BEST, Contents, Run
+from vae_sweeps.report import curves, facts, figures, heat_map, importance, parallel_coordinates, scatter, thumbnails
+from vae_sweeps.report.contents import MANY, NUM_BEST, Contents, Run, best
 from vae_sweeps.report.grid import of
 from vae_sweeps.report.thumbnails import Pictures
 from vae_sweeps.runs import catalogue
@@ -74,10 +74,12 @@ def _variables(content: Contents) -> dict[str, Any]:
     grid = of(content) if len(content.means) else None
     figures = [
         heat_map.heat_map(content, grid) if grid else None,
+        importance.history(content),
         curves.learning_curves(content),
         scatter.rate_distortion(content),
         scatter.fid(content),
         parallel_coordinates.parallel(content),
+        importance.importance(content),
     ]
     drawn = [figure for figure in figures if figure is not None]
     tables = {"points": _table(content.table, content.keys)}
@@ -93,8 +95,8 @@ def _variables(content: Contents) -> dict[str, Any]:
         "grid": grid,
         "first_runs": list(content.groups),
         "runs": content.runs,
-        "best": content.best,
-        "not_shown": _NOT_SHOWN,
+        "best": content.best if content.is_of_many or grid or content.means.empty else _best(content),
+        "not_shown": _NOT_SHOWN if content.is_of_many else "",
         "figures": drawn,
         "data": {
             "tables": tables,
@@ -104,6 +106,11 @@ def _variables(content: Contents) -> dict[str, Any]:
             "not_shown": _NOT_SHOWN if content.is_of_many else "",
         },
     }
+
+
+def _best(content: Contents) -> list[str]:
+    """The first runs of the groups with the best validation ELBO."""
+    return best(content.means)["run"].tolist()
 
 
 def _table(frame: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any]:

@@ -151,7 +151,11 @@ def test_points_of_a_job_without_requeues_left_can_be_retried(cluster, undisturb
     ended = vs("wait", "grid", "--output-dir", tmp_path)
     assert ended.returncode == 1
     assert "4 preempted" in ended.stdout
-    assert vs("retry", "grid", "--output-dir", tmp_path).returncode == 0
+    # Where the machine is slow, the time limit is reached once more.
+    for _ in range(4):
+        assert vs("retry", "grid", "--output-dir", tmp_path).returncode == 0
+        if vs("wait", "grid", "--output-dir", tmp_path).returncode == 0:
+            break
     assert_undisturbed(tmp_path, undisturbed)
 
 

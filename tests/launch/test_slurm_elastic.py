@@ -15,7 +15,7 @@ from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 pytestmark = NEEDS_SLURM
 
 # With packs of one point, numbers do not depend on which points train together, to the last digit.
-TWELVE = ["-m", "beta=0.1,1", "seed=0,1,2,3,4,5", "sweep=grid", *SMALL, "steps=1500", "max_pack=1"]
+EIGHT = ["-m", "beta=0.1,1", "seed=0,1,2,3", "sweep=grid", *SMALL, "steps=1000", "max_pack=1"]
 ELASTIC = [*SLURM, "hydra.launcher.elastic=true", "hydra.launcher.packs=3", "hydra.launcher.partition=low"]
 
 
@@ -27,11 +27,11 @@ def cluster() -> Iterator[Cluster]:
 
 def test_workers_share_the_points_through_preemption_and_a_lost_node(cluster, tmp_path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    submitted = launch(*TWELVE, *ELASTIC, f"output_dir={there}")
+    submitted = launch(*EIGHT, *ELASTIC, f"output_dir={there}")
     assert submitted.returncode == 0, submitted.stderr
-    assert "3 workers for 12 points submitted: " in submitted.stdout
-    again = launch(*TWELVE, *ELASTIC, f"output_dir={there}")
-    assert "12 of 12 points already in the queue" in again.stdout
+    assert "3 workers for 8 points submitted: " in submitted.stdout
+    again = launch(*EIGHT, *ELASTIC, f"output_dir={there}")
+    assert "8 of 8 points already in the queue" in again.stdout
     assert "nothing to submit" in again.stdout
     runs = [RunFolder(path) for path in runs_folder(there).iterdir()]
     wait_for(lambda: sum(map(claims.is_held, runs)) == 3)
@@ -42,7 +42,7 @@ def test_workers_share_the_points_through_preemption_and_a_lost_node(cluster, tm
     wait_for(lambda: any(run.result.exists() for run in runs))
     cluster.run("scontrol", "update", "nodename=n2", "state=resume")
     wait(there)
-    assert launch(*TWELVE, f"output_dir={here}").returncode == 0
+    assert launch(*EIGHT, f"output_dir={here}").returncode == 0
     pd.testing.assert_frame_equal(table(there), table(here), check_exact=True)
     for run in runs:
         steps = [row["step"] for row in run.read_rows()]
@@ -50,7 +50,7 @@ def test_workers_share_the_points_through_preemption_and_a_lost_node(cluster, tm
 
 
 def test_cancelled_workers_leave_their_points_to_the_next(cluster, tmp_path) -> None:
-    submitted = launch(*TWELVE, *ELASTIC, f"output_dir={tmp_path}")
+    submitted = launch(*EIGHT, *ELASTIC, f"output_dir={tmp_path}")
     assert submitted.returncode == 0, submitted.stderr
     runs = [RunFolder(path) for path in runs_folder(tmp_path).iterdir()]
     wait_for(lambda: any(run.result.exists() for run in runs))
@@ -58,7 +58,7 @@ def test_cancelled_workers_leave_their_points_to_the_next(cluster, tmp_path) -> 
     wait_for(lambda: not cluster.run("squeue", "-h"))
     ended = vs("work", "grid", "--output-dir", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert len(table(tmp_path)) == 12
+    assert len(table(tmp_path)) == 8
 
 
 def test_workers_halve_the_points_through_a_preemption(cluster, tmp_path) -> None:

@@ -1,7 +1,8 @@
 # Targets create .venv if it is missing. PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+UNCONSTRAINED := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(UNCONSTRAINED) --constraint constraints.txt
 
 # Test files run in parallel, one worker per core, since many tests wait for subprocesses.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
@@ -48,5 +49,5 @@ clean:
 	# For the tests of Inception. Installed separately, without torchvision, which would install another torch.
 	$(PIP) --no-deps --upgrade --target .venv/inception torch-fidelity tqdm
 	# For the tests of Hydra's own Optuna sweeper, whose release needs an Optuna of its own.
-	$(PIP) --no-deps --upgrade --target .venv/optuna-sweeper hydra-optuna-sweeper "optuna<3"
+	$(UNCONSTRAINED) --no-deps --upgrade --target .venv/optuna-sweeper hydra-optuna-sweeper==1.3.0 optuna==2.10.1
 	touch .venv/core $@

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,19 +13,35 @@ from vae_sweeps.runs.run_folder import all_runs
 TINY = ["steps=4", "arch.hidden=[4]", "evaluation=none", "tracker=none"]
 
 
+def _slow(command: list[str], pack_sizes: list[int], kind: str) -> Any:
+    return pytest.param(command, pack_sizes, id=kind, marks=pytest.mark.slow)
+
+
+SAMPLES = ["hydra.sweeper.num_samples=5", "hydra.sweeper.seed=1"]
+
+
 @pytest.mark.parametrize(
     ("command", "pack_sizes"),
     [
         pytest.param(["beta=0.5"], [1], id="one point"),
         pytest.param(["-m", "beta=0,1,1.0", "latent=2,3"], [4], id="grid"),
         pytest.param(["-m", "seed=range(3)", "batch_size=32,64", "max_pack=2"], [1, 1, 2, 2], id="small packs"),
+        _slow(["-m", "p=zip(beta=[0,1,2],batch_size=[32,32,64])", "seed=0,1"], [2, 4], "zip"),
+        _slow(["-m", *TINY, "beta=0,1", "+also", "beta=2", "batch_size=32"], [1, 2], "also"),
+        _slow(["-m", "beta=0,1,2", "latent=2,3", "hydra.sweeper.where=beta<latent"], [5], "where"),
+        _slow(["-m", "beta=interval(0,1)", "hydra.sweeper.num_points=4"], [4], "interval"),
+        _slow(["-m", "beta=interval(0,1)", "latent=2,3", "hydra.sweeper.sampler=random", *SAMPLES], [5], "random"),
+        _slow(["-m", "beta=interval(0,1)", "latent=2,3", "hydra.sweeper.sampler=sobol", *SAMPLES], [5], "sobol"),
+        _slow(["-m", "points={tmp_path}/points.csv", "seed=0,1"], [2, 4], "points"),
+        _slow(["-m", "seed=0,1,2,3", "hydra.launcher.workers=2"], [2, 2], "workers"),
     ],
 )
 def test_the_packs_that_it_names_are_trained(
     command: list[str], pack_sizes: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output_dir = tmp_path / "out"
-    words = [*command, *TINY, f"output_dir={output_dir}"]
+    (tmp_path / "points.csv").write_text("beta,batch_size\n0,\n1,64\n2,32\n")
+    words = [*(word.format(tmp_path=tmp_path) for word in command), *TINY, f"output_dir={output_dir}"]
     assert launch_here(*words, "--dry-run") == 0
     shown = capsys.readouterr().out
     assert not output_dir.exists()

@@ -69,7 +69,7 @@ def test_the_best_are_trained_to_the_end_and_all_numbers_are_those_of_the_full_g
 
 
 def test_each_rung_keeps_the_best_by_their_rows(full: Path, halved: Path) -> None:
-    rungs = SweepFolder.under(halved, "grid").read_rungs()
+    rungs = SweepFolder.under(halved, "grid").all_rungs()
     assert [(rung["epochs"], len(rung["values"]), len(rung["kept"])) for rung in rungs] == [(1, 6, 3), (2, 3, 1)]
     for rung in rungs:
         for name, value in rung["values"].items():
@@ -81,7 +81,7 @@ def test_each_rung_keeps_the_best_by_their_rows(full: Path, halved: Path) -> Non
 
 
 def test_a_stopped_run_has_its_numbers_a_model_and_pictures(halved: Path) -> None:
-    rungs = SweepFolder.under(halved, "grid").read_rungs()
+    rungs = SweepFolder.under(halved, "grid").all_rungs()
     name = next(name for name in rungs[1]["values"] if name not in rungs[1]["kept"])
     run = RunFolder.under(halved, name)
     result = run.read_result()
@@ -169,7 +169,7 @@ def test_a_killed_search_goes_on_with_the_same_winners(full: Path, halved: Path,
     process.kill()
     process.wait()
     assert start_launch(*command).wait(120) == 0
-    kept = [[rung["kept"] for rung in SweepFolder.under(of, "grid").read_rungs()] for of in (out, halved)]
+    kept = [[rung["kept"] for rung in SweepFolder.under(of, "grid").all_rungs()] for of in (out, halved)]
     assert kept[0] == kept[1]
     assert statuses(out) == statuses(halved)
     for run in SweepFolder.under(out, "grid").runs():

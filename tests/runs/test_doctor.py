@@ -76,6 +76,13 @@ def line_torn(sweep: SweepFolder) -> Path:
     return sweep.launches
 
 
+def rung_changed(sweep: SweepFolder) -> Path:
+    sweep.write_rung("0123", {"epochs": 1, "metric": "val/elbo", "values": {"a": 1.5}, "kept": ["a"]})
+    (path,) = sweep.rungs.iterdir()
+    path.write_text(path.read_text().replace("1.5", "2.5"))
+    return path
+
+
 def link(sweep: SweepFolder) -> Path:
     path = sweep.runs()[0].log
     path.symlink_to("/etc/hostname")
@@ -109,7 +116,7 @@ def run_gone(sweep: SweepFolder) -> Path:
 
 @pytest.mark.parametrize(
     "damage",
-    [result_changed, checkpoint_cut, points_cut, line_torn, stale_claim, unfinished_file],
+    [result_changed, checkpoint_cut, points_cut, line_torn, rung_changed, stale_claim, unfinished_file],
     ids=lambda f: f.__name__,
 )
 def test_what_is_safe_to_mend_is_named_mended_and_then_gone(damage, sweep, doctor) -> None:

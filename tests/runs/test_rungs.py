@@ -132,13 +132,15 @@ def test_workers_read_what_the_launch_wrote_and_damage_is_named(sweep) -> None:
         Halving.read(sweep)
 
 
-def test_a_torn_line_is_no_decision(sweep, write) -> None:
+def test_a_damaged_decision_is_named_and_made_again(sweep, write, caplog) -> None:
     write({letter: ord(letter) for letter in "abcdef"}, 1)
     before = only(halving().next_stages(sweep))
-    text = sweep.rungs.read_text()
-    sweep.rungs.write_text(text[: len(text) // 2])
-    assert only(halving().next_stages(sweep)) == before
-    assert len(sweep.read_rungs()) == 1
+    (path,) = sweep.rungs.iterdir()
+    for damaged in (path.read_bytes().replace(b"run-d", b"run-a"), path.read_bytes()[:50]):
+        path.write_bytes(damaged)
+        assert only(halving().next_stages(sweep)) == before
+    assert f"{path}: damaged" in caplog.text
+    assert len(sweep.all_rungs()) == 1
 
 
 def test_a_stopped_run_can_be_opened_again_and_no_other(sweep) -> None:

@@ -21,7 +21,8 @@ from vae_sweeps.system.logs import count
 _WIDTH_OF_A_FILE = 120
 _LONGEST_TEXT = 24
 _GAP = 2
-_STYLES = {"done": "green", "running": "cyan", "preempted": "yellow", **dict.fromkeys(("diverged", "failed"), "red")}
+_STYLES = {"done": "green", "stopped": "blue", "running": "cyan", "preempted": "yellow"}
+_STYLES |= dict.fromkeys(("diverged", "failed"), "red")
 
 
 def show(

@@ -1,6 +1,7 @@
 """Carry out a launch: check it, train what is missing, and show the results."""
 
 import logging
+import shutil
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -109,7 +110,7 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
     if launch.sweep is not None:
         launch.sweep.add([run.name for run in plan.unique], launch.swept)
         if launch.options.overwrite:
-            launch.sweep.rungs.unlink(missing_ok=True)
+            shutil.rmtree(launch.sweep.rungs, ignore_errors=True)
         if plan.halving is not None:
             plan.halving.write(launch.sweep)
         else:

@@ -97,8 +97,8 @@ def unpack(path: Path, output_dir: Path) -> tuple[SweepFolder, list[str], list[s
 
 def _files_of(sweep: SweepFolder) -> Iterator[Path]:
     """The files of a sweep and of its runs that say something about them, and nothing private."""
-    own = (sweep.launches, sweep.rungs, sweep.halving, sweep.study, sweep.table, sweep.mosaic, sweep.report)
-    yield from sorted(sweep.points.glob("*.json"))
+    own = (sweep.launches, sweep.halving, sweep.study, sweep.table, sweep.mosaic, sweep.report)
+    yield from sorted([*sweep.points.glob("*.json"), *sweep.rungs.glob("*.json")])
     yield from filter(Path.is_file, own)
     for run in sweep.runs():
         of_run = (run.config, run.launch_options, run.code_diff, run.source, run.rows, run.result, run.failure, run.log)

@@ -56,6 +56,11 @@ def of_sweep(sweep: SweepFolder) -> list[Finding]:
             sweep_folder.read_points(path)
         except DamagedError as error:
             found.append(Finding(path, *_said(error, path), lambda path=path: set_aside(path)))
+    for path in [*filter(Path.exists, [sweep.halving]), *sorted(sweep.rungs.glob("*.json"))]:
+        try:
+            files.unseal(path.read_bytes(), path, "launch the sweep's command again")
+        except DamagedError as error:
+            found.append(Finding(path, *_said(error, path), lambda path=path: set_aside(path)))
     for path in (sweep.launches, sweep.submissions):
         if path.exists() and (num_bad := len(path.read_bytes().splitlines()) - len(files.read_lines(path))):
             advice = "they are left out, and nothing else is lost"

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vae_sweeps.runs import catalogue
 from vae_sweeps.runs.run_folder import STOPPED, RunFolder
@@ -82,47 +82,41 @@ class Halving:
 
     def _next(self, sweep: SweepFolder, bracket: Bracket) -> Stage | None:
         runs = [sweep.run(name) for name in bracket.runs]
-        known = _decisions(sweep)
         for epochs in bracket.epochs:
             if len(runs) == 1:
                 break  # nothing to decide
-            key = self._key(bracket, epochs)
-            if key not in known:
+            name = self._name(bracket, epochs)
+            decided = sweep.read_rung(name)
+            if decided is None:
                 values = {run: _value_at(run, epochs, self.metric) for run in runs}
                 missing = [run for run, value in values.items() if value is None and not _is_over(run)]
                 if missing:
                     return Stage(missing, Rung(epochs))
-                known[key] = self._decide(sweep, key, epochs, values)
-            leaving = [run for run in runs if run.name not in known[key] and not run.has_ended()]
+                decided = self._decide(epochs, values)
+                sweep.write_rung(name, decided)
+            kept = set(decided["kept"])
+            leaving = [run for run in runs if run.name not in kept and not run.has_ended()]
             if leaving:
                 return Stage(leaving, Rung(epochs, is_end=True))
-            runs = [run for run in runs if run.name in known[key]]
+            runs = [run for run in runs if run.name in kept]
         left = [run for run in runs if not _is_over(run)]
         return Stage(left, None) if left else None
 
-    def _decide(
-        self, sweep: SweepFolder, key: str, epochs: int, values: Mapping[RunFolder, float | None]
-    ) -> frozenset[str]:
+    def _decide(self, epochs: int, values: Mapping[RunFolder, float | None]) -> dict[str, Any]:
+        """Which of the runs with these values go on."""
         metric = catalogue.find(self.metric)
         sign = -1 if metric is not None and metric.better == "higher" else 1
         ranked = sorted((sign * value, i) for i, value in enumerate(values.values()) if value is not None)
         names = [run.name for run in values]
         kept = [names[i] for _, i in ranked[: self.num_kept(len(names))]]
-        by_name = {run.name: value for run, value in values.items()}
-        entry = {"at": files.now(), "rung": key, "epochs": epochs, "metric": self.metric}
-        sweep.log_rung({**entry, "values": by_name, "kept": kept})
         log.info("after %s, %d of %s go on", count(epochs, "epoch"), len(kept), count(len(names), "point"))
-        return frozenset(kept)
+        by_name = {run.name: value for run, value in values.items()}
+        return {"at": files.now(), "epochs": epochs, "metric": self.metric, "values": by_name, "kept": kept}
 
-    def _key(self, bracket: Bracket, epochs: int) -> str:
-        """What the decision at a rung depends on, besides the numbers."""
+    def _name(self, bracket: Bracket, epochs: int) -> str:
+        """A name for what the decision at a rung depends on, besides the numbers."""
         content = [self.metric, self.reduction_factor, sorted(bracket.runs), [e for e in bracket.epochs if e <= epochs]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def _decisions(sweep: SweepFolder) -> dict[str, frozenset[str]]:
-    """The names of the runs that go on, for each rung that was decided."""
-    return {entry["rung"]: frozenset(entry["kept"]) for entry in sweep.read_rungs()}
 
 
 def _is_over(run: RunFolder) -> bool:

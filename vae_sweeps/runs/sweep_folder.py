@@ -75,8 +75,8 @@ class SweepFolder:
 
     @property
     def rungs(self) -> Path:
-        """Which runs went on after each rung, one JSON object per line."""
-        return self.path / "rungs.jsonl"
+        """A folder with one file for each rung: which runs went on after it."""
+        return self.path / "rungs"
 
     @property
     def study(self) -> Path:
@@ -185,15 +185,26 @@ class SweepFolder:
         entries = files.read_lines(self.launches)
         return [entry for entry in entries if isinstance(entry.get("command"), list) and "at" in entry]
 
-    def log_rung(self, entry: Mapping[str, Any]) -> None:
-        """Record which runs go on after a rung."""
-        files.append_line(self.rungs, entry)
+    def write_rung(self, name: str, entry: Mapping[str, Any]) -> None:
+        """Record which runs ("kept") go on after the rung `name`, with "epochs", "metric" and "values"."""
+        self.rungs.mkdir(exist_ok=True)
+        files.write_whole(self.rungs / f"{name}.json", files.seal(entry))
 
-    def read_rungs(self) -> list[dict[str, Any]]:
-        """What was decided after each rung, oldest first, without entries of another shape."""
-        types = {"rung": str, "epochs": int, "metric": str, "values": dict, "kept": list}
-        entries = files.read_lines(self.rungs)
-        return [entry for entry in entries if all(isinstance(entry.get(key), kind) for key, kind in types.items())]
+    def read_rung(self, name: str) -> dict[str, Any] | None:
+        """What was decided after a rung; None if nothing was, or, with a warning, if the file is damaged."""
+        path = self.rungs / f"{name}.json"
+        try:
+            return files.unseal(path.read_bytes(), path, "it is decided again, from the rows of the runs")
+        except FileNotFoundError:
+            return None
+        except DamagedError as error:
+            warn_once(str(error))
+            return None
+
+    def all_rungs(self) -> list[dict[str, Any]]:
+        """What was decided after each rung, in the order of their epochs."""
+        found = [rung for path in sorted(self.rungs.glob("*.json")) if (rung := self.read_rung(path.stem)) is not None]
+        return sorted(found, key=lambda rung: rung["epochs"])
 
     def log_submission(self, runs_of_tasks: Mapping[str, list[str]], settings: Mapping[str, Any]) -> None:
         """Record which runs each task trains, and the settings of the submission."""

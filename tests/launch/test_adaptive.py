@@ -98,6 +98,7 @@ def test_a_dry_run_shows_the_next_batch_and_writes_nothing(door: Door, searched:
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_repeats_are_seeds_and_their_mean_counts(door: Door, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["hydra.sweeper.repeats=2", "seed=4", "hydra.sweeper.objective=test/elbo", trials(2)]
@@ -108,6 +109,7 @@ def test_repeats_are_seeds_and_their_mean_counts(door: Door, tmp_path: Path) -> 
     assert sorted(trial.values[0] for trial in study_of(out).trials) == pytest.approx(means, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_stopped_trials_are_pruned(door: Door, tmp_path: Path) -> None:
     out, halving = tmp_path / "out", "hydra.sweeper.halving={min_epochs: 1, reduction_factor: 3}"
     assert (
@@ -132,6 +134,7 @@ def test_stopped_trials_are_pruned(door: Door, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_several_objectives(door: Door, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ended = door(
@@ -146,6 +149,7 @@ def test_several_objectives(door: Door, tmp_path: Path) -> None:
     assert "that no other one beats in all of val/elbo, num_params" in ended.out
 
 
+@pytest.mark.slow
 def test_diverged_trials_fail_and_many_of_them_end_the_search(door: Door, tmp_path: Path) -> None:
     out = tmp_path / "out"
     space = [
@@ -189,6 +193,7 @@ def test_a_mistake_is_one_line(refused: Callable[..., str], arguments: list[str]
     assert line in refused(*SEARCH, *arguments, "dry_run=true")
 
 
+@pytest.mark.slow
 def test_an_objective_that_the_evaluation_does_not_measure_ends_the_search(door: Door, tmp_path: Path) -> None:
     ended = door(*SEARCH, "hydra.sweeper.objective=test/iwae", trials(50), f"output_dir={tmp_path / 'out'}")
     assert ended.code == 2

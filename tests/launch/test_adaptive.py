@@ -253,6 +253,15 @@ def test_a_new_process_draws_what_the_old_one_would_have_drawn() -> None:
     assert asked(studied, "random", 3) == asked(studies.copy_in_memory(again), "random", 3) != first
 
 
+def test_trials_of_a_killed_process_are_known_by_their_parameters() -> None:
+    study = studies.in_memory(["maximize"])
+    (overrides,) = asked(study, "random", 1)
+    half = study.ask({"beta": studies.distributions(DIMENSIONS)["beta"]})  # killed while it was asked for
+    assert {number: tuple(found) for number, found in studies.unfinished(study, DIMENSIONS).items()} == {0: overrides}
+    assert study.trials[half.number].state == TrialState.FAIL
+    assert studies.num_ended(study) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_results", [1, 4])
 def test_a_killed_search_ends_with_all_its_trials(tmp_path: Path, num_results: int) -> None:

@@ -116,21 +116,24 @@ def _go_on(found: _Search, study: Any, n_jobs: int) -> None:
     from vae_sweeps.launch import study as studies
 
     while (ended := studies.num_ended(study)) < found.settings.n_trials:
-        batch = {trial.number: trial.user_attrs[studies.OVERRIDES] for trial in studies.unfinished(study)}
-        if not batch:
-            study.sampler = studies.new_sampler(found.settings, ended)
-            for number, overrides, trial in _asked(found, study, min(n_jobs, found.settings.n_trials - ended)):
-                trial.set_user_attr(studies.OVERRIDES, overrides)
-                batch[number] = overrides
-        _train(found, study, batch)
+        batch = studies.unfinished(study, found.dimensions)
+        study.sampler = studies.new_sampler(found.settings, ended + len(batch))
+        number = min(n_jobs, found.settings.n_trials - studies.num_ended(study)) - len(batch)
+        batch |= _asked(found, study, max(0, number))
+        if batch:
+            _train(found, study, batch)
 
 
-def _asked(found: _Search, study: Any, number: int) -> list[tuple[int, list[str], Any]]:
-    """New trials: their numbers, the overrides of their points, and the trials themselves."""
+def _asked(found: _Search, study: Any, number: int) -> dict[int, list[str]]:
+    """New trials, by number, and the overrides of their points, which the study keeps for readers."""
     from vae_sweeps.launch import study as studies
 
-    trials = [study.ask(studies.distributions(found.dimensions)) for _ in range(number)]
-    return [(trial.number, studies.overrides_of(found.dimensions, trial.params), trial) for trial in trials]
+    batch = {}
+    for _ in range(number):
+        trial = study.ask(studies.distributions(found.dimensions))
+        batch[trial.number] = studies.overrides_of(found.dimensions, trial.params)
+        trial.set_user_attr(studies.OVERRIDES, batch[trial.number])
+    return batch
 
 
 def _train(found: _Search, study: Any, batch: Mapping[int, Sequence[str]]) -> None:
@@ -246,7 +249,7 @@ def _dry_run(found: _Search, study: Any, n_jobs: int) -> None:
     number = min(n_jobs, found.settings.n_trials - ended)
     log.info("%d of %s ended; the next batch:", ended, count(found.settings.n_trials, "trial"))
     if number > 0:
-        carry_out(found.launch_of([overrides for _, overrides, _ in _asked(found, study, number)]))
+        carry_out(found.launch_of(list(_asked(found, study, number).values())))
 
 
 def _show(found: _Search, study: Any, launch: Launch) -> None:
@@ -264,8 +267,7 @@ def _show(found: _Search, study: Any, launch: Launch) -> None:
         log.info("%s that no other one beats in all of %s:", count(len(best), "trial"), ", ".join(found.objectives))
     for trial in best:
         values = ", ".join(f"{name} {value:.6g}" for name, value in zip(found.objectives, trial.values, strict=True))
-        of_swept = [
-            o for o in trial.user_attrs[studies.OVERRIDES] if o.partition("=")[0].lstrip("+") in found.space.swept
-        ]
-        total, chosen = count(studies.num_ended(study), "trial"), " ".join(of_swept)
-        log.info("best of %s: trial %d, %s, with %s", total, trial.number + 1, values, chosen)
+        chosen = studies.overrides_of(found.dimensions, trial.params)
+        of_swept = [override for override in chosen if override.partition("=")[0].lstrip("+") in found.space.swept]
+        total = count(studies.num_ended(study), "trial")
+        log.info("best of %s: trial %d, %s, with %s", total, trial.number + 1, values, " ".join(of_swept))

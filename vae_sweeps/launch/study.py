@@ -18,7 +18,6 @@ from vae_sweeps.system.logs import first_line
 # Attributes of studies and trials that this project sets.
 _SPACE = "vae_sweeps_space"
 OVERRIDES = "overrides"
-RUNS = "runs"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -159,12 +158,15 @@ def overrides_of(dimensions: Sequence[Dimension], params: Mapping[str, Any]) -> 
     return found
 
 
-def unfinished(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials of a process that was killed, whose points are known; those without are ended."""
-    found = []
+def unfinished(study: optuna.Study, dimensions: Sequence[Dimension]) -> dict[int, list[str]]:
+    """The trials of a process that was killed, and the overrides of their points.
+
+    A trial that lacks some of its parameters, as the kill came while it was asked for, has failed.
+    """
+    found, names = dict[int, list[str]](), distributions(dimensions).keys()
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        if OVERRIDES in trial.user_attrs:
-            found.append(trial)
+        if trial.params.keys() >= names:
+            found[trial.number] = overrides_of(dimensions, trial.params)
         else:
             study.tell(trial.number, state=TrialState.FAIL)
     return found

@@ -257,9 +257,19 @@ def test_trials_of_a_killed_process_are_known_by_their_parameters() -> None:
     study = studies.in_memory(["maximize"])
     (overrides,) = asked(study, "random", 1)
     half = study.ask({"beta": studies.distributions(DIMENSIONS)["beta"]})  # killed while it was asked for
-    assert {number: tuple(found) for number, found in studies.unfinished(study, DIMENSIONS).items()} == {0: overrides}
-    assert study.trials[half.number].state == TrialState.FAIL
-    assert studies.num_ended(study) == 1
+    found = studies.unfinished(study, DIMENSIONS)
+    assert tuple(found[0]) == overrides
+    assert found[half.number][0].startswith(f"beta={half.params['beta']:.3g}"[:9])
+    assert [override.partition("=")[0] for override in found[half.number]] == [
+        "beta",
+        "latent",
+        "arch",
+        "optim.lr",
+        "seed",
+    ]
+    assert studies.unfinished(study, DIMENSIONS) == found
+    assert studies.num_ended(study) == 0
+    assert set(map(tuple, found.values())).isdisjoint(asked(study, "random", 5))  # no trial is drawn again
 
 
 @pytest.mark.slow

@@ -116,12 +116,10 @@ def _go_on(found: _Search, study: Any, n_jobs: int) -> None:
     from vae_sweeps.launch import study as studies
 
     while (ended := studies.num_ended(study)) < found.settings.n_trials:
+        study.sampler = studies.new_sampler(found.settings, len(study.trials))
         batch = studies.unfinished(study, found.dimensions)
-        study.sampler = studies.new_sampler(found.settings, ended + len(batch))
-        number = min(n_jobs, found.settings.n_trials - studies.num_ended(study)) - len(batch)
-        batch |= _asked(found, study, max(0, number))
-        if batch:
-            _train(found, study, batch)
+        batch |= _asked(found, study, min(n_jobs, found.settings.n_trials - ended) - len(batch))
+        _train(found, study, batch)
 
 
 def _asked(found: _Search, study: Any, number: int) -> dict[int, list[str]]:
@@ -173,10 +171,10 @@ def _train(found: _Search, study: Any, batch: Mapping[int, Sequence[str]]) -> No
 
 def _report(study: Any, number: int, value: float, step: int) -> None:
     """Let the study know the last value of a trial that was stopped."""
-    import optuna
+    from vae_sweeps.launch.study import running
 
     (frozen,) = (trial for trial in study.get_trials(deepcopy=False) if trial.number == number)
-    optuna.trial.Trial(study, frozen._trial_id).report(value, step)
+    running(study, frozen).report(value, step)
 
 
 def _range(numbers: Sequence[int]) -> str:
@@ -245,7 +243,7 @@ def _dry_run(found: _Search, study: Any, n_jobs: int) -> None:
     from vae_sweeps.launch.carry_out import carry_out
 
     ended = studies.num_ended(study)
-    study.sampler = studies.new_sampler(found.settings, ended)
+    study.sampler = studies.new_sampler(found.settings, len(study.trials))
     number = min(n_jobs, found.settings.n_trials - ended)
     log.info("%d of %s ended; the next batch:", ended, count(found.settings.n_trials, "trial"))
     if number > 0:

@@ -102,7 +102,7 @@ def _difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 def new_sampler(settings: AdaptiveSweeper, num_trials: int) -> optuna.samplers.BaseSampler:
-    """The sampler for the next batch, after `num_trials` trials.
+    """The sampler for the next batch, after `num_trials` trials, ended or not.
 
     Its seed depends on their number, so that a search that is started again does not repeat its first trials.
     """
@@ -161,15 +161,31 @@ def overrides_of(dimensions: Sequence[Dimension], params: Mapping[str, Any]) -> 
 def unfinished(study: optuna.Study, dimensions: Sequence[Dimension]) -> dict[int, list[str]]:
     """The trials of a process that was killed, and the overrides of their points.
 
-    A trial that lacks some of its parameters, as the kill came while it was asked for, has failed.
+    A trial that was being asked for gets the parameters that it lacks.
     """
-    found, names = dict[int, list[str]](), distributions(dimensions).keys()
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        if trial.params.keys() >= names:
-            found[trial.number] = overrides_of(dimensions, trial.params)
-        else:
-            study.tell(trial.number, state=TrialState.FAIL)
+    found = dict[int, list[str]]()
+    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        trial = running(study, frozen)
+        for name, distribution in distributions(dimensions).items():
+            _suggest(trial, name, distribution)
+        found[frozen.number] = overrides_of(dimensions, trial.params)
     return found
+
+
+def running(study: optuna.Study, frozen: FrozenTrial) -> optuna.Trial:
+    """A trial that has not ended, so that parameters and values can be added."""
+    return optuna.trial.Trial(study, frozen._trial_id)
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+    """Let the trial have a parameter; one that it has stays as it is."""
+    match distribution:
+        case FloatDistribution():
+            trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+        case IntDistribution():
+            trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+        case CategoricalDistribution():
+            trial.suggest_categorical(name, distribution.choices)
 
 
 def num_ended(study: optuna.Study) -> int:

@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vae_sweeps.report import contents, page
-from vae_sweeps.runs.run_folder import RunFolder, all_runs
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 TINY = ["epochs=20", "log_every_steps=10", "tracker=none", "beta=0.5", "latent=3", "seed=0"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from vae_sweeps.runs.run_folder import all_runs
+from vae_sweeps.runs.finding import all_runs
 
 PROGRAM = "import sys; from vae_sweeps.cli.app import main; main(sys.argv[1:])"
 QUICK = ("latent=2", "steps=2", "evaluation=none", "tracker=none")

@@ -21,7 +21,8 @@ from vae_sweeps.evaluation.model import Model, from_state, load_run
 from vae_sweeps.evaluation.model_outputs import ModelOutputs
 from vae_sweeps.evaluation.reference import Reference, new_reference
 from vae_sweeps.evaluation.settings import parts_left, settings
-from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.training.pack import new_start
 
 SMALL = ["arch.hidden=[16]", "steps=30"]

@@ -10,7 +10,7 @@ import vae_sweeps
 from tests.conftest import ended_command, launch_here
 from vae_sweeps.evaluation import settings
 from vae_sweeps.runs import catalogue
-from vae_sweeps.runs.run_folder import all_runs
+from vae_sweeps.runs.finding import all_runs
 
 SOURCE = """
 def latents(model, dataset, factor=1):

@@ -14,7 +14,8 @@ from PIL import Image
 
 from tests.faults.processes import Ended, Running, Zygote
 from tests.helpers.slurm_cluster import Cluster
-from vae_sweeps.runs.run_folder import RunFolder, all_runs
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 SWEEP = "faults"

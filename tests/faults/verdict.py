@@ -15,7 +15,8 @@ from tests.faults.processes import Ended, StuckError
 from tests.faults.scenes import Grid, Scene
 from tests.helpers.checkpoints import tensors_of
 from vae_sweeps.runs import checkpoint
-from vae_sweeps.runs.run_folder import RunFolder, all_runs
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import RunFolder
 
 _TIMES = ("time_s", "core_s", "images_per_s")
 _TRACEBACK = "Traceback (most recent call last)"

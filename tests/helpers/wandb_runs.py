@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.wandb_server import WandbServer
-from vae_sweeps.runs.run_folder import all_runs, runs_folder
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import runs_folder
 
 PICTURES = ("reconstructions", "samples", "interpolations", "traversal")
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 import vae_sweeps
 from tests.conftest import Door, launch_here, start_launch, wait_until
-from vae_sweeps.config.sweepers import ADAPTIVE_SAMPLERS, AdaptiveSweeper, HalvingSettings
+from vae_sweeps.config.sweepers import ADAPTIVE_SAMPLERS
 from vae_sweeps.launch import study as studies
 from vae_sweeps.launch.space import Choices, Interval
 from vae_sweeps.runs.run_folder import RunFolder
@@ -208,13 +208,9 @@ DIMENSIONS = [
 ]
 
 
-def settings(sampler: str) -> AdaptiveSweeper:
-    return AdaptiveSweeper("", 64, None, sampler, 0, "val/elbo", None, 1, 0.5, None, None, {}, HalvingSettings(None))  # type: ignore[call-arg]
-
-
 def asked(study: optuna.Study, sampler: str, number: int) -> list[tuple[str, ...]]:
     """The overrides of the next batch."""
-    study.sampler = studies.new_sampler(settings(sampler), len(study.trials))
+    study.sampler = studies.new_sampler(sampler, 0, len(study.trials))
     batch = [study.ask(studies.distributions(DIMENSIONS)) for _ in range(number)]
     return [tuple(studies.overrides_of(DIMENSIONS, trial.params)) for trial in batch]
 

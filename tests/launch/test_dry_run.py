@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import launch_here
-from vae_sweeps.runs.run_folder import all_runs
+from vae_sweeps.runs.finding import all_runs
 
 TINY = ["steps=4", "arch.hidden=[4]", "evaluation=none", "tracker=none"]
 

@@ -87,6 +87,7 @@ def test_an_interval_of_a_grid_has_both_ends_and_equal_steps(points) -> None:
     number = "hydra.sweeper.num_points=3"
     assert points("beta=interval(0,1)", "latent=interval(2,9)", number) == product([0, 0.5, 1], [2, 6, 9])
     assert points("beta=tag(log,interval(1e-3,10))", "latent=2", number) == product([0.001, 0.1, 10], [2])
+    assert points("latent=interval(1.5,4.5)", number) == [{"latent": latent} for latent in ("2", "3", "4")]
     many = points("latent=interval(1,4)", "hydra.sweeper.num_points=30")
     assert many == [{"latent": str(latent)} for latent in range(1, 5)]
 
@@ -157,6 +158,7 @@ def test_samples_are_different_and_meet_the_condition(points) -> None:
     ("arguments", "line"),
     [
         (["beta=interval(0,1)"], "beta: a grid takes hydra.sweeper.num_points=N values from an interval"),
+        (["latent=interval(2.2,2.8)", "hydra.sweeper.num_points=3"], "must hold at least two whole numbers"),
         (["beta=interval(1,1)", "hydra.sweeper.num_points=3"], "from a smaller to a larger number"),
         (["beta=tag(log,interval(0,1))", "hydra.sweeper.num_points=3"], "must begin above 0"),
         (["beta=0,1", "hydra.sweeper.num_points=3"], "no key has an interval"),
@@ -189,29 +191,41 @@ def test_a_mistake_is_one_line(refused, arguments: list[str], line: str) -> None
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "line"),
     [
-        "",
-        "beta\n",
-        "beta,beta\n1,2\n",
-        "beta,\n1,2\n",
-        "beta,latent\n1\n",
-        "beta\n'\"\x00\n",
-        "beta\n0,1\n",
-        'beta\n"0,1"\n',
+        ("", "must have a line of different keys, and a line for each point"),
+        ("beta\n", "must have a line of different keys, and a line for each point"),
+        ("beta,beta\n1,2\n", "must have a line of different keys, and a line for each point"),
+        ("beta,\n1,2\n", "must have a line of different keys, and a line for each point"),
+        ("beta,latent\n1\n", "1: must have 2 values, one for each key"),
+        ("beta\n0,1\n", "0,1: must have 1 values, one for each key"),
+        ('beta\n"0,1"\n', "beta=0,1: must be one value"),
+        ("beta\n-1\n", "beta=-1: must be a number >= 0"),
+        ("beta\n'\n", "beta=': cannot be parsed"),
+        ("bata\n1\n", "bata=1: no such key"),
     ],
 )
-def test_a_file_that_has_no_points_is_refused(refused, tmp_path, text: str) -> None:
+def test_a_file_that_has_no_points_is_refused(refused, tmp_path, text: str, line: str) -> None:
     path = tmp_path / "points.csv"
     path.write_text(text)
-    assert "beta" in (line := refused("-m", f"points={path}")) or line.startswith(f"points={path}: ")
+    said = refused("-m", f"points={path}")
+    assert said.removeprefix(f"points={path}: ").startswith(line)
 
 
 @pytest.mark.parametrize(
-    "argument", ["+also", "points=a.csv", "hydra.sweeper.where=beta<1", "p=zip(beta=[0],latent=[2])"]
+    ("argument", "named"),
+    [
+        ("+also", "+also"),
+        ("points=a.csv", "hydra.sweeper.points=a.csv"),
+        ("hydra.sweeper.where=beta<1", "hydra.sweeper.where=beta<1"),
+        ("p=zip(beta=[0],latent=[2])", "hydra.sweeper.params={p:zip(beta=[0],latent=[2])}"),
+        ("hydra.sweeper.halving.min_epochs=5", "hydra.sweeper.halving.min_epochs=5"),
+        ("hydra/sweeper=adaptive", "hydra/sweeper=adaptive"),
+    ],
 )
-def test_what_describes_a_sweep_needs_m(refused, argument: str) -> None:
-    assert "put -m in front of it" in refused(argument, *(["beta=1"] if argument == "+also" else []))
+def test_what_describes_a_sweep_needs_m(refused, argument: str, named: str) -> None:
+    said = refused(argument, *(["beta=1"] if argument == "+also" else []))
+    assert said == f"{named}: describes a sweep; put -m in front of it, or remove it"
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,9 @@ def test_a_mistake_is_one_line(refused, arguments: list[str], line: str) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("epoch", [0.5, 1.5, 2.5])
-def test_a_killed_search_goes_on_with_the_same_winners(full: Path, halved: Path, tmp_path: Path, epoch: float) -> None:
+def test_a_killed_search_goes_on_with_the_same_winners(
+    full: Path, halved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], epoch: float
+) -> None:
     """Kill it in each rung, without a warning; the same command ends with the same points and numbers."""
     out = tmp_path / "out"
     command = [*GRID, HALVING, "checkpoint_every_s=0.05", "log_every_steps=1", f"output_dir={out}"]
@@ -170,6 +172,9 @@ def test_a_killed_search_goes_on_with_the_same_winners(full: Path, halved: Path,
     wait_until(has_reached, process)
     process.kill()
     process.wait()
+    if epoch < 1:  # `retry` knows the halving from the sweep's folder, and leaves nothing to the launch
+        assert ended_command(capsys, "retry", "grid", "--output-dir", out).code == 0
+        assert statuses(out) == statuses(halved)
     assert start_launch(*command).wait(120) == 0
     kept = [[rung["kept"] for rung in SweepFolder.under(of, "grid").all_rungs()] for of in (out, halved)]
     assert kept[0] == kept[1]

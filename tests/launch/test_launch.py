@@ -13,7 +13,8 @@ import torch
 import vae_sweeps
 from tests.conftest import ROOT, Door, ended_command, launch, start_launch, wait_until
 from vae_sweeps.runs import states
-from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import all_sweeps
 
 SMALL = ["arch.hidden=[16]", "steps=30", "evaluation=none"]

@@ -15,7 +15,8 @@ import pytest
 from tests.conftest import ended_command, launch_here, make_options, make_point
 from vae_sweeps.config.secrets import hide_in_override
 from vae_sweeps.launch.on_end import announce
-from vae_sweeps.runs.run_folder import RunFolder, all_runs
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import lease, yaml_files
 

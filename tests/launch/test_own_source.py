@@ -8,7 +8,8 @@ import pytest
 import vae_sweeps
 from tests.conftest import ROOT, launch_here
 from vae_sweeps.runs import own_source
-from vae_sweeps.runs.run_folder import RunFolder, all_runs
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import RunFolder
 
 POINT = (
     *("arch=custom", "arch.encoder._target_=edited_nets.Encoder", "arch.decoder._target_=edited_nets.Decoder"),

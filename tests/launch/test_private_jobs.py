@@ -15,7 +15,7 @@ from tests.conftest import ROOT, Ended, ended_command, launch_here
 from tests.helpers import slurm_clients
 from vae_sweeps.launch import resubmission
 from vae_sweeps.launch.checks import check_jobs
-from vae_sweeps.runs.run_folder import all_runs
+from vae_sweeps.runs.finding import all_runs
 from vae_sweeps.runs.sweep_folder import SweepFolder, output_dir_option
 from vae_sweeps.system import cache, git
 

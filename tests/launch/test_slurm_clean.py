@@ -22,7 +22,7 @@ from tests.helpers.slurm_sweeps import (
     wait,
     wait_for,
 )
-from vae_sweeps.runs.run_folder import all_runs
+from vae_sweeps.runs.finding import all_runs
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 pytestmark = NEEDS_SLURM

@@ -23,7 +23,8 @@ from vae_sweeps.evaluation.model import Model, load
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.launch.worker import JobContext, References, run_pack
 from vae_sweeps.runs import checkpoint, checkup, states
-from vae_sweeps.runs.run_folder import RunFolder, all_runs
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import files, logs
 from vae_sweeps.system.files import DamagedError
 

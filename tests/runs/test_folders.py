@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, make_options, make_point
-from vae_sweeps.runs.run_folder import RunFolder, all_runs
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder, all_sweeps
 from vae_sweeps.system import files
 

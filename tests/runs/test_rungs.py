@@ -146,8 +146,7 @@ def test_a_damaged_decision_is_named_and_made_again(sweep, write, caplog) -> Non
 def test_a_stopped_run_can_be_opened_again_and_no_other(sweep) -> None:
     stop(sweep, "a")
     sweep.run("run-b").write_result(done())
-    for letter in "abc":
-        sweep.run(f"run-{letter}").reopen()
+    assert [sweep.run(f"run-{letter}").reopen() for letter in "abc"] == [True, False, True]
     assert [run.read_result() is None for run in sweep.runs()][:3] == [True, False, True]
 
 

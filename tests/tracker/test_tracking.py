@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import ROOT, launch, make_options, start_launch, wait_until
 from tests.helpers.wandb_runs import assert_same, local_row, numbers
 from tests.helpers.wandb_server import KEY, WandbServer
-from vae_sweeps.runs.run_folder import all_runs
+from vae_sweeps.runs.finding import all_runs
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.tracker import offline_files
 from vae_sweeps.tracker.link import Link

@@ -15,7 +15,7 @@ from tests.helpers.checkpoints import tensors_of
 from vae_sweeps.models.layers import BatchNorm2d
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.checkpoint import Checkpoint
-from vae_sweeps.runs.run_folder import all_runs
+from vae_sweeps.runs.finding import all_runs
 from vae_sweeps.system import distributed
 
 # 3,500 images in batches of 48: the last of an epoch has 44.

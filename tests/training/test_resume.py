@@ -9,7 +9,8 @@ import torch
 from tests.conftest import Door, launch, launch_here, start_launch, wait_until
 from tests.helpers.checkpoints import tensors_of
 from vae_sweeps.runs import checkpoint, states
-from vae_sweeps.runs.run_folder import RunFolder, all_runs
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import RunFolder
 
 GRID = ["-m", "beta=0.01,1", "latent=2,5", "seed=3", "log_every_steps=30", "checkpoint_every_s=0.1"]
 GRID += ["evaluation=none"]

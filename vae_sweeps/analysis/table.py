@@ -13,8 +13,9 @@ from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import dotted, not_numbers
 from vae_sweeps.config.schema import Point
 from vae_sweeps.runs import catalogue
+from vae_sweeps.runs.finding import all_runs
 from vae_sweeps.runs.known_results import KnownResults
-from vae_sweeps.runs.run_folder import RunFolder, all_runs, runs_folder
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.states import status
 from vae_sweeps.runs.sweep_folder import find_sweep, known_sweeps
 from vae_sweeps.system import files

@@ -20,7 +20,7 @@ def names_of_sweeps(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def names_of_runs(ctx: typer.Context, incomplete: str) -> list[str]:
     """The names of runs that begin like this, for the shell."""
-    from vae_sweeps.runs.run_folder import all_runs
+    from vae_sweeps.runs.finding import all_runs
 
     names = [run.name for run in all_runs(ctx.params.get("output_dir") or OUTPUTS)]
     return [name for name in names if name.startswith(incomplete)]

@@ -1,12 +1,13 @@
 """Subcommands that choose and compare: the best points of a sweep, two sweeps, two runs."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, Run, Runs, Sweep, refuse, refusing
+from vae_sweeps.cli.text import aligned
 
 if TYPE_CHECKING:
     from vae_sweeps.analysis.comparison import Comparison
@@ -112,21 +113,16 @@ def _differences(found: "Comparison") -> str:
         error = "" if math.isnan(row["se"]) else f"{row['se']:.2g}"
         numbers = [f"{row['first']:.2f}", f"{row['second']:.2f}", f"{row['difference']:+.4g}", error, str(row["n"])]
         lines.append([*(str(row[key]) for key in found.keys), *numbers])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(aligned(lines, ">" * len(header)))
 
 
-def diff(
-    first: Run,
-    second: Run,
-    output_dir: OutputDir = OUTPUTS,
-) -> None:
+def diff(first: Run, second: Run, output_dir: OutputDir = OUTPUTS) -> None:
     """Show how two runs differ in config, code, data and numbers.
 
     Changes nothing.
     """
     from vae_sweeps.config.keys import as_typed, dotted
-    from vae_sweeps.runs.run_folder import find_run
+    from vae_sweeps.runs.finding import find_run
 
     with refusing():
         runs = [find_run(run, output_dir) for run in (first, second)]
@@ -140,7 +136,9 @@ def diff(
             for key in dict.fromkeys([*one, *other])
             if one.get(key) != other.get(key)
         ]
-        typer.echo(f"{title}: {_columns(rows) if rows else 'equal'}")
+        typer.echo(f"{title}:" if rows else f"{title}: equal")
+        for line in aligned(rows, "<<<") if rows else ():
+            typer.echo(f"  {line}")
 
 
 def _facts(run: "RunFolder", result: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,9 +151,3 @@ def _facts(run: "RunFolder", result: Mapping[str, Any]) -> dict[str, Any]:
         num_lines = len(run.code_diff.read_text(errors="replace").splitlines())
         facts["changes of the code"] = f"{num_lines} lines of code.diff"
     return facts
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n" + "\n".join(f"  {line}" for line in lines)

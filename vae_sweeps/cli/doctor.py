@@ -21,7 +21,7 @@ def doctor(
     The exit code is 1 if something is left to do.
     """
     from vae_sweeps.runs import checkup
-    from vae_sweeps.runs.run_folder import all_runs
+    from vae_sweeps.runs.finding import all_runs
     from vae_sweeps.runs.sweep_folder import all_sweeps, get_sweep
     from vae_sweeps.system import cache
     from vae_sweeps.system.logs import count

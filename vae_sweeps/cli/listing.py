@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from vae_sweeps.cli.arguments import OUTPUTS, OutputDir, refusing
+from vae_sweeps.cli.text import aligned
 
 if TYPE_CHECKING:
     from vae_sweeps.runs.sweep_folder import SweepFolder
@@ -34,10 +35,8 @@ def list_sweeps(output_dir: OutputDir = OUTPUTS) -> None:
             sizes = str(len(points)), size_in_words(size.num_bytes)
             rows.append((sweep.name, *sizes, _last_launch(sweep), states.counts(points)))
     rows.sort(key=lambda row: row[3], reverse=True)
-    widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
-    for name, points, size, launched, counts in (_HEADER, *rows):
-        numbers = f"{points:>{widths[1]}}  {size:>{widths[2]}}"
-        typer.echo(f"{name:<{widths[0]}}  {numbers}  {launched:<{widths[3]}}  {counts}")
+    for line in aligned([_HEADER, *rows], "<>><<"):
+        typer.echo(line)
 
 
 def _last_launch(sweep: "SweepFolder") -> str:

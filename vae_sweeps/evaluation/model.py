@@ -20,7 +20,8 @@ from vae_sweeps.models.build import build_vae
 from vae_sweeps.models.precision import DTYPES
 from vae_sweeps.models.vae import VAE, elbo_terms
 from vae_sweeps.runs import checkpoint, own_source
-from vae_sweeps.runs.run_folder import STOPPED, RunFolder, find_run
+from vae_sweeps.runs.finding import find_run
+from vae_sweeps.runs.run_folder import STOPPED, RunFolder
 from vae_sweeps.system.files import DamagedError
 from vae_sweeps.system.rng import generator
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from vae_sweeps.config import source
 from vae_sweeps.config.own_names import OWN
 from vae_sweeps.config.trust import allowing, targets_in, targets_of_points
-from vae_sweeps.evaluation.model import Model, find_run, load_run
+from vae_sweeps.evaluation.model import Model, load_run
 from vae_sweeps.export import card
 from vae_sweeps.export.modules import Modules, modules_of
+from vae_sweeps.runs.finding import find_run
 
 # The packages that each format needs beside torch.
 FORMATS: Mapping[str, tuple[str, ...]] = {

@@ -89,7 +89,7 @@ def search(config_loader: ConfigLoader, config: DictConfig, arguments: Sequence[
     assert launch.sweep is not None
     folder, name = launch.sweep.path, settings.study_name or launch.sweep.name
     about = {**space.content(), "objective": settings.objective, "direction": directions, "repeats": settings.repeats}
-    described = found.settings, directions, name, str(launch.sweep.study), about
+    described = settings.storage or str(launch.sweep.study), name, directions, about
     if launch.options.dry_run:
         with checking():
             study = studies.read_study(*described)
@@ -116,10 +116,17 @@ def _go_on(found: _Search, study: Any, n_jobs: int) -> None:
     from vae_sweeps.launch import study as studies
 
     while (ended := studies.num_ended(study)) < found.settings.n_trials:
-        study.sampler = studies.new_sampler(found.settings, len(study.trials))
+        study.sampler = _sampler_of(found, study)
         batch = studies.unfinished(study, found.dimensions)
         batch |= _asked(found, study, min(n_jobs, found.settings.n_trials - ended) - len(batch))
         _train(found, study, batch)
+
+
+def _sampler_of(found: _Search, study: Any) -> Any:
+    """The sampler for the next trials of the study."""
+    from vae_sweeps.launch.study import new_sampler
+
+    return new_sampler(found.settings.sampler, found.settings.seed, len(study.trials))
 
 
 def _asked(found: _Search, study: Any, number: int) -> dict[int, list[str]]:
@@ -152,6 +159,7 @@ def _train(found: _Search, study: Any, batch: Mapping[int, Sequence[str]]) -> No
         has_numbers |= values is not None
         if values is None or not states <= {"done", STOPPED}:
             num_failed += 1
+            log.warning("trial %d failed, diverged or has no %s", number + 1, ", ".join(found.objectives))
             study.tell(number, state=TrialState.FAIL)
         elif STOPPED in states:
             _report(study, number, values[0], max(int((result or {})["step"]) for result in results))
@@ -243,7 +251,7 @@ def _dry_run(found: _Search, study: Any, n_jobs: int) -> None:
     from vae_sweeps.launch.carry_out import carry_out
 
     ended = studies.num_ended(study)
-    study.sampler = studies.new_sampler(found.settings, len(study.trials))
+    study.sampler = _sampler_of(found, study)
     number = min(n_jobs, found.settings.n_trials - ended)
     log.info("%d of %s ended; the next batch:", ended, count(found.settings.n_trials, "trial"))
     if number > 0:

@@ -67,7 +67,9 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[Ended] | None:
     else:
         was_interrupted = run_here(plan, launch)
     results = plan.results
-    results.forget(plan.unique)
+    # With halving, any run may have been trained: also one that an earlier launch had stopped.
+    trained = plan.unique if plan.halving else [run for pack in plan.packs for run in pack]
+    results.forget([*trained, *plan.to_evaluate])
     if not launch.is_batch:
         from vae_sweeps.launch import summary  # pandas, which a launch that only submits jobs does not need
 

@@ -14,7 +14,8 @@ from vae_sweeps.launch.packing import bytes_of_pack, cost
 from vae_sweeps.launch.plan import Plan
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.launch.submit import jobs_by_kind, settings_of_jobs
-from vae_sweeps.runs.run_folder import RunFolder, all_runs
+from vae_sweeps.runs.finding import all_runs
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.rungs import described
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import count, duration, size_in_words

@@ -18,8 +18,9 @@ from vae_sweeps.evaluation.features.extractors import download_inception
 from vae_sweeps.evaluation.settings import parts_left
 from vae_sweeps.launch import summary
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs
+from vae_sweeps.runs.finding import readable_points
 from vae_sweeps.runs.known_results import KnownResults
-from vae_sweeps.runs.run_folder import RunFolder, readable_points
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder, find_sweep
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import start_logging

@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,9 +17,9 @@ from hydra.core.override_parser.types import QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from vae_sweeps.config.errors import RefusedError
-from vae_sweeps.config.keys import not_numbers
+from vae_sweeps.config.keys import as_typed, not_numbers
 from vae_sweeps.config.point import check_names, check_values
-from vae_sweeps.config.sweepers import AdaptiveSweeper, GridSweeper, HalvingSettings
+from vae_sweeps.config.sweepers import AdaptiveSweeper, GridSweeper
 from vae_sweeps.launch.sampling import samples
 from vae_sweeps.launch.space import Choices, Dimension, Interval, from_file, is_zip, parsed, refuse_repeated
 from vae_sweeps.launch.spellings import ALSO, SETTINGS
@@ -37,12 +37,12 @@ _MAX_IN_VAIN = 10_000
 class Space:
     """The points that a command describes: one or more grids of dimensions, and the sweeper's settings.
 
-    `settings` are the defaults for a sweeper that is not ours.
+    `settings` are None for a sweeper that is not ours, or that chooses the points itself.
     """
 
     parser: OverridesParser
     grids: Sequence[Sequence[Dimension]]
-    settings: GridSweeper
+    settings: GridSweeper | None
 
     @property
     def swept(self) -> list[str]:
@@ -58,26 +58,35 @@ class Space:
 
     def jobs(self) -> list[list[str]]:
         """The overrides of every point; in a grid the last key changes fastest. Equal ones occur once."""
-        settings = self.settings
-        if settings.sampler is None:
-            found = _once(job for grid in self.grids for job in _combined(grid, settings.num_points))
-            return found if settings.where is None else self._filtered(found)
-        return _once(job for grid in self.grids for job in self._sampled(grid))
+        assert self.settings is not None
+        settings, where = self.settings, self.settings.where
+        if settings.sampler is not None:
+            return _once(job for grid in self.grids for job in self._sampled(grid, settings))
+        listed = _once(job for grid in self.grids for job in _combined(grid, settings.num_points))
+        kept = list(filter(self._condition(), listed))
+        if not kept:
+            raise RefusedError(f"{KEY}={where}: holds for none of the {len(listed)} points of the grid")
+        return kept
 
     def content(self) -> dict[str, Any]:
         """What identifies the sweep, whatever the order and the spelling of its keys and values."""
         settings, (first, *others) = self.settings, self.grids
-        content = _content(first, settings)
+        if settings is None:
+            return _content(first, None)
+        content = _content(first, settings.num_points)
         if settings.where is not None:
             content[KEY] = str(Condition(settings.where))
         if settings.sampler is not None:
             content[f"{SETTINGS}.sampler"] = [settings.sampler, settings.seed]
         if others:
-            content[ALSO] = sorted(json.dumps(_content(grid, settings), sort_keys=True) for grid in others)
+            listed = (json.dumps(_content(grid, settings.num_points), sort_keys=True) for grid in others)
+            content[ALSO] = sorted(listed)
         return content
 
-    def _meets_condition(self, jobs: Iterable[list[str]]) -> Iterator[bool]:
-        """For each job whether the condition holds. Raises RefusedError if it is not a condition."""
+    def _condition(self) -> Callable[[list[str]], bool]:
+        """Whether the condition holds for a job. Raises RefusedError if it is not a condition."""
+        if self.settings is None or self.settings.where is None:
+            return lambda job: True
 
         @cache
         def value(text: str) -> tuple[str, Any]:
@@ -85,30 +94,25 @@ class Space:
             found = override.value()
             return override.key_or_group, found.text if isinstance(found, QuotedString) else found
 
+        def holds(job: list[str]) -> bool:
+            try:
+                return condition.holds(dict(map(value, job)))
+            except ValueError as error:
+                raise RefusedError(str(error)) from None
+
         try:
-            condition = Condition(str(self.settings.where))
-            for job in jobs:
-                yield condition.holds(dict(map(value, job)))
+            condition = Condition(self.settings.where)
         except ValueError as error:
             raise RefusedError(str(error)) from None
+        return holds
 
-    def _filtered(self, jobs: list[list[str]]) -> list[list[str]]:
-        kept = [job for job, holds in zip(jobs, self._meets_condition(jobs), strict=True) if holds]
-        if not kept:
-            raise RefusedError(f"{KEY}={self.settings.where}: holds for none of the {len(jobs)} points of the grid")
-        return kept
-
-    def _sampled(self, grid: Sequence[Dimension]) -> list[list[str]]:
+    def _sampled(self, grid: Sequence[Dimension], settings: GridSweeper) -> list[list[str]]:
         """The first `num_samples` different samples that meet the condition."""
-        settings, found, in_vain = self.settings, dict[tuple[str, ...], None](), 0
-        assert settings.num_samples is not None
-        drawn, again = itertools.tee(samples(grid, str(settings.sampler), settings.seed))
-        holds = itertools.repeat(True) if settings.where is None else self._meets_condition(again)
-        for job, is_wanted in zip(drawn, holds, strict=False):
-            is_new = is_wanted and tuple(job) not in found
-            in_vain = 0 if is_new else in_vain + 1
-            if is_new:
-                found[tuple(job)] = None
+        holds, found, in_vain = self._condition(), dict[tuple[str, ...], None](), 0
+        for job in samples(grid, str(settings.sampler), settings.seed):
+            in_vain += 1
+            if tuple(job) not in found and holds(job):
+                found[tuple(job)], in_vain = None, 0
             if len(found) == settings.num_samples:
                 break
             if in_vain == _MAX_IN_VAIN:
@@ -129,7 +133,7 @@ def read_space(config_loader: ConfigLoader, config: DictConfig, arguments: Seque
     zipped = [f"{name}={value}" for name, value in params.items() if is_zip(str(value))]
     own = [f"{name}={value}" for name, value in params.items() if not is_zip(str(value))]
     if OmegaConf.get_type(node) is not GridSweeper:
-        return Space(parser, [parsed(parser, [*own, *arguments, *zipped])], _no_settings())
+        return Space(parser, [parsed(parser, [*own, *arguments, *zipped])], None)
     settings = checked_settings(node)
     assert isinstance(settings, GridSweeper)
     first = parsed(parser, [*own, *arguments, *zipped])
@@ -140,7 +144,7 @@ def read_space(config_loader: ConfigLoader, config: DictConfig, arguments: Seque
     if not all(others):
         raise RefusedError(f"{ALSO}: must be followed by the keys of another grid, such as {ALSO} beta=4 latent=2,10")
     space = Space(parser, [first, *(_with_fixed_of(first, grid) for grid in others)], settings)
-    _check(space)
+    _check(space, settings)
     return space
 
 
@@ -158,12 +162,17 @@ def checked_settings(node: DictConfig) -> GridSweeper | AdaptiveSweeper | None:
 
 def check_is_for_one(node: DictConfig) -> None:
     """Raise RefusedError if the sweeper's settings describe a sweep, but the command trains one point."""
-    if OmegaConf.get_type(node) is GridSweeper:
-        for name in ("also", "params", "points", "where", "sampler", "num_samples", "num_points"):
-            if node[name]:
-                shown = {"also": ALSO, "params": f"{SETTINGS}.params={dict(node[name])}" if name == "params" else ""}
-                given = shown.get(name, f"{SETTINGS}.{name}={node[name]}")
-                raise RefusedError(f"{given}: describes a sweep; put -m in front of it, or remove it")
+    found = list[str]()
+    if OmegaConf.get_type(node) is AdaptiveSweeper:
+        found.append("hydra/sweeper=adaptive")
+    elif OmegaConf.get_type(node) is GridSweeper:
+        names = ("params", "points", "where", "sampler", "num_samples", "num_points")
+        found += [ALSO] if node.also else []
+        found += [f"{SETTINGS}.{name}={as_typed(node[name])}" for name in names if node[name]]
+        if node.halving.min_epochs is not None:
+            found.append(f"{SETTINGS}.halving.min_epochs={node.halving.min_epochs}")
+    if found:
+        raise RefusedError(f"{found[0]}: describes a sweep; put -m in front of it, or remove it")
 
 
 def check_optimized(column: str, node: DictConfig) -> None:
@@ -177,12 +186,6 @@ def check_optimized(column: str, node: DictConfig) -> None:
         worse = {"higher": "minimize", "lower": "maximize"}.get(str(metric.better))
         if worse is not None and worse in direction.lower():
             log.warning("hydra.sweeper.direction=%s, but a %s %s is better", worse, metric.better, column)
-
-
-def _no_settings() -> GridSweeper:
-    nothing = dict.fromkeys(("points", "where", "num_points", "sampler", "num_samples"))
-    no_halving = HalvingSettings(min_epochs=None, reduction_factor=3, metric="val/elbo", brackets=1)
-    return GridSweeper(_target_="", params={}, also=[], seed=0, halving=no_halving, **nothing)
 
 
 def _with_fixed_of(first: Sequence[Dimension], grid: Sequence[Dimension]) -> list[Dimension]:
@@ -200,9 +203,8 @@ def _with_fixed_of(first: Sequence[Dimension], grid: Sequence[Dimension]) -> lis
     return [*filter(is_left, first), *grid]
 
 
-def _check(space: Space) -> None:
+def _check(space: Space, settings: GridSweeper) -> None:
     """Raise RefusedError for settings that contradict each other."""
-    settings = space.settings
     dimensions = [dimension for grid in space.grids for dimension in grid]
     interval = next((dimension for dimension in dimensions if isinstance(dimension, Interval)), None)
     if settings.sampler is None and interval is not None and settings.num_points is None:
@@ -235,12 +237,12 @@ def _once(jobs: Iterable[list[str]]) -> list[list[str]]:
     return [list(job) for job in dict.fromkeys(map(tuple, jobs))]
 
 
-def _content(grid: Sequence[Dimension], settings: GridSweeper) -> dict[str, Any]:
+def _content(grid: Sequence[Dimension], num_points: int | None) -> dict[str, Any]:
     """The values of each key that can change numbers."""
     content: dict[str, Any] = {}
     for dimension in grid:
         if re.split(r"[./]", dimension.keys[0].lstrip("+~"))[0] not in not_numbers():
-            listed = dimension if settings.num_points is None else _listed(dimension, settings.num_points)
+            listed = dimension if num_points is None else _listed(dimension, num_points)
             content[",".join(sorted(dimension.keys))] = listed.content()
     return content
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vae_sweeps.config import trust
 from vae_sweeps.runs import claims, states
-from vae_sweeps.runs.run_folder import find_run
+from vae_sweeps.runs.finding import find_run
 from vae_sweeps.runs.states import PointState
 from vae_sweeps.runs.sweep_folder import SweepFolder, get_sweep
 

@@ -45,7 +45,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Interval:
-    """A key that takes any value from `low` to `high`, evenly on a linear or a logarithmic scale."""
+    """A key that takes any value from `low` to `high`, or any whole one, evenly on a linear or a logarithmic scale."""
 
     keys: tuple[str]
     low: float
@@ -64,9 +64,7 @@ class Interval:
         """The value at a share in [0,1] of the interval. Whole numbers have equal parts of it."""
         low, high = (self.low - 0.5, self.high + 0.5) if self.is_whole else (self.low, self.high)
         scaled = math.exp(share * math.log(high / low)) * low if self.is_log else low + share * (high - low)
-        if self.is_whole:
-            return self.override(min(max(round(scaled), math.ceil(self.low)), math.floor(self.high)))
-        return self.override(scaled)
+        return self.override(min(max(round(scaled), self.low), self.high) if self.is_whole else scaled)
 
     def evenly(self, num_points: int) -> Choices:
         """Values from `low` to `high` with equal distances, or equal ratios."""
@@ -105,7 +103,7 @@ def parsed(parser: OverridesParser, arguments: Sequence[str]) -> list[Dimension]
             dimensions[f"zip {name}"] = _zipped(parser, name, value)
         else:
             (override,) = parser.parse_overrides([argument])
-            dimensions[override.get_key_element()] = _ofoverride(override)
+            dimensions[override.get_key_element()] = _of_override(override)
     found = list(dimensions.values())
     refuse_repeated(found)
     return found
@@ -123,7 +121,7 @@ def refuse_repeated(dimensions: Sequence[Dimension]) -> None:
         raise RefusedError(f"{repeated}: is given twice, once together with other keys; must be given once")
 
 
-def _ofoverride(override: Override) -> Dimension:
+def _of_override(override: Override) -> Dimension:
     key, line = override.get_key_element(), str(override.input_line)
     if not override.is_sweep_override():
         return Choices((key,), ((f"{key}={override.get_value_element_as_str()}",),), is_swept=False)
@@ -145,6 +143,10 @@ def _interval(key: str, sweep: Any, line: str) -> Interval:
     is_whole = takes_whole_numbers(key.lstrip("+"))
     if is_whole is None:  # a key of the user's own part
         is_whole = isinstance(low, int) and isinstance(high, int)
+    if is_whole:
+        low, high = math.ceil(low), math.floor(high)
+        if low >= high:
+            raise RefusedError(f"{line}: must hold at least two whole numbers")
     return Interval((key,), float(low), float(high), is_log, is_whole)
 
 

@@ -11,7 +11,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from vae_sweeps.config.sweepers import AdaptiveSweeper
 from vae_sweeps.launch.space import Choices, Dimension, Interval
 from vae_sweeps.system.logs import first_line
 
@@ -22,11 +21,12 @@ OVERRIDES = "overrides"
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def open_study(
-    settings: AdaptiveSweeper, directions: Sequence[str], name: str, journal: str, about: Mapping[str, Any]
-) -> optuna.Study:
-    """The study, a new one or that of an earlier command. Raises ValueError if it searches another space."""
-    where = settings.storage or journal
+def open_study(where: str, name: str, directions: Sequence[str], about: Mapping[str, Any]) -> optuna.Study:
+    """The study in a storage, a new one or that of an earlier command.
+
+    `where` is an address of Optuna or a journal file, and `about` says what is searched. Raises ValueError if the study
+    searches something else, or if the storage cannot be opened.
+    """
     try:
         study = optuna.create_study(
             storage=_storage(where),
@@ -43,11 +43,8 @@ def open_study(
     return study
 
 
-def read_study(
-    settings: AdaptiveSweeper, directions: Sequence[str], name: str, journal: str, about: Mapping[str, Any]
-) -> optuna.Study:
-    """A copy of the study in memory, empty if there is none. Raises ValueError if it searches another space."""
-    where = settings.storage or journal
+def read_study(where: str, name: str, directions: Sequence[str], about: Mapping[str, Any]) -> optuna.Study:
+    """A copy of the study in memory, empty if there is none; otherwise as `open_study`."""
     if "://" not in where and not os.path.exists(where):
         return in_memory(directions)
     try:
@@ -101,26 +98,26 @@ def _difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return "was begun with something else"
 
 
-def new_sampler(settings: AdaptiveSweeper, num_trials: int) -> optuna.samplers.BaseSampler:
+def new_sampler(name: str, seed: int, num_trials: int) -> optuna.samplers.BaseSampler:
     """The sampler for the next batch, after `num_trials` trials, ended or not.
 
     Its seed depends on their number, so that a search that is started again does not repeat its first trials.
     """
-    seed = (settings.seed * 1_000_003 + num_trials) % 2**32
+    seed_of_batch = (seed * 1_000_003 + num_trials) % 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match settings.sampler:
+        match name:
             case "tpe":
                 # Without the "constant liar", all trials of a batch would be nearly the same.
-                return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+                return optuna.samplers.TPESampler(seed=seed_of_batch, constant_liar=True)
             case "random":
-                return optuna.samplers.RandomSampler(seed=seed)
+                return optuna.samplers.RandomSampler(seed=seed_of_batch)
             case "cmaes":
-                return optuna.samplers.CmaEsSampler(seed=seed)
+                return optuna.samplers.CmaEsSampler(seed=seed_of_batch)
             case "qmc":
-                return optuna.samplers.QMCSampler(seed=settings.seed, scramble=True, warn_independent_sampling=False)
+                return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
             case _:
-                return optuna.samplers.GPSampler(seed=seed)
+                return optuna.samplers.GPSampler(seed=seed_of_batch)
 
 
 def distributions(dimensions: Sequence[Dimension]) -> dict[str, BaseDistribution]:
@@ -136,7 +133,7 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     if isinstance(dimension, Choices):
         return CategoricalDistribution([_label(row) for row in dimension.rows])
     if dimension.is_whole:
-        return IntDistribution(round(dimension.low), round(dimension.high), log=dimension.is_log)
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.is_log)
     return FloatDistribution(dimension.low, dimension.high, log=dimension.is_log)
 
 

@@ -21,8 +21,9 @@ from vae_sweeps.launch.packing import Candidate, candidate, next_pack
 from vae_sweeps.launch.reporting import reported
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs, run_claimed
 from vae_sweeps.runs import claims
+from vae_sweeps.runs.finding import readable_points
 from vae_sweeps.runs.known_results import KnownResults
-from vae_sweeps.runs.run_folder import RunFolder, readable_points
+from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.rungs import Halving, Rung
 from vae_sweeps.runs.sweep_folder import SweepFolder, get_sweep
 from vae_sweeps.system import lease, machine

@@ -89,10 +89,7 @@ def run_pack(runs: Sequence[RunFolder], context: JobContext, label: str = "pack"
 def run_claimed(claimed: Sequence[RunFolder], context: JobContext, label: str) -> None:
     """Train as one pack, and evaluate, runs that this process has claimed; see `run_pack`."""
     is_end = context.rung is not None and context.rung.is_end
-    for run in claimed:
-        if not is_end:
-            run.reopen()
-    open_runs = [run for run in claimed if run.read_result() is None]
+    open_runs = [run for run in claimed if (run.read_result() is None if is_end else run.reopen())]
     if open_runs:
         with logged_to(lambda: [run.log for run in open_runs if run.is_ours()]):
             _train_or_split(open_runs, context, label)

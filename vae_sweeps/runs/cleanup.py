@@ -96,7 +96,7 @@ def find(sweep: SweepFolder) -> Found:
     # Where there is no SLURM, unrecorded files are those of processes on this machine.
     queue = set(slurm.in_queue(tasks.keys() | (unrecorded if shutil.which("squeue") else set())))
     waited_for = {name for task in queue for name in tasks.get(task, ())}
-    busy = [run for run in runs if run.name in waited_for or _is_used(run)]
+    busy = [run for run in runs if run.name in waited_for or is_used(run)]
     names = {run.name for run in busy}
     removals = [removal for run in runs if run.name not in names for removal in _of_run(run)]
     removals += _deletions(JOBS, job_files.of_ended(files, _ended(sweep, tasks, queue, names)))
@@ -112,7 +112,7 @@ def find(sweep: SweepFolder) -> Found:
     return Found(sorted(removals, key=lambda removal: (PREVIOUS, PICTURES, JOBS, CODE, LEFT).index(removal.kind)), busy)
 
 
-def _is_used(run: RunFolder) -> bool:
+def is_used(run: RunFolder) -> bool:
     """Whether a process trains, evaluates or uploads the run."""
     return claims.is_held(run) or lease.is_held(run.path, ".wandb")
 
@@ -133,21 +133,21 @@ def _of_run(run: RunFolder) -> Iterator[Removal]:
     if not run.result.exists():
         return
     if run.previous_checkpoint.exists():
-        yield Removal(PREVIOUS, [run.previous_checkpoint], lambda: _claimed(run, _remove_previous))
+        yield Removal(PREVIOUS, [run.previous_checkpoint], lambda: while_claimed(run, remove_previous))
     if drawn := pictures.files_in(run.pictures):
         both = [run.pictures, run.packed_pictures]
         left = Size(1, size_of([*drawn, run.packed_pictures]).num_bytes)
-        yield Removal(PICTURES, both, lambda: _claimed(run, RunFolder.pack_pictures), left)
+        yield Removal(PICTURES, both, lambda: while_claimed(run, RunFolder.pack_pictures), left)
     of_jobs = sorted(run.jobs.iterdir()) if run.jobs.is_dir() else []
     if of_jobs and of_jobs == _old(job_files.files_in(run.jobs), run.path):
         yield from _deletions(JOBS, [run.jobs])
 
 
-def _remove_previous(run: RunFolder) -> None:
+def remove_previous(run: RunFolder) -> None:
     run.remove(run.previous_checkpoint)
 
 
-def _claimed(run: RunFolder, action: Callable[[RunFolder], None]) -> None:
+def while_claimed(run: RunFolder, action: Callable[[RunFolder], None]) -> None:
     """Do something with the run while no process works on it; nothing if one has begun to."""
     with claims.taken([run]) as claimed:
         for ours in claimed:

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from vae_sweeps.runs import claims, leftovers
-from vae_sweeps.runs.cleanup import Removal
+from vae_sweeps.runs import leftovers
+from vae_sweeps.runs.cleanup import Removal, is_used, remove_previous, while_claimed
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import all_sweeps
 from vae_sweeps.system import cache, lease
@@ -28,27 +29,19 @@ def find(output_dir: Path, min_days: float, kinds: tuple[str, ...] = KINDS) -> l
     named = {name for sweep in all_sweeps(output_dir) for name in sweep.named_runs()}
     for path in sorted(runs_folder(output_dir).glob("*")):
         run = RunFolder(path)
-        if not path.is_dir() or run.name in named or _is_used(run) or _days_since_change(path) < min_days:
+        if not path.is_dir() or run.name in named or is_used(run) or _days_since_change(path) < min_days:
             continue
         if RUNS in kinds:
-            found.append(Removal(RUNS, [path], lambda run=run: _remove(run)))
+            found.append(Removal(RUNS, [path], partial(while_claimed, run, _delete)))
         elif PREVIOUS in kinds and run.result.exists() and run.previous_checkpoint.exists():
-            previous = run.previous_checkpoint
-            found.append(Removal(PREVIOUS, [previous], lambda previous=previous: previous.unlink(missing_ok=True)))
+            remove = partial(while_claimed, run, remove_previous)
+            found.append(Removal(PREVIOUS, [run.previous_checkpoint], remove))
     if IMAGES in kinds:
         found += _decoded(min_days)
     return found
 
 
-def _is_used(run: RunFolder) -> bool:
-    return claims.is_held(run) or lease.is_held(run.path, ".wandb")
-
-
-def _remove(run: RunFolder) -> None:
-    """Remove the run's folder, unless a process has begun to work on it."""
-    with claims.taken([run]) as claimed:
-        if not claimed:
-            return
+def _delete(run: RunFolder) -> None:
     leftovers.delete(run.path)
 
 
@@ -56,7 +49,7 @@ def _decoded(min_days: float) -> Iterator[Removal]:
     for folder in sorted(cache.folder().glob("images-*")):
         is_used = bool(lease.all_of(cache.folder(), f".{folder.name}"))
         if folder.is_dir() and not is_used and _days_since_use(folder) >= min_days:
-            yield Removal(IMAGES, [folder], lambda folder=folder: leftovers.delete(folder))
+            yield Removal(IMAGES, [folder], partial(leftovers.delete, folder))
 
 
 def _days_since_change(folder: Path) -> float:

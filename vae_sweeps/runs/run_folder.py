@@ -261,12 +261,14 @@ class RunFolder(ClaimedFolder):
             raise DamagedError(f"{self.result}: damaged: it belongs to another run; {then}")
         return result
 
-    def reopen(self) -> None:
-        """Remove the result of a run that was stopped, so that it can be trained on."""
-        self.check()
+    def reopen(self) -> bool:
+        """Remove the result of a run that was stopped, to train it on; returns whether it has none now."""
         result = self.read_result()
         if result is not None and result["status"] == STOPPED:
+            self.check()
             self.result.unlink(missing_ok=True)
+            return True
+        return result is None
 
     def write_failure(self, text: str) -> None:
         """Record the traceback of the error that ended the run."""
@@ -289,29 +291,3 @@ class RunFolder(ClaimedFolder):
 def runs_folder(output_dir: str | Path) -> Path:
     """The folder that holds all runs of an output folder."""
     return Path(output_dir) / "runs"
-
-
-def find_run(run: str | Path, output_dir: str | Path = "outputs") -> RunFolder:
-    """The folder of a run, which is named by the folder or by its name in `output_dir`. Raises ValueError if none."""
-    folders = (RunFolder(Path(run)), RunFolder.under(output_dir, str(run)))
-    folder = next((folder for folder in folders if folder.exists()), None)
-    if folder is None:
-        raise ValueError(f"run={run}: no run folder (it has no config.yaml); `vae-sweeps results` lists them")
-    return folder
-
-
-def readable_points(runs: Iterable[RunFolder]) -> dict[RunFolder, Point]:
-    """The points of those runs whose config can be read; the others are reported in the log."""
-    points = {}
-    for run in runs:
-        try:
-            points[run] = run.read_point()
-        except (ValueError, FileNotFoundError) as error:
-            warn_once(f"{error}; the run is left out")
-    return points
-
-
-def all_runs(output_dir: str | Path) -> list[RunFolder]:
-    """All runs of an output folder, by name."""
-    folders = map(RunFolder, sorted(runs_folder(output_dir).glob("*")))
-    return [folder for folder in folders if folder.exists()]

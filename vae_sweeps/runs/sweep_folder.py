@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vae_sweeps.config.schema import Point
-from vae_sweeps.runs.run_folder import RunFolder, readable_points, runs_folder
+from vae_sweeps.runs.finding import readable_points
+from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.submissions import Submissions, parse
 from vae_sweeps.system import files, private
 from vae_sweeps.system.files import DamagedError

@@ -43,7 +43,7 @@ def test_best_knows_the_direction_and_says_what_trains_the_points_again(command:
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["grid-000000000001", "grid-000000000002"]
-    assert "the best of 3 by val/elbo (higher is better)" in ended.out
+    assert "the best of 3 points by val/elbo (higher is better)" in ended.out
     assert [line.strip() for line in lines if "launch.py" in line] == [
         "python launch.py beta=2",
         "python launch.py beta=3 'arch.hidden=[7,8]'",

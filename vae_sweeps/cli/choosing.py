@@ -48,7 +48,9 @@ def best(
     else:
         typer.echo(terminal.plain(rows))
     by_name = {folder.name: folder for folder in folders}
-    typer.echo(f"the best of {len(done)} by {by} ({metric.better} is better), and what trains them:")
+    typer.echo(
+        f"the best of {len(done)} points by {by} ({metric.better} is better), with the commands that train them:"
+    )
     for name in map(str, rows["run"]):
         typer.echo(f"  {by_name[name].path}\n    {_command(by_name[name])}")
 
@@ -90,7 +92,7 @@ def compare(first: Sweep, second: Sweep, by: By = "test/elbo", output_dir: Outpu
     for key, (one, other) in found.differing.items():
         typer.echo(f"{key}: {one} in {first}, {other} in {second}")
     if not found.differing:
-        typer.echo("no key has one value in one sweep and another in the other")
+        typer.echo("the sweeps have no fixed key that differs")
     if not len(found.rows):
         refuse(f"{first} and {second}: no finished points have equal configs but for these keys, and equal seeds")
     better = f", {metric.better} is better" if metric.better else ""

@@ -39,7 +39,7 @@ def gc(
         number = sum(removal.kind == kind for removal in found)
         typer.echo(f"{kind}: {number}")
     words = f"{count(total.inodes, 'inode')}, {size_in_words(total.num_bytes)}"
-    typer.echo(f"removed {words}" if delete else f"could go: {words}; --delete removes it")
+    typer.echo(f"removed {words}" if delete else f"--delete would remove {words}")
 
 
 def archive(

@@ -270,7 +270,7 @@ def _show(found: _Search, study: Any, launch: Launch) -> None:
         on_end.announce(launch.sweep, launch.options.on_end)
     best = studies.best_trials(study)
     if len(found.objectives) > 1:
-        log.info("%s that no other one beats in all of %s:", count(len(best), "trial"), ", ".join(found.objectives))
+        log.info("%s on the Pareto front of %s:", count(len(best), "trial"), ", ".join(found.objectives))
     for trial in best:
         values = ", ".join(f"{name} {value:.6g}" for name, value in zip(found.objectives, trial.values, strict=True))
         chosen = studies.overrides_of(found.dimensions, trial.params)

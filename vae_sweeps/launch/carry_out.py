@@ -48,7 +48,7 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[Ended] | None:
         if launch.cluster is not None:
             assert launch.sweep is not None
             if launch.halving is not None and not launch.cluster.elastic:
-                raise ValueError("hydra.sweeper.halving: on a cluster it needs hydra.launcher.elastic=true")
+                raise ValueError("hydra.sweeper.halving: needs hydra.launcher.elastic=true on a cluster")
             submit.check(launch.cluster, launch.options.devices)
             queued = states.runs_in_queue(launch.sweep)
         plan = make_plan(launch, queued)

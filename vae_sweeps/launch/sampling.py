@@ -8,7 +8,7 @@ from vae_sweeps.launch.space import Dimension
 
 
 def samples(grid: Sequence[Dimension], sampler: str, seed: int) -> Iterator[list[str]]:
-    """Samples of the space without an end: the first N are always the same, on every machine.
+    """Yield samples of the space without end. The first N are the same each time, on every machine.
 
     A key's samples depend on its name and the seed, not on the other keys (but for their number, with `sobol`). The
     points of Sobol's sequence are shifted by a random vector, modulo 1 (Cranley and Patterson, 1976).

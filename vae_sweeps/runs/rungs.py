@@ -54,14 +54,14 @@ class Halving:
     brackets: tuple[Bracket, ...]
 
     def write(self, sweep: SweepFolder) -> None:
-        """Let processes that work on the sweep know."""
+        """Write it into the sweep's folder, where workers read it."""
         brackets = [{"runs": bracket.runs, "epochs": bracket.epochs} for bracket in self.brackets]
         content = {"metric": self.metric, "reduction_factor": self.reduction_factor, "brackets": brackets}
         files.write_whole(sweep.halving, files.seal(content))
 
     @classmethod
     def read(cls, sweep: SweepFolder) -> "Halving | None":
-        """That of the sweep's last launch, None if it had none. Raises DamagedError."""
+        """Read what the last launch of the sweep wrote; None if it had no halving. Raises DamagedError."""
         try:
             content = files.unseal(sweep.halving.read_bytes(), sweep.halving, "launch the sweep's command again")
         except FileNotFoundError:

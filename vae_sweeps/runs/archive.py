@@ -58,6 +58,7 @@ def write(sweep: SweepFolder, path: Path) -> int:
             for name, file in paths.items():
                 member = tar.gettarinfo(file, name)
                 member.uid, member.gid, member.uname, member.gname, member.mode = 0, 0, "", "", 0o644
+                member.mtime = int(member.mtime)  # fractions would stand in a header of their own, without a checksum
                 with file.open("rb") as opened:
                     tar.addfile(member, opened)
         prepared.replace(path)
@@ -82,6 +83,8 @@ def unpack(path: Path, output_dir: Path) -> tuple[SweepFolder, list[str], list[s
             tarfile.open(fileobj=stream, mode="r|") as tar,
         ):
             name = _extract(tar, staging)
+            while stream.read(_BLOCK_BYTES):  # the checksum of the compression stands at its end
+                pass
     except (tarfile.TarError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
         shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, FileNotFoundError) and not path.exists():

@@ -139,11 +139,14 @@ def launch(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 120) -> None:
-    """Poll until `condition()` is true; fails if the process ends first."""
+def wait_until(
+    condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, timeout_s: float = 120
+) -> None:
+    """Poll until `condition()` is true; fails if the process, if there is one, ends first."""
     end = time.monotonic() + timeout_s
     while not condition():
-        assert process.poll() is None, f"the process ended with {process.returncode} before the condition was true"
+        if process is not None:
+            assert process.poll() is None, f"the process ended with {process.returncode} before the condition was true"
         assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.02)
 

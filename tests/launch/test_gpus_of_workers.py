@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import make_options
 from vae_sweeps.launch.job import Job
-from vae_sweeps.launch.local import run_side_by_side
+from vae_sweeps.launch.side_by_side import run_side_by_side
 
 
 @dataclass

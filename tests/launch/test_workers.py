@@ -1,14 +1,25 @@
 """Worker processes on one machine, Hydra's sweepers, and mistakes in the launcher's keys."""
 
+import itertools
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 import vae_sweeps
-from tests.conftest import launch, start_launch, wait_until
+from tests.conftest import launch, make_options, make_point, start_launch, wait_until
+from vae_sweeps.config.launchers import LocalLauncher
+from vae_sweeps.data.load import load_dataset
+from vae_sweeps.launch.request import Launch
+from vae_sweeps.launch.workers import number_of_workers
+from vae_sweeps.runs import claims
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
+from vae_sweeps.runs.sweep_folder import SweepFolder
+from vae_sweeps.system import cpus, machine
 
 GRID = ["-m", "beta=0.1,1", "latent=2,5", "arch.hidden=[16]", "evaluation=none", "sweep=grid", "log_every_steps=20"]
 TWO = "hydra.launcher.workers=2"
@@ -54,6 +65,21 @@ def test_ctrl_c_stops_the_workers_and_nothing_is_lost(tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_workers_whose_launch_is_killed_save_and_end(tmp_path) -> None:
+    arguments = [*GRID, "steps=100000", "checkpoint_every_s=1e9", TWO, f"output_dir={tmp_path}"]
+    process = start_launch(*arguments)
+    runs = runs_folder(tmp_path)
+    wait_until(lambda: len(list(runs.glob("*/metrics.jsonl"))) == 4, process)
+    process.kill()
+    process.communicate(timeout=60)
+    folders = [RunFolder(run) for run in runs.iterdir()]
+    wait_until(lambda: not any(claims.is_held(run) for run in folders))
+    for run in folders:
+        assert run.checkpoint.exists()
+        assert (run.read_result(), run.read_failure()) == (None, None)
+
+
+@pytest.mark.slow
 def test_a_sweeper_may_launch_in_batches(tmp_path) -> None:
     """With max_batch_size=1, Hydra's basic sweeper calls the launcher once for each point."""
     batches = ["hydra/sweeper=basic", "hydra.sweeper.max_batch_size=1"]
@@ -78,10 +104,47 @@ def test_one_point_on_a_cluster_requires_m(refused) -> None:
 @pytest.mark.parametrize(
     ("argument", "line"),
     [
-        ("hydra.launcher.workers=0", "hydra.launcher.workers=0: must be a whole number >= 1, or null"),
+        ("hydra.launcher.workers=0", "hydra.launcher.workers=0: must be auto, or a whole number >= 1"),
         ("hydra.launcher.worker=2", "hydra.launcher.worker=2: no such key; did you mean hydra.launcher.workers?"),
         ("hydra/launcher=pbs", "hydra/launcher=pbs: must be one of"),
     ],
 )
 def test_a_mistake_in_the_launchers_keys_is_one_line(refused, argument: str, line: str) -> None:
     assert refused(*GRID, argument).startswith(line)
+
+
+def workers_for(overrides: list[str], num_points: int, workers: int | str = "auto", **changes: Any) -> int:
+    points = [make_point("data=mnist5k", *overrides, f"seed={seed}") for seed in range(num_points)]
+    sweep, launcher = SweepFolder(Path("sweeps/any")), LocalLauncher("any", workers)
+    asked = Launch(points, [[]] * num_points, make_options("evaluation=none"), launcher, sweep)
+    return number_of_workers(
+        replace(asked, **changes), points, [load_dataset(point.data) for point in points], torch.device("cpu")
+    )
+
+
+LONG, SHORT = ["steps=1000000"], ["steps=20"]
+
+
+@pytest.mark.parametrize(("num_cores", "num_points"), [*itertools.product((1, 2, 3, 16, 64), (1, 2, 9, 40))])
+def test_a_long_sweep_uses_the_cores_and_no_more(monkeypatch, num_cores: int, num_points: int) -> None:
+    monkeypatch.setattr(cpus, "usable", lambda: num_cores)
+    monkeypatch.setattr(machine, "memory_for_packs", lambda device: 1e12)
+    workers = workers_for(LONG, num_points)
+    assert 1 <= workers <= min(num_cores, num_points)
+    assert workers > 1 or num_cores == 1 or num_points < num_cores
+    if num_points % num_cores == 0:
+        assert workers == num_cores
+
+
+def test_workers_that_would_not_pay_or_fit_are_not_started(monkeypatch) -> None:
+    monkeypatch.setattr(cpus, "usable", lambda: 16)
+    assert workers_for(SHORT, 32) == 1
+    assert workers_for(LONG, 32, sweep=None) == 1
+    monkeypatch.setattr(machine, "memory_for_packs", lambda device: 2e9)
+    assert 1 < workers_for(LONG, 32) <= 3
+    monkeypatch.setattr(machine, "memory_for_packs", lambda device: 1e8)
+    assert workers_for(LONG, 32) == 1
+
+
+def test_the_number_of_workers_can_be_given() -> None:
+    assert workers_for(SHORT, 9, 3) == 3

@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.conftest import make_point
 from vae_sweeps.config.schema import Point
 from vae_sweeps.models import layers, stacking
 from vae_sweeps.models.build import build_vae
 from vae_sweeps.models.init import initialise_layers
-from vae_sweeps.models.size import num_params
+from vae_sweeps.models.size import num_flops, num_params
 from vae_sweeps.models.stacking import put_point, take_point
 from vae_sweeps.models.vae import initialise
 from vae_sweeps.system.rng import generator
@@ -225,6 +226,17 @@ def test_models_of_a_pack_are_independent() -> None:
                 parts = stacking.slots(parameter.grad, 3)
                 assert (parts[[0, 2]] == 0).all(), name
                 assert (parts[1] != 0).any(), name
+
+
+@pytest.mark.parametrize("image_shape", [(1, 28, 28), (3, 64, 64)])
+@pytest.mark.parametrize("arch", ["mlp", "conv", "mlp_without_layers"])
+def test_num_flops_equals_what_torch_counts(arch: str, image_shape: tuple[int, int, int]) -> None:
+    chosen = ["arch=mlp", "arch.hidden=[]"] if arch == "mlp_without_layers" else [f"arch={arch}"]
+    point = make_point(*chosen, "latent=7")
+    vae = build_vae([point], image_shape)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        vae.decode(vae.encode(torch.zeros(1, *image_shape)).mu)
+    assert num_flops(point, image_shape) == counter.get_total_flops()
 
 
 def test_num_params_equals_a_count_by_hand() -> None:

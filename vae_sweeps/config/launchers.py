@@ -6,20 +6,20 @@ from typing import Any
 from vae_sweeps.config.fields import at_least, free, key, or_null
 
 
+def _auto_or_number() -> Any:
+    return key("auto, or a whole number >= 1", lambda v: v == "auto" if isinstance(v, str) else v >= 1)
+
+
 @dataclass
 class LocalLauncher:
     """Train on this machine, in this process or in several worker processes."""
 
     _target_: str = free("a launcher")
-    workers: int | None = or_null(1)
+    workers: int | str = _auto_or_number()
 
 
 def _text_or_null() -> Any:
     return free("a string, or null")
-
-
-def _is_packs(packs: int | str) -> bool:
-    return packs == "auto" if isinstance(packs, str) else packs >= 1
 
 
 @dataclass
@@ -27,7 +27,7 @@ class SlurmLauncher:
     """How a sweep is split into jobs, and the resources of each job; everything that submitit can pass to SLURM."""
 
     _target_: str = free("a launcher")
-    packs: int | str = key("auto, or a whole number >= 1", _is_packs)
+    packs: int | str = _auto_or_number()
     points_per_job: int | None = or_null(1)
     elastic: bool = free("true or false")
     wait: bool = free("true or false")

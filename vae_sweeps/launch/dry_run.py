@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from vae_sweeps.config.launchers import SlurmLauncher
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.load import load_dataset
+from vae_sweeps.launch.local import described as described_packs
 from vae_sweeps.launch.packing import bytes_of_pack, cost
 from vae_sweeps.launch.plan import Plan
 from vae_sweeps.launch.request import Launch
@@ -37,10 +38,11 @@ class _Speed(NamedTuple):
 
 def show(plan: Plan, launch: Launch) -> None:
     """Say which packs the launch would train, what they need, and in which jobs."""
-    num_points = sum(map(len, plan.packs))
-    if num_points:
-        where = "" if launch.cluster else f" on {machine.resolve_device(launch.options.device)}"
-        log.info("%s to train in %s%s", count(num_points, "point"), count(len(plan.packs), "pack"), where)
+    if plan.packs and launch.cluster:
+        points = count(sum(map(len, plan.packs)), "point")
+        log.info("%s to train in %s", points, count(len(plan.packs), "pack"))
+    elif plan.packs:
+        log.info("%s", described_packs(plan, machine.resolve_device(launch.options.device), launch.options.devices))
     if plan.halving:
         for bracket in plan.halving.brackets:
             log.info("halving: %s", described(bracket, plan.halving))

@@ -6,6 +6,7 @@ This module imports torch late, since that takes seconds and a signal before sub
 import os
 import secrets
 import signal
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +20,9 @@ from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.rungs import Rung
 from vae_sweeps.runs.sweep_folder import SweepFolder
+from vae_sweeps.system import lease_owner
+
+_LEFT_EVERY_S = 0.5
 
 
 @dataclass
@@ -41,6 +45,11 @@ class Job:
     token: str = ""
     # Where training pauses; None: at the end.
     rung: Rung | None = None
+    # The process that waits for the job, which ends with it; 0: none. It shows progress itself, or the job does.
+    launched_by: int = 0
+    shows_progress: bool = True
+    # What its pack is called, if it has one only.
+    label: str = ""
 
     @property
     def devices(self) -> int:
@@ -56,7 +65,7 @@ class Job:
     def __call__(self) -> None:
         """Train and evaluate. On USR2 or TERM, save after the current step, and see to it that the work goes on."""
         received: list[int] = []
-        process = os.getpid()
+        process, is_left = os.getpid(), _HasEnded(self.launched_by)
 
         def note(number: int, _: Any) -> None:
             if os.getpid() == process:  # ignore signals in forked processes
@@ -67,7 +76,7 @@ class Job:
         began = lives.beginning_of(self)
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is imported; see launch.py
         with trust.allowing(self.allowed):
-            self._work(lambda: bool(received))
+            self._work(lambda: bool(received) or is_left())
         os.umask(0o077)  # what follows are submitit's own files
         if received:
             lives.go_on(self, began)
@@ -94,7 +103,9 @@ class Job:
         machine.prepare()
         with distributed.joined(rank, device):
             references = worker.References(self.options, device)
-            context = worker.JobContext(device, self.options, should_stop, references, rung=self.rung)
+            context = worker.JobContext(
+                device, self.options, should_stop, references, rung=self.rung, shows_progress=self.shows_progress
+            )
             if rank.number > 0:
                 worker.follow(context)
                 return
@@ -151,8 +162,21 @@ class Job:
         for i, pack in enumerate(self.packs):
             if not context.should_stop():
                 label = f"pack {i + 1}/{len(self.packs)} ({count(len(pack), 'point')})"
-                worker.run_pack(pack, context, label)
+                worker.run_pack(pack, context, self.label or label)
         worker.evaluate_runs(self.to_evaluate, context)
+
+
+class _HasEnded:
+    """Whether the process that waits for a job has ended, which nobody could tell the job if it was killed."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._has_ended, self._asked_at = pid, False, 0.0
+
+    def __call__(self) -> bool:
+        if self._pid and not self._has_ended and time.monotonic() - self._asked_at > _LEFT_EVERY_S:
+            self._asked_at = time.monotonic()
+            self._has_ended = lease_owner.has_ended(self._pid)
+        return self._has_ended
 
 
 def job_of(packs: Iterable[Iterable[RunFolder]], to_evaluate: Iterable[RunFolder], launch: Launch) -> Job:

@@ -172,7 +172,8 @@ def group(points: Sequence[Point], costs: Sequence[Cost], limits: Sequence[int])
             affordable.append([i])
         for pack in affordable:
             num_packs = -(-len(pack) // min(limits[i] for i in pack))
-            cuts = [len(pack) * n // num_packs for n in range(num_packs + 1)]
+            # Rounded up: where packs cannot be equal, those of larger latent sizes have fewer points.
+            cuts = [-(-len(pack) * n // num_packs) for n in range(num_packs + 1)]
             packs.extend(sorted(pack[a:b]) for a, b in pairwise(cuts))
     # The optimiser is called once for each run of neighbours with equal settings.
     return [sorted(pack, key=lambda i: (_settings_of(points[i]), i)) for pack in sorted(packs)]

@@ -20,6 +20,7 @@ from vae_sweeps.launch import checks, fitting
 from vae_sweeps.launch.halving import make_halving
 from vae_sweeps.launch.packing import checkpoint_bytes, cost, group, keys_apart, limit_of, memory_of
 from vae_sweeps.launch.request import Launch
+from vae_sweeps.launch.workers import number_of_workers
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import STOPPED, RunFolder
@@ -36,7 +37,7 @@ class Plan:
 
     `sources` has the source files of each run's own parts. `results` are those of the runs before the launch.
     `checkpoint_bytes` is the size of the largest pack's checkpoints. `packed` makes packs of any of the runs, and
-    `halving` says which of them stop early.
+    `halving` says which of them stop early. On this machine, `num_workers` packs train side by side.
     """
 
     folders: list[RunFolder]
@@ -49,6 +50,7 @@ class Plan:
     packed: Callable[[Collection[RunFolder]], list[list[RunFolder]]]
     checkpoint_bytes: int = 0
     halving: Halving | None = None
+    num_workers: int = 1
 
 
 def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
@@ -74,8 +76,6 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
         )
         for point, dataset, files in zip(points, datasets, sources, strict=True)
     ]
-    if cluster or launch.num_workers > 1 or options.devices > 1:
-        checks.check_jobs(launch.sweep or folders[0], has_snapshot=cluster is not None and cluster.snapshot)
     unique = {folder: (point, job) for folder, point, job in zip(folders, points, launch.overrides, strict=True)}
     results = KnownResults()
     halving = launch.halving
@@ -88,13 +88,18 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     fitting.check([points[i] for i in todo], [datasets[i] for i in todo], device, options.devices, cluster)
     memory_bytes = memory_of(cluster) if cluster else machine.memory_for_packs(device)
     checks.check_own_parts([points[i] for i in todo], [shapes[i] for i in todo], options.devices)
+    num_workers = 1
+    if cluster is None:
+        num_workers = number_of_workers(launch, [points[i] for i in todo], [datasets[i] for i in todo], device)
+    if cluster or num_workers > 1 or options.devices > 1:
+        checks.check_jobs(launch.sweep or folders[0], has_snapshot=cluster is not None and cluster.snapshot)
 
     def packed(runs: Collection[RunFolder]) -> list[list[RunFolder]]:
         chosen = [index[run] for run in runs]
         limits = [limit_of(points[i], shapes[i], memory_bytes) for i in chosen]
         if launch.largest_pack is not None:
             limits = [min(limit, launch.largest_pack) for limit in limits]
-        num_packs = cluster.packs if cluster else launch.num_workers
+        num_packs = cluster.packs if cluster else num_workers // options.devices
         if isinstance(num_packs, int) and num_packs > 1:
             limits = [min(limit, -(-len(chosen) // num_packs)) for limit in limits]
         found = group([points[i] for i in chosen], [costs[i] for i in chosen], limits)
@@ -121,6 +126,7 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
         packed=packed,
         checkpoint_bytes=max(sizes, default=0),
         halving=halving,
+        num_workers=max(1, num_workers // options.devices),
     )
 
 

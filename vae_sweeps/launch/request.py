@@ -39,10 +39,7 @@ class Launch:
         return self.launcher if isinstance(self.launcher, SlurmLauncher) else None
 
     @property
-    def num_workers(self) -> int:
-        """The number of processes that train in parallel on this machine: by default one per GPU."""
-        if isinstance(self.launcher, LocalLauncher) and self.launcher.workers is not None:
-            return self.launcher.workers
-        from vae_sweeps.system import machine  # torch takes seconds; a mistake in a command is answered without it
-
-        return max(1, len(machine.visible_gpus())) if self.options.device in ("auto", "cuda") else 1
+    def workers(self) -> int | None:
+        """The number of processes that train side by side on this machine, if the command says so."""
+        wanted = self.launcher.workers if isinstance(self.launcher, LocalLauncher) else "auto"
+        return wanted if isinstance(wanted, int) else None

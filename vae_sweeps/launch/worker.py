@@ -73,6 +73,7 @@ class JobContext:
     # Evaluation settings whose change makes parts be evaluated again; see `parts_left`.
     explicit: Collection[str] = ()
     rung: Rung | None = None
+    shows_progress: bool = True
 
 
 def run_pack(runs: Sequence[RunFolder], context: JobContext, label: str = "pack") -> None:
@@ -188,7 +189,7 @@ def _train_from(step: int, members: Sequence[Member], absent: Collection[int], c
             runs[k] = replace(runs[k], rows=rows)
         pack = Pack(runs, dataset.image_shape, context.device, absent)
         context.link.begin({runs[k].folder: facts(runs[k].point, dataset.image_shape) for k in living})
-        with progress.shown(label) as show, machine.memory_kept(context.device):
+        with progress.shown(label, is_hidden=not context.shows_progress) as show, machine.memory_kept(context.device):
             observer = JobObserver(
                 pack, dataset, context.options.evaluation, drawer=context.drawer, link=context.link, show=show
             )

@@ -2,7 +2,7 @@
 
 import json
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,7 +26,15 @@ def bytes_per_number(point: Point) -> int:
 
 def num_activations(point: Point, image_shape: tuple[int, int, int]) -> int:
     """The number of values that the modules of the point's model output for one image."""
-    return _num_activations(_architecture(point), image_shape)
+    return _of_an_image(_architecture(point), image_shape).num_outputs
+
+
+def num_flops(point: Point, image_shape: tuple[int, int, int]) -> int:
+    """The floating-point operations of the layers of the point's model in a forward pass of one image.
+
+    Networks of the user's own that keep their weights elsewhere than in layers' `weight` count too little.
+    """
+    return _of_an_image(_architecture(point), image_shape).num_flops
 
 
 def _architecture(point: Point) -> str:
@@ -54,14 +62,28 @@ def _num_weights(architecture: str, image_shape: tuple[int, int, int]) -> int:
         return sum(parameter.numel() for parameter in _build(architecture, image_shape).parameters())
 
 
-@lru_cache(maxsize=1024)
-def _num_activations(architecture: str, image_shape: tuple[int, int, int]) -> int:
-    num_activations = 0
+class _OfAnImage(NamedTuple):
+    """What a forward pass of one image computes."""
 
-    def count(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        nonlocal num_activations
-        outputs = output if isinstance(output, tuple) else (output,)
-        num_activations += sum(t.numel() for t in outputs if isinstance(t, torch.Tensor))
+    num_outputs: int
+    num_flops: int
+
+
+@lru_cache(maxsize=1024)
+def _of_an_image(architecture: str, image_shape: tuple[int, int, int]) -> _OfAnImage:
+    num_outputs = num_flops = 0
+
+    def count(module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal num_outputs, num_flops
+        outputs = [t for t in (output if isinstance(output, tuple) else (output,)) if isinstance(t, torch.Tensor)]
+        num_outputs += sum(t.numel() for t in outputs)
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.Tensor) and weight.ndim > 1:
+            # A kernel is applied at each place of the smaller of its images: of a convolution's output, or of the
+            # input of a transposed one.
+            sides = [t for t in (*inputs, *outputs) if isinstance(t, torch.Tensor)]
+            places = min(t.shape[-2:].numel() for t in sides) if all(t.ndim == 4 for t in sides) else 1
+            num_flops += 2 * weight.numel() * places
 
     # The meta device allocates nothing, but its first use spends a second on imports.
     is_small = _num_weights(architecture, image_shape) <= _MAX_ALLOCATED
@@ -70,4 +92,4 @@ def _num_activations(architecture: str, image_shape: tuple[int, int, int]) -> in
         for module in vae.modules():
             module.register_forward_hook(count)
         vae.decode(vae.encode(torch.zeros(1, *image_shape)).mu)
-    return num_activations
+    return _OfAnImage(num_outputs, num_flops)

@@ -100,7 +100,7 @@ def _of_run(
     if result is not None:
         reason = f"at step {result['step']}" if state in ("stopped", "diverged") else ""
         return PointState(run.name, state, 1.0 if state == "done" else None, own, reason, costs.of_result(result))
-    row = _newest_row(run)
+    row = newest_row(run)
     known = PointState(run.name, state, _progress(row), own, cost=costs.of_row(row))
     if state == "failed":
         return replace(known, reason=_last_line(run.read_failure() or ""))
@@ -129,7 +129,7 @@ def _of_ended_job(sweep: SweepFolder, known: PointState, ended: Mapping[str, slu
     return replace(known, state="lost", reason=f"{reason}: {last}" if last else reason)
 
 
-def _newest_row(run: RunFolder) -> dict[str, Any]:
+def newest_row(run: RunFolder) -> dict[str, Any]:
     """The last row of the run's metrics.jsonl; empty if there is none."""
     with contextlib.suppress(OSError, ValueError, RecursionError), run.rows.open("rb") as file:
         file.seek(max(0, run.rows.stat().st_size - _ROW_BYTES))

@@ -81,6 +81,11 @@ def exists(pid: int) -> bool:
     return True
 
 
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process in this pid namespace, or one that has ended and is not yet waited for."""
+    return not exists(pid) or _began(pid) == ""
+
+
 def runs_here(owner: Owner) -> bool:
     """Whether the owner, a process of this boot and pid namespace, still exists."""
     if not exists(owner.pid):

@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from vae_sweeps.system.logs import console
@@ -35,17 +36,62 @@ def describe(progress: Progress) -> str:
     return f"train ELBO {elbo} nats, {progress.images_per_s:,.0f} images/s"
 
 
+def of_rows(rows: Sequence[Mapping[str, Any]]) -> Progress:
+    """The progress of a pack whose points have written these rows last."""
+    first = rows[0]
+    elbo = [float(row["train/elbo"]) for row in rows]
+    return Progress(int(first["step"]), int(first["num_steps"]), elbo, float(first["images_per_s"]))
+
+
+class Several:
+    """The bars of several packs, by label."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars, self._tasks = bars, dict[str, TaskID]()
+
+    def add(self, label: str) -> None:
+        """Show a bar for the pack, which starts."""
+        self._tasks[label] = self._bars.add_task(label, total=None, state="starting")
+
+    def update(self, label: str, progress: Progress) -> None:
+        """Move the bar of the pack."""
+        state = describe(progress) if progress.step < progress.num_steps else "evaluating"
+        self._bars.update(self._tasks[label], completed=progress.step, total=progress.num_steps, state=state)
+
+    def remove(self, label: str) -> None:
+        """Remove the bar of the pack, which has ended."""
+        self._bars.remove_task(self._tasks.pop(label))
+
+
 @contextmanager
-def shown(label: str) -> Iterator[Callable[[Progress], None]]:
+def several() -> Iterator[Several | None]:
+    """Show bars of several packs on a terminal; yields None elsewhere."""
+    if not console.is_terminal:
+        yield None
+        return
+    with _bars() as bars:
+        yield Several(bars)
+
+
+def _bars() -> Bars:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("steps,"),
+        TimeRemainingColumn(compact=True), TextColumn("left, {task.fields[state]}"),
+    )  # fmt: skip
+    return Bars(*columns, console=console, transient=True)
+
+
+@contextmanager
+def shown(label: str, *, is_hidden: bool = False) -> Iterator[Callable[[Progress], None]]:
     """Show the progress of the pack named `label`; yields the function to call with each `Progress`."""
+    if is_hidden:
+        yield lambda _: None
+        return
     if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TextColumn("steps,"),
-            TimeRemainingColumn(compact=True), TextColumn("left, {task.fields[state]}"),
-        )  # fmt: skip
-        with Bars(*columns, console=console, transient=True) as bars:
-            task = bars.add_task(label, total=None, state="starting")
-            yield lambda p: bars.update(task, completed=p.step, total=p.num_steps, state=describe(p))
+        with _bars() as bars:
+            own = Several(bars)
+            own.add(label)
+            yield lambda p: own.update(label, p)
         return
 
     started_at = logged_at = time.monotonic()

@@ -1,6 +1,8 @@
 """Worker processes on one machine, Hydra's sweepers, and mistakes in the launcher's keys."""
 
 import itertools
+import json
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +79,22 @@ def test_workers_whose_launch_is_killed_save_and_end(tmp_path) -> None:
     for run in folders:
         assert run.checkpoint.exists()
         assert (run.read_result(), run.read_failure()) == (None, None)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_named_and_the_others_go_on(tmp_path) -> None:
+    process = start_launch(*GRID, "steps=4000", TWO, f"output_dir={tmp_path}")
+    runs = runs_folder(tmp_path)
+    wait_until(lambda: len(list(runs.glob("*/metrics.jsonl"))) == 4, process)
+    owner = json.loads(next(runs.glob("*/.claim*/owner.json")).read_text())
+    os.kill(owner["pid"], signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out.count("its process was killed") == 1
+    assert "2 pending, 2 done" in out
+    again = launch(*GRID, "steps=4000", TWO, f"output_dir={tmp_path}")
+    assert again.returncode == 0, again.stdout
+    assert len(table(tmp_path)) == 4
 
 
 @pytest.mark.slow

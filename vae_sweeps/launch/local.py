@@ -64,7 +64,8 @@ def _train(packs: Sequence[Sequence[RunFolder]], num_workers: int, launch: Launc
             for pack, label in zip(packs, labels, strict=True)
         ]
         run_side_by_side(jobs, workers, (launch.sweep or packs[0][0]).jobs, should_stop, machine.visible_gpus())
-        _show_failures(run for pack in packs for run in pack)
+        if devices > 1:
+            _show_failures(run for pack in packs for run in pack)
     elif packs:
         with reported(launch.sweep, context.device):
             for pack, label in zip(packs, labels, strict=True):
@@ -73,7 +74,7 @@ def _train(packs: Sequence[Sequence[RunFolder]], num_workers: int, launch: Launc
 
 
 def _show_failures(runs: Iterable[RunFolder]) -> None:
-    """Log the errors of processes whose output went to files: each error once, with the runs that it affected."""
+    """Log the errors of ranks whose output went to files: each error once, with the runs that it affected."""
     names_by_text: dict[str, list[str]] = {}
     for run in runs:
         if (text := run.read_failure()) is not None:

@@ -68,6 +68,8 @@ class _Running:
         for line in self._new_lines(is_over=is_over):
             if not line.startswith(_SUBMITITS_OWN):
                 log.info("%s", line)
+        if is_over and (reason := self._failure()):
+            log.error("%s: its process %s; the same command goes on from the last checkpoints", self.job.label, reason)
         if bars is None:
             return
         if is_over:
@@ -78,6 +80,13 @@ class _Running:
             with contextlib.suppress(KeyError, TypeError, ValueError):  # a damaged row; the job will say so
                 if rows:
                     bars.update(self.job.label, progress.of_rows(rows))
+
+    def _failure(self) -> str:
+        """How the job's process ended, unless in order."""
+        if not self.submitted.paths.result_pickle.exists():
+            return f"was killed, perhaps for lack of memory ({self.submitted.paths.stderr})"
+        error = self.submitted.exception()
+        return f"failed: {str(error).strip().splitlines()[-1]} ({self.submitted.paths.stderr})" if error else ""
 
     def _new_lines(self, *, is_over: bool) -> Iterator[str]:
         try:

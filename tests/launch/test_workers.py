@@ -39,6 +39,8 @@ def test_two_workers_and_one_process_give_the_same_numbers(tmp_path) -> None:
     two = launch(*GRID, "steps=60", TWO, f"output_dir={tmp_path / 'two'}")
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
     assert "4 points to train in 2 packs on cpu, 2 side by side" in two.stdout
+    assert two.stdout.count("W&B: off") == one.stdout.count("W&B: off") == 1
+    assert "submitit" not in two.stdout
     pd.testing.assert_frame_equal(table(tmp_path / "one"), table(tmp_path / "two"), check_exact=True)
     again = launch(*GRID, "steps=60", TWO, f"output_dir={tmp_path / 'two'}")
     assert "4 of 4 points already done" in again.stdout

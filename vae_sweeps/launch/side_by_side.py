@@ -35,11 +35,12 @@ def run_side_by_side(
     `should_stop()`, ask the running jobs to save and exit, and wait for them.
     """
     waiting, running, stopped = list(jobs), dict[int, _Running](), set[str]()
+    first_said_by: dict[str, _Running] = {}
     with progress.several() as bars:
         while (waiting and not should_stop()) or running:
             for slot, job in list(running.items()):
                 is_over = job.submitted.done()
-                job.show(bars, is_over=is_over)
+                job.show(bars, first_said_by, is_over=is_over)
                 if is_over:
                     del running[slot]
             for slot in sorted(set(range(num_slots)) - set(running)):
@@ -63,10 +64,10 @@ class _Running:
     num_bytes: int = 0
     bars_at: float = field(default_factory=time.monotonic)
 
-    def show(self, bars: progress.Several | None, *, is_over: bool) -> None:
-        """Log the lines that the job has written since, and move its bar."""
+    def show(self, bars: progress.Several | None, first_said_by: dict[str, "_Running"], *, is_over: bool) -> None:
+        """Log the lines that the job has written since, and move its bar. What another job has said is left out."""
         for line in self._new_lines(is_over=is_over):
-            if not line.startswith(_SUBMITITS_OWN):
+            if not line.startswith(_SUBMITITS_OWN) and first_said_by.setdefault(line, self) is self:
                 log.info("%s", line)
         if is_over and (reason := self._failure()):
             log.error("%s: its process %s; the same command goes on from the last checkpoints", self.job.label, reason)

@@ -21,7 +21,7 @@ from vae_sweeps.launch.workers import number_of_workers
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import SweepFolder
-from vae_sweeps.system import cpus, machine
+from vae_sweeps.system import machine
 
 GRID = ["-m", "beta=0.1,1", "latent=2,5", "arch.hidden=[16]", "evaluation=none", "sweep=grid", "log_every_steps=20"]
 TWO = "hydra.launcher.workers=2"
@@ -145,19 +145,19 @@ def workers_for(overrides: list[str], num_points: int, workers: int | str = "aut
 LONG, SHORT = ["steps=1000000"], ["steps=20"]
 
 
-@pytest.mark.parametrize(("num_cores", "num_points"), [*itertools.product((1, 2, 3, 16, 64), (1, 2, 9, 40))])
-def test_a_long_sweep_uses_the_cores_and_no_more(monkeypatch, num_cores: int, num_points: int) -> None:
-    monkeypatch.setattr(cpus, "usable", lambda: num_cores)
+@pytest.mark.parametrize(("num_threads", "num_points"), [*itertools.product((1, 2, 3, 16, 64), (1, 2, 9, 40))])
+def test_a_long_sweep_uses_all_threads_and_no_more(monkeypatch, num_threads: int, num_points: int) -> None:
+    monkeypatch.setattr(machine, "num_threads", lambda: num_threads)
     monkeypatch.setattr(machine, "memory_for_packs", lambda device: 1e12)
     workers = workers_for(LONG, num_points)
-    assert 1 <= workers <= min(num_cores, num_points)
-    assert workers > 1 or num_cores == 1 or num_points < num_cores
-    if num_points % num_cores == 0:
-        assert workers == num_cores
+    assert 1 <= workers <= min(num_threads, num_points)
+    assert workers > 1 or num_threads == 1 or num_points < num_threads
+    if num_points % num_threads == 0:
+        assert workers == num_threads
 
 
 def test_workers_that_would_not_pay_or_fit_are_not_started(monkeypatch) -> None:
-    monkeypatch.setattr(cpus, "usable", lambda: 16)
+    monkeypatch.setattr(machine, "num_threads", lambda: 16)
     assert workers_for(SHORT, 32) == 1
     assert workers_for(LONG, 32, sweep=None) == 1
     monkeypatch.setattr(machine, "memory_for_packs", lambda device: 2e9)

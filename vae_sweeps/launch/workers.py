@@ -10,7 +10,7 @@ from vae_sweeps.evaluation.settings import settings
 from vae_sweeps.launch.packing import bytes_of_pack
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.models.size import num_flops, num_params
-from vae_sweeps.system import cpus, machine
+from vae_sweeps.system import machine
 from vae_sweeps.training.schedule import Schedule
 
 # A rough model of a sweep's time on one core. It is not measured anew for each command, so that a command always forms
@@ -30,8 +30,8 @@ def number_of_workers(
 ) -> int:
     """The number of processes that train these points: `hydra.launcher.workers`, or what is expected to end first.
 
-    Without GPUs that is one process per core at most, each with its share of the cores, and one process for a sweep
-    that takes seconds. Each GPU has one process.
+    Without GPUs that is at most one process for each thread that a single one would use, each with its share of them,
+    and one process for a sweep that takes seconds. Each GPU has one process.
     """
     if (wanted := launch.workers) is not None:
         return wanted
@@ -39,7 +39,7 @@ def number_of_workers(
         return max(1, len(machine.visible_gpus())) if launch.options.device in ("auto", "cuda") else 1
     # Processes that end at each rung of a halving would spend their time on starting.
     is_one = launch.sweep is None or launch.halving is not None or launch.options.devices > 1 or device.type != "cpu"
-    if is_one or len(points) < 2 or (num_cores := cpus.usable()) < 2:
+    if is_one or len(points) < 2 or (num_threads := machine.num_threads()) < 2:
         return 1
     of_each = dict[str, float]()  # large sweeps have few kinds of points
     total_s = num_bytes = 0.0
@@ -51,7 +51,7 @@ def number_of_workers(
         total_s += of_each[kind] + evaluated_s
         num_bytes = max(num_bytes, bytes_of_pack([point], dataset.image_shape))
     room = machine.memory_for_packs(device)
-    return _first_to_end(len(points), total_s, num_cores, int(room / (_START_BYTES + num_bytes)))
+    return _first_to_end(len(points), total_s, num_threads, int(room / (_START_BYTES + num_bytes)))
 
 
 def _training_s(point: Point, dataset: Dataset) -> float:
@@ -61,12 +61,12 @@ def _training_s(point: Point, dataset: Dataset) -> float:
     return schedule.num_steps * (flops / _FLOPS_PER_S + num_params(point, shape) / _PARAMS_PER_S)
 
 
-def _first_to_end(num_points: int, total_s: float, num_cores: int, most: int) -> int:
+def _first_to_end(num_points: int, total_s: float, num_threads: int, most: int) -> int:
     """The number of processes, at most `most`, that are expected to end first with equal points of `total_s` in all."""
 
     def end(number: int) -> float:
         largest_share = -(-num_points // number) / num_points
-        speed = (num_cores // number) ** _SPEED_OF_THREADS
+        speed = (num_threads // number) ** _SPEED_OF_THREADS
         return largest_share * total_s / speed + (_START_S if number > 1 else 0.0)
 
-    return min(range(1, max(1, min(num_points, num_cores, most)) + 1), key=end)
+    return min(range(1, max(1, min(num_points, num_threads, most)) + 1), key=end)

@@ -67,9 +67,14 @@ def occupied(device: torch.device) -> Occupied:
     return Occupied("gpu", distributed.num_ranks())
 
 
+def num_threads() -> int:
+    """The threads that a process may use: those of torch, which knows OMP_NUM_THREADS, and no more than CPUs."""
+    return min(torch.get_num_threads(), cpus.usable())
+
+
 def prepare() -> None:
     """Configure the process: the same point gives bit-identical results, on no more threads than there are CPUs."""
-    torch.set_num_threads(min(torch.get_num_threads(), cpus.usable()))
+    torch.set_num_threads(num_threads())
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     _keep_memory(False)

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,27 @@ from vae_sweeps.data.load import load_dataset
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.launch.workers import number_of_workers
 from vae_sweeps.runs import claims
+from vae_sweeps.runs.finding import all_runs
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import machine
 
 GRID = ["-m", "beta=0.1,1", "latent=2,5", "arch.hidden=[16]", "evaluation=none", "sweep=grid", "log_every_steps=20"]
 TWO = "hydra.launcher.workers=2"
+WITHOUT_CHECKPOINTS = [*GRID, TWO, "checkpoint_every_s=1e9"]
 
 
 def table(output_dir: Path) -> pd.DataFrame:
     full = vae_sweeps.results(output_dir / "sweeps" / "grid")
     assert set(full["status"]) == {"done"}
     return pd.DataFrame(full.set_index("run_id")[["train/elbo", "val/elbo", "test/elbo"]]).sort_index()
+
+
+def training(arguments: list[str], output_dir: Path) -> subprocess.Popen[str]:
+    """A launch of the grid in two processes, when all four points have rows."""
+    process = start_launch(*arguments)
+    wait_until(lambda: len(list(runs_folder(output_dir).glob("*/metrics.jsonl"))) == 4, process)
+    return process
 
 
 @pytest.mark.slow
@@ -48,10 +58,8 @@ def test_two_workers_and_one_process_give_the_same_numbers(tmp_path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_stops_the_workers_and_nothing_is_lost(tmp_path) -> None:
-    arguments = [*GRID, "steps=2500", "checkpoint_every_s=1e9", TWO, f"output_dir={tmp_path}"]
-    process = start_launch(*arguments)
-    runs = runs_folder(tmp_path)
-    wait_until(lambda: len(list(runs.glob("*/metrics.jsonl"))) == 4, process)
+    arguments = [*WITHOUT_CHECKPOINTS, "steps=2500", f"output_dir={tmp_path}"]
+    process, runs = training(arguments, tmp_path), runs_folder(tmp_path)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -70,13 +78,11 @@ def test_ctrl_c_stops_the_workers_and_nothing_is_lost(tmp_path) -> None:
 
 @pytest.mark.slow
 def test_workers_whose_launch_is_killed_save_and_end(tmp_path) -> None:
-    arguments = [*GRID, "steps=100000", "checkpoint_every_s=1e9", TWO, f"output_dir={tmp_path}"]
-    process = start_launch(*arguments)
-    runs = runs_folder(tmp_path)
-    wait_until(lambda: len(list(runs.glob("*/metrics.jsonl"))) == 4, process)
+    process = training([*WITHOUT_CHECKPOINTS, "steps=100000", f"output_dir={tmp_path}"], tmp_path)
     process.kill()
     process.communicate(timeout=60)
-    folders = [RunFolder(run) for run in runs.iterdir()]
+    folders = all_runs(tmp_path)
+    assert len(folders) == 4
     wait_until(lambda: not any(claims.is_held(run) for run in folders))
     for run in folders:
         assert run.checkpoint.exists()
@@ -85,16 +91,15 @@ def test_workers_whose_launch_is_killed_save_and_end(tmp_path) -> None:
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_named_and_the_others_go_on(tmp_path) -> None:
-    process = start_launch(*GRID, "steps=4000", TWO, f"output_dir={tmp_path}")
-    runs = runs_folder(tmp_path)
-    wait_until(lambda: len(list(runs.glob("*/metrics.jsonl"))) == 4, process)
-    owner = json.loads(next(runs.glob("*/.claim*/owner.json")).read_text())
+    arguments = [*WITHOUT_CHECKPOINTS, "steps=4000", f"output_dir={tmp_path}"]
+    process = training(arguments, tmp_path)
+    owner = json.loads(next(runs_folder(tmp_path).glob("*/.claim*/owner.json")).read_text())
     os.kill(owner["pid"], signal.SIGKILL)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out.count("its process was killed") == 1
     assert "2 pending, 2 done" in out
-    again = launch(*GRID, "steps=4000", TWO, f"output_dir={tmp_path}")
+    again = launch(*arguments)
     assert again.returncode == 0, again.stdout
     assert len(table(tmp_path)) == 4
 

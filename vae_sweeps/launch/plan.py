@@ -90,7 +90,8 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
     checks.check_own_parts([points[i] for i in todo], [shapes[i] for i in todo], options.devices)
     num_workers = 1
     if cluster is None:
-        num_workers = number_of_workers(launch, [points[i] for i in todo], [datasets[i] for i in todo], device)
+        num_processes = number_of_workers(launch, [points[i] for i in todo], [datasets[i] for i in todo], device)
+        num_workers = max(1, num_processes // options.devices)
     if cluster or num_workers > 1 or options.devices > 1:
         checks.check_jobs(launch.sweep or folders[0], has_snapshot=cluster is not None and cluster.snapshot)
 
@@ -99,7 +100,7 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
         limits = [limit_of(points[i], shapes[i], memory_bytes) for i in chosen]
         if launch.largest_pack is not None:
             limits = [min(limit, launch.largest_pack) for limit in limits]
-        num_packs = cluster.packs if cluster else num_workers // options.devices
+        num_packs = cluster.packs if cluster else num_workers
         if isinstance(num_packs, int) and num_packs > 1:
             limits = [min(limit, -(-len(chosen) // num_packs)) for limit in limits]
         found = group([points[i] for i in chosen], [costs[i] for i in chosen], limits)
@@ -126,7 +127,7 @@ def make_plan(launch: Launch, queued: Collection[str] = ()) -> Plan:
         packed=packed,
         checkpoint_bytes=max(sizes, default=0),
         halving=halving,
-        num_workers=max(1, num_workers // options.devices),
+        num_workers=num_workers,
     )
 
 

@@ -41,17 +41,17 @@ def number_of_workers(
     is_one = launch.sweep is None or launch.halving is not None or launch.options.devices > 1 or device.type != "cpu"
     if is_one or len(points) < 2 or (num_threads := machine.num_threads()) < 2:
         return 1
-    of_each = dict[str, float]()  # large sweeps have few kinds of points
-    total_s = num_bytes = 0.0
-    evaluated_s = _EVALUATION_S if settings(launch.options.evaluation).keys() - {"elbo"} else 0.0
+    seconds, num_bytes = dict[str, float](), dict[str, float]()  # large sweeps have few kinds of points
+    total_s = len(points) * (_EVALUATION_S if settings(launch.options.evaluation).keys() - {"elbo"} else 0.0)
     for point, dataset in zip(points, datasets, strict=True):
-        kind = repr((point.arch, point.latent, point.batch_size, point.epochs, point.steps, point.data))
-        if kind not in of_each:
-            of_each[kind] = _training_s(point, dataset)
-        total_s += of_each[kind] + evaluated_s
-        num_bytes = max(num_bytes, bytes_of_pack([point], dataset.image_shape))
-    room = machine.memory_for_packs(device)
-    return _first_to_end(len(points), total_s, num_threads, int(room / (_START_BYTES + num_bytes)))
+        sizes = (point.arch, point.likelihood, point.latent, point.batch_size, point.precision)
+        kind = repr((*sizes, point.epochs, point.steps, point.data))
+        if kind not in seconds:
+            seconds[kind] = _training_s(point, dataset)
+            num_bytes[kind] = bytes_of_pack([point], dataset.image_shape)
+        total_s += seconds[kind]
+    most = int(machine.memory_for_packs(device) / (_START_BYTES + max(num_bytes.values())))
+    return _first_to_end(len(points), total_s, num_threads, most)
 
 
 def _training_s(point: Point, dataset: Dataset) -> float:

@@ -71,6 +71,6 @@ def test_a_pack_that_exceeds_a_cgroup_is_halved_instead_of_killed(tmp_path) -> N
     ]  # fmt: skip
     with limited_to(1_000_000_000) as inside:
         done = subprocess.run(inside(*command), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "pack 1/1 (4 points) of 4 points failed (MemoryError: needs more than" in done.stdout
     assert len(list(tmp_path.glob("runs/*/result.json"))) == 4

@@ -134,6 +134,7 @@ def _evaluate(runs: Sequence[RunFolder], context: JobContext) -> list[RunFolder]
 
 def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) -> None:
     """Train the pack. If it fails or runs out of memory, train its halves, down to the point that causes the error."""
+    machine.return_memory()
     try:
         with memory.limited(memory.room() if context.device.type == "cpu" else math.inf):
             _resume_and_train(runs, context, label)

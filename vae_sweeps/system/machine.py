@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import os
 import platform
 import signal
@@ -92,6 +93,16 @@ def memory_kept(device: torch.device) -> Iterator[None]:
         yield
     finally:
         _keep_memory(False)
+
+
+def return_memory() -> None:
+    """Return to the kernel the memory of packs that have ended.
+
+    A pack is part of a cycle of references, and `memory_kept` ends while it still exists. Without this it counts as
+    taken when the next pack begins (measured: 0.16 GB for one point of 6.4 million weights).
+    """
+    gc.collect()
+    _keep_memory(False)
 
 
 def _keep_memory(is_kept: bool) -> None:

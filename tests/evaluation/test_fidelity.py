@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from scipy.ndimage import gaussian_filter
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from vae_sweeps.evaluation.metrics.fidelity import (
@@ -18,7 +19,7 @@ from vae_sweeps.evaluation.metrics.fidelity import (
     peak_signal_to_noise,
     structural_similarity,
 )
-from vae_sweeps.evaluation.metrics.latent import fit_mixture
+from vae_sweeps.evaluation.metrics.latent import fit_mixture, sample_mixture
 
 
 def normals(*shape: int, seed: int = 0) -> Tensor:
@@ -230,9 +231,22 @@ def test_the_mixture_finds_well_separated_clusters() -> None:
 
 def test_the_mixture_is_a_function_of_codes_and_seed() -> None:
     codes = np.random.default_rng(0).standard_normal((300, 2))
-    one, again, other = (fit_mixture(codes, 5, seed).sample(50)[0] for seed in (0, 0, 1))
+    one, again, other = (sample_mixture(fit_mixture(codes, 5, seed), 50) for seed in (0, 0, 1))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
+
+
+def test_the_mixture_does_not_depend_on_the_number_of_threads() -> None:
+    codes = np.random.default_rng(0).standard_normal((2000, 128))
+    codes[:1000] *= np.linspace(0.1, 2, 128)
+    found = []
+    for num_threads in (1, 2):
+        with threadpool_limits(num_threads):
+            mixture = fit_mixture(codes, 5, seed=0)
+            found.append((mixture.means_, sample_mixture(mixture, 500)))
+    (means, samples), (other_means, other_samples) = found
+    assert np.array_equal(means, other_means)
+    assert np.array_equal(samples, other_samples)
 
 
 def test_a_mixture_of_one_component_is_the_codes_mean_and_covariance() -> None:

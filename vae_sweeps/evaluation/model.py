@@ -15,7 +15,7 @@ from vae_sweeps.config.trust import allowed, allowing, check_points, targets_of_
 from vae_sweeps.data.dataset import Dataset, for_evaluation, to_model
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.batching import images_at_once
-from vae_sweeps.evaluation.metrics.latent import fit_mixture
+from vae_sweeps.evaluation.metrics.latent import fit_mixture, sample_mixture
 from vae_sweeps.models.build import build_vae
 from vae_sweeps.models.precision import DTYPES
 from vae_sweeps.models.vae import VAE, elbo_terms
@@ -104,7 +104,7 @@ class Model:
         blocks = self.images("train")[:_NUM_FIT_IMAGES].split(images_at_once(self.image_shape))
         mu = torch.cat([self.encode(x)[0] for x in blocks])
         mixture = fit_mixture(mu.cpu().double().numpy(), num_components, seed)
-        return self.decode(torch.from_numpy(mixture.sample(n)[0]))
+        return self.decode(torch.from_numpy(sample_mixture(mixture, n)))
 
     def images(self, split: str) -> Float[Tensor, "N C H W"]:
         """The images of train, val or test as evaluations use them, on the CPU.

@@ -101,7 +101,7 @@ class ModelOutputs:
         if samples == "reconstruction":
             return self.test[0][:num]
         mixture = latent.fit_mixture(self.fit[0].numpy(), self.how.mixture_components, self.how.seed)
-        return torch.from_numpy(mixture.sample(num)[0])
+        return torch.from_numpy(latent.sample_mixture(mixture, num))
 
     @cached_property
     def reconstruction(self) -> dict[str, float]:

@@ -153,14 +153,14 @@ def is_collapsed(num_active: int, squared_error: float, squared_error_of_mean: f
 
 
 def _one_thread() -> contextlib.AbstractContextManager[object]:
-    """One thread for the matrix products of numpy and scipy, so that the numbers do not depend on the cores.
+    """One thread for numpy, scipy and scikit-learn, so that the numbers do not depend on the number of cores.
 
-    On two cores this is also faster: 3.2 instead of 5.9 s for a mixture of 10 components and 3,500 codes of 128
-    numbers. Libraries that are imported later are not limited.
+    It limits the libraries that are loaded when it is called, so scikit-learn must be imported before. On two cores one
+    thread is also faster than two: `python -m benchmarks.mixture`.
     """
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(1, user_api="blas")
+    return threadpool_limits(1)
 
 
 def fitted_probe(codes: Float[np.ndarray, "N d"], labels: np.ndarray) -> "Pipeline":
@@ -188,3 +188,9 @@ def fit_mixture(codes: Float[np.ndarray, "N L"], num_components: int, seed: int)
     with _one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that stops before convergence is still a density
         return GaussianMixture(num_components, random_state=seed, max_iter=100, reg_covar=1e-6).fit(codes)
+
+
+def sample_mixture(mixture: "GaussianMixture", num: int) -> Float[np.ndarray, "N L"]:
+    """`num` codes drawn from the mixture, a function of the seed that it was fitted with."""
+    with _one_thread():
+        return mixture.sample(num)[0]

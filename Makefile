@@ -7,7 +7,7 @@ PIP := $(UNCONSTRAINED) --constraint constraints.txt
 # Test files run in parallel, one worker per core, since many tests wait for subprocesses.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test test-slow test-all lint format bench clean
+.PHONY: demo test test-slow test-all lint format docs bench bench-quick clean
 
 demo: .venv/core
 	$(BIN)/python launch.py -m beta=0,0.01,1 latent=2,10,128
@@ -32,8 +32,18 @@ format: .venv/dev
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout analysis/*.ipynb
 
+docs: .venv/dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# MNIST is the folder of its four files, which are downloaded if they are missing.
+MNIST ?= data/mnist
+
 bench: .venv/dev
-	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks --root $(MNIST)
+	$(BIN)/python docs/make_performance_tables
+
+bench-quick: .venv/dev
+	$(BIN)/python -m benchmarks.quick
 
 clean:
 	rm -rf .venv
@@ -45,7 +55,7 @@ clean:
 
 .venv/dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) --editable ".[test,dev,notebooks]"
+	$(PIP) --editable ".[test,dev,notebooks,docs]"
 	# For the tests of Inception. Installed separately, without torchvision, which would install another torch.
 	$(PIP) --no-deps --upgrade --target .venv/inception torch-fidelity tqdm
 	# For the tests of Hydra's own Optuna sweeper, whose release needs an Optuna of its own.

@@ -29,6 +29,7 @@ from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.data.decoding.image import Chunk, Transform
 from vae_sweeps.data.decoding.workers import decode_all
 from vae_sweeps.data.faces import celeba
+from vae_sweeps.runs.row_log import RowLog
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import cpus
@@ -100,6 +101,15 @@ def decoding(faces: Path) -> float:
         return time.perf_counter() - began
 
 
+def decoding_rounds(faces: Path, num_rounds: int) -> list[tuple[float, float, float]]:
+    """Seconds of Pillow alone, of decoding without keeping, and of decoding into the cache, in each round."""
+    images, rounds = faces / "img_align_celeba", []
+    for _ in range(num_rounds + 1):  # the first is discarded; Pillow runs before and after, against drift
+        before, decoded, ours, after = pillow_alone(images), not_kept(images), decoding(faces), pillow_alone(images)
+        rounds.append(((before + after) / 2, decoded, ours))
+    return rounds[1:]
+
+
 def reading(dataset: Dataset) -> float:
     """Images per second when batches are read, from the first epoch on, without training on them."""
     batches = Batches(dataset, BATCH_SIZE, torch.float32)
@@ -120,9 +130,12 @@ def training(dataset: Dataset, arguments: list[str], folder: Path) -> float:
         marks.append(time.perf_counter())
         return marks[-1] - marks[0] > SECONDS_PER_TURN
 
-    run = Run(point, RunFolder(folder), new_start(point, dataset.image_shape))
+    start = new_start(point, dataset.image_shape)
+    rows = RowLog(RunFolder(folder), start.rows)
+    run = Run(point, RunFolder(folder), start, rows)
     pack = Pack([run], dataset.image_shape, torch.device("cpu"))
     train(pack, dataset, TrainOptions(should_stop=is_over), RowWriter(pack, dataset, options.evaluation))
+    rows.close()
     return BATCH_SIZE * (len(marks) - 1) / (marks[-1] - marks[0])
 
 
@@ -133,12 +146,7 @@ def main() -> None:
         faces, cache, runs = Path(place, "faces"), Path(place, "cache"), Path(place, "runs")
         runs.mkdir()
         write_celeba(faces, NUM_IMAGES)
-        images = faces / "img_align_celeba"
-        rounds = []
-        for _ in range(ROUNDS + 1):  # the first is discarded; Pillow runs before and after, against drift
-            before, decoded, ours, after = pillow_alone(images), not_kept(images), decoding(faces), pillow_alone(images)
-            rounds.append(((before + after) / 2, decoded, ours))
-        del rounds[0]
+        rounds = decoding_rounds(faces, ROUNDS)
         table = Table(title=f"Decoding 178x218 to {SIZE}x{SIZE} on {cpus.usable()} cores", title_justify="left")
         for column in ("", "images per second and core", "against Pillow alone"):
             table.add_column(column, justify="left" if not column else "right")

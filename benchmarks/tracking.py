@@ -31,6 +31,7 @@ from vae_sweeps.data.load import load_dataset
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.launch.observe import JobObserver
 from vae_sweeps.runs import checkpoint
+from vae_sweeps.runs.row_log import RowLog
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import machine
@@ -64,7 +65,8 @@ def turn(points: list[Point], folders: list[RunFolder], options: LaunchOptions, 
     dataset = load_dataset(points[0].data)
     saved = [checkpoint.available(folder) for folder in folders]
     starts = [c[0] if c else new_start(p, dataset.image_shape) for c, p in zip(saved, points, strict=True)]
-    pack = Pack(list(map(Run, points, folders, starts)), dataset.image_shape, torch.device("cpu"))
+    rows = [RowLog(folder, start.rows) for folder, start in zip(folders, starts, strict=True)]
+    pack = Pack(list(map(Run, points, folders, starts, rows)), dataset.image_shape, torch.device("cpu"))
     num_steps = EPOCHS_PER_TURN * -(-dataset.num_images("train") // points[0].batch_size)
     marks: list[float] = []
 
@@ -77,20 +79,21 @@ def turn(points: list[Point], folders: list[RunFolder], options: LaunchOptions, 
         drawer = PictureDrawer()
         observer = JobObserver(pack, dataset, options.evaluation, drawer=drawer, link=link, show=lambda _: None)
     train(pack, dataset, TrainOptions(options.checkpoint_every_s, is_over), observer)
+    for log in rows:
+        log.close()
     return 1e3 * (marks[-1] - marks[0]) / (num_steps - 1) / len(points)
 
 
-def main() -> None:
-    logging.disable()
-    machine.prepare()
-    server, console = start_server(), Console(width=100)
+def measure(num_points: int, num_rounds: int) -> dict[str, list[float]]:
+    """ms per step and point in each mode and round."""
+    server = start_server()
     # Save a checkpoint in each turn, so that rows are sent during it: 5 s is a twelfth of the default interval.
-    points = [compose_command([f"seed={seed}"])[0] for seed in range(NUM_POINTS)]
+    points = [compose_command([f"seed={seed}"])[0] for seed in range(num_points)]
     _, options = compose_command(["checkpoint_every_s=5"])
     rounds: dict[str, list[float]] = {mode: [] for mode in MODES}
     try:
         with tempfile.TemporaryDirectory() as root:
-            names = [f"run-{k:012d}" for k in range(NUM_POINTS)]
+            names = [f"run-{k:012d}" for k in range(num_points)]
             folders = {mode: [RunFolder.under(Path(root) / mode, name) for name in names] for mode in MODES}
             trackers = {mode: replace(options.tracker, mode=mode, project=mode) for mode in MODES}
             links = {mode: Link(trackers[mode]) for mode in MODES if mode != "none"}
@@ -99,16 +102,23 @@ def main() -> None:
                     folder.create(point, replace(options, tracker=trackers[mode]), [])
             for mode, link in links.items():
                 link.begin({folder: {} for folder in folders[mode]})
-            for number in range(ROUNDS + 1):
+            for number in range(num_rounds + 1):
                 for mode in MODES:
                     with machine.memory_kept(torch.device("cpu")):
                         took = turn(points, folders[mode], options, links.get(mode))
-                    if number:  # in the first round wandb starts and opens 64 runs
+                    if number:  # in the first round wandb starts and opens the runs
                         rounds[mode].append(took)
             for link in links.values():
                 link.close()
     finally:
         server.terminate()
+    return rounds
+
+
+def main() -> None:
+    logging.disable()
+    machine.prepare()
+    rounds = measure(NUM_POINTS, ROUNDS)
     table = Table(title=f"{NUM_POINTS} points, {torch.get_num_threads()} threads", title_justify="left")
     for column in ("W&B", "ms per step\nand point", "against none"):
         table.add_column(column, justify="right" if column != "W&B" else "left")
@@ -116,7 +126,7 @@ def main() -> None:
         ratios = [ms / base for ms, base in zip(rounds[mode], rounds["none"], strict=True)]
         spread = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
         table.add_row(mode, f"{statistics.median(rounds[mode]):.3f}", spread)
-    console.print(table)
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import ROOT, make_options, make_point
-from vae_sweeps.data.load import load_dataset
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import lease
 
 # Libraries that this project uses, and the largest that these import: PyTorch's compiler, sympy and scipy.
 HEAVY = {"torch", "torch._dynamo", "torch._inductor", "sympy", "numpy", "pandas", "pyarrow", "sklearn", "scipy"}
-HEAVY |= {"matplotlib", "torchmetrics", "wandb", "submitit", "hydra", "jinja2", "plotly", "mlxtend"}
+HEAVY |= {"matplotlib", "torchmetrics", "wandb", "tensorboard", "submitit", "hydra", "jinja2", "plotly", "mlxtend"}
 FOR_TABLES = {"numpy", "pandas", "pyarrow"}
 
 VAE_SWEEPS = str(Path(sys.executable).parent / "vae-sweeps")
@@ -83,13 +83,17 @@ def test_a_mistake_is_answered_before_anything_heavy_is_imported(command: list[s
 
 @pytest.mark.slow
 def test_a_launch_imports_only_what_it_needs(tmp_path: Path) -> None:
-    """One that trains, and one that has nothing to do."""
-    load_dataset(make_point().data)  # now its cache exists
-    point = ["arch.hidden=[3]", "steps=2", "evaluation=none", "tracker=none"]
-    command = [LAUNCH, "-m", "beta=1", *point, f"output_dir={tmp_path}"]
-    for_curves_and_report = {"matplotlib", "jinja2", "plotly"}
-    for_nothing = {"torch", "hydra", "submitit"} | FOR_TABLES
+    """One that trains, one that has nothing to do, and one whose data have changed since."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    point = ["data=numpy", f"data.path={tmp_path / 'x.npy'}", "arch.hidden=[3]", "steps=2", "batch_size=8"]
+    options = ["evaluation=none", "tracker=none", f"output_dir={tmp_path / 'outputs'}"]
+    command = [LAUNCH, "-m", "beta=1", *point, *options]
+    for_nothing, for_curves_and_report = {"hydra", *FOR_TABLES}, {"matplotlib", "jinja2", "plotly"}
+    for_training = for_nothing | {"torch", "submitit"} | for_curves_and_report
     trains = imported(*command)
-    assert trains <= for_nothing | for_curves_and_report
+    assert trains <= for_training
     assert trains >= {"torch", "matplotlib"}
     assert imported(*command) <= for_nothing
+    np.save(tmp_path / "x.npy", np.zeros((40, 8, 8), np.uint8))
+    assert imported(*command) >= {"torch", "matplotlib"}
+    assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 2

@@ -20,7 +20,7 @@ ORDER = [
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-MAY_IMPORT = {"hydra": {"config", "launch"}, "submitit": {"launch"}, "wandb": {"tracker"}}
+MAY_IMPORT = {"hydra": {"config", "launch"}, "submitit": {"launch"}, "wandb": {"tracker"}, "tensorboard": {"tracker"}}
 
 
 @cache
@@ -76,7 +76,7 @@ def test_packages_do_nothing_when_they_are_imported() -> None:
             assert [ast.dump(s) for s in statements] == [ast.dump(s) for s in ast.parse(lazy).body], path
 
 
-def test_only_the_packages_meant_for_it_import_hydra_submitit_and_wandb() -> None:
+def test_only_the_packages_meant_for_it_import_hydra_submitit_and_trackers() -> None:
     for path, imported in imports():
         library = imported.split(".")[0]
         if library in MAY_IMPORT:

@@ -11,7 +11,9 @@ PUBLIC = {
     "vae_sweeps": {"load", "results"},
     "vae_sweeps.data": {
         "Dataset",
+        "Factors",
         "celeba",
+        "dsprites",
         "fashion_mnist",
         "fingerprint",
         "huggingface",
@@ -19,6 +21,8 @@ PUBLIC = {
         "mnist",
         "mnist5k",
         "numpy",
+        "shapes3d",
+        "sprites",
         "torch_dataset",
     },
     "vae_sweeps.evaluation.features": {"Features", "auto", "classifier", "inception", "random"},

@@ -48,6 +48,18 @@ def test_marks_keep_the_columns_of_digits(frame) -> None:
     assert figures.texts(over(frame), "test/mi") == ["6.850 ± 0.050*", "5.050 ± 0.050 "]
 
 
+def test_likelihoods_of_different_things_are_named_where_both_are_in_one_table(frame) -> None:
+    """A Bernoulli likelihood has bits per dimension, and densities have none."""
+    names = ["beta", "test/elbo"]
+    line = "ELBOs, bounds and bits per dimension compare only within one likelihood, not between bernoulli, gaussian"
+    bits, two = [0.3, 0.3, None, None], ["bernoulli", "bernoulli", "gaussian", "gaussian"]
+    mixed = frame.assign(**{"test/bits_per_dim": bits, "likelihood": two})
+    assert doubts.notes(mixed, names) == [line]
+    assert doubts.notes(mixed, ["beta", "test/psnr"]) == []
+    assert doubts.notes(mixed.iloc[:2], names) == []
+    assert doubts.notes(mixed.assign(**{"test/bits_per_dim": None}), names) == []  # say laplace and gaussian
+
+
 def test_the_terminal_marks_numbers_and_says_why(frame) -> None:
     out = io.StringIO()
     terminal.show(frame, out=Console(file=out, width=120))

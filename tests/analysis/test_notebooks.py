@@ -27,15 +27,21 @@ NAMES = [
     "04_rate_distortion",
     "05_inside_one_run",
     "06_from_wandb",
+    "07_factors",
 ]
 TINY = ["-m", "arch.hidden=[32]", "latent=5"]
 LATENTS = ["-m", "sweep=latents", "arch.hidden=[32]", "beta=0,1", "latent=2,5", "seed=0,1", "epochs=4"]
 LATENTS += ["evaluation/features=random", "evaluation.num_images=200", "evaluation.max_fit_images=500"]
-LATENTS += ["evaluation.iwae_samples=5"]
+LATENTS += ["evaluation.iwae_samples=5", "evaluation.prdc=true"]
 SIGMAS = [*TINY, "sweep=sigmas", "likelihood=gaussian", "likelihood.sigma=0.2,0.4,learned,optimal", "beta=0.25,1,4"]
 SIGMAS += ["epochs=8", "evaluation=none", "tracker=none"]
+GREY = [*TINY, "sweep=grey", "likelihood=bernoulli,continuous_bernoulli,discretized_logistic", "epochs=8"]
+GREY += ["evaluation/features=random", "evaluation.num_images=200", "evaluation.prdc=true", "tracker=none"]
 LINEAR = ["-m", "sweep=linear", "likelihood=gaussian", "likelihood.sigma=0.2", "arch.hidden=[],[32]", "latent=5"]
 LINEAR += ["beta=0.3,3,30", "epochs=8", "optim.lr=0.01", "evaluation=none", "tracker=none"]
+
+FACTORS = ["-m", "experiment=sprites_beta", "sweep=factors", "beta=0,4", "seed=0,1", "data.num_images=5000"]
+FACTORS += ["steps=200", "evaluation=none", "tracker=none"]
 
 
 def test_the_docs_list_all_notebooks_in_order() -> None:
@@ -65,10 +71,11 @@ def server() -> Iterator[WandbServer]:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory, server: WandbServer) -> Path:
-    """The output folder of the sweeps latents (also on W&B), sigmas and linear."""
+    """The output folder of the sweeps latents (also on W&B), sigmas, grey, linear and factors."""
     folder = tmp_path_factory.mktemp("outputs")
     environment = {"latents": server.environment() | {"WANDB_ENTITY": "team"}}
-    for command, name in ((LATENTS, "latents"), (SIGMAS, "sigmas"), (LINEAR, "linear")):
+    sweeps = {"latents": LATENTS, "sigmas": SIGMAS, "grey": GREY, "linear": LINEAR, "factors": FACTORS}
+    for name, command in sweeps.items():
         done = launch(*command, f"output_dir={folder}", environment=environment.get(name))
         assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -126,7 +133,8 @@ def test_active_units_are_never_above_latent_size(outputs: Path) -> None:
 
 @pytest.mark.slow
 def test_points_of_equal_beta_sigma_squared_differ_only_in_their_elbo(outputs: Path) -> None:
-    found = execute("03_sigma_is_beta", outputs, ["table", "spread", "free", "same"], sweep="sigmas")
+    reads = ["table", "spread", "free", "same", "grey", "levels"]
+    found = execute("03_sigma_is_beta", outputs, reads, sweep="sigmas", of_likelihoods="grey")
     spread = found["spread"]
     assert [round(level, 6) for level, _ in spread.index] == [0.04, 0.16]  # 0.2^2 and 0.25 * 0.4^2, four times that
     for column in ("test/kl", "test/squared_error"):
@@ -135,6 +143,8 @@ def test_points_of_equal_beta_sigma_squared_differ_only_in_their_elbo(outputs: P
     best = found["same"].groupby("level")["test/best_elbo"].agg(["min", "max"])
     assert (best["max"] - best["min"] < 2).all()
     assert (found["table"]["test/best_elbo"] >= found["table"]["test/elbo"]).all()
+    assert set(found["grey"]["likelihood"]) == {"bernoulli", "continuousbernoulli", "discretizedlogistic"}
+    assert (found["levels"]["test/bits_per_dim"] < 8).all()  # those of uniform levels
     # This is a running mean over a hundred batches, so it lags slightly behind an error that still falls.
     optimal = found["free"].query("`likelihood.sigma` == 'optimal'")
     assert optimal["sigma"].to_numpy() == pytest.approx(optimal["train/best_sigma"].to_numpy(), rel=0.2)
@@ -178,6 +188,20 @@ def test_the_table_from_wandb_equals_the_one_from_the_folders(
     assert read["is_here"]
     pd.testing.assert_frame_equal(read["remote"], results("latents", outputs), check_exact=True)
     assert server.unknown == []
+
+
+@pytest.mark.slow
+def test_the_scores_of_disentanglement_are_those_of_the_seeds(outputs: Path) -> None:
+    reads = ["table", "summary", "spread", "best", "worst"]
+    found = execute("07_factors", outputs, reads, sweep="factors")
+    table, summary, mig = found["table"], found["summary"].set_index("beta"), "factors/mig"
+    for _, seed in table.groupby("seed"):  # a larger weight of the KL leaves less of it, and worse reconstructions
+        assert seed.loc[seed["test/kl"].idxmax(), "beta"] == seed.loc[seed["test/log_px"].idxmax(), "beta"] == 0
+    for beta, row in found["spread"].iterrows():
+        assert (row["count"], row["mean"]) == (2, pytest.approx(summary.loc[beta, mig]))
+        assert row["max"] - row["min"] == pytest.approx(2 * summary.loc[beta, f"{mig}/se"])  # as of any two numbers
+    assert found["worst"][mig] == found["spread"]["min"].min()
+    assert found["best"][mig] == found["spread"]["max"].max()
 
 
 @pytest.mark.slow

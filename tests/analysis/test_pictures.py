@@ -177,7 +177,7 @@ def test_the_traversals_dims_depend_on_all_images_of_a_run(tmp_path: Path) -> No
     x = torch.rand(1000, 1, 2, 2) * torch.tensor([1.0, 2.0, 1.0, 3.0]).view(2, 2)
     model = Linear(x, 4, torch.ones(4), pixel_range=(-2.0, 2.0))
     pictures.save_run_pictures(model, x, tmp_path, seed=0, settings=make_point().pictures)
-    pictures.save(pictures.traversal(model, (3, 1)), tmp_path / "expected.png")
+    pictures.save(pictures.named(pictures.traversal(model, (3, 1)), (3, 1), 2.0), tmp_path / "expected.png")
     assert (tmp_path / "traversal.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
 
 
@@ -192,7 +192,8 @@ def test_a_runs_pictures_are_as_configured(tmp_path: Path) -> None:
     for name, size in sizes.items():
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.size == size
-    pictures.save(pictures.traversal(model, (0, 1), extent=1.0), tmp_path / "expected.png")
+    expected = pictures.named(pictures.traversal(model, (0, 1), extent=1.0), (0, 1), 1.0)
+    pictures.save(expected, tmp_path / "expected.png")
     assert (tmp_path / "traversal.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
 
 
@@ -201,7 +202,21 @@ def test_a_model_with_a_single_latent_is_traversed_along_it(tmp_path: Path) -> N
     settings = make_point("pictures.traversal_dims=first").pictures
     pictures.save_run_pictures(model, model.x, tmp_path, seed=0, settings=settings)
     with Image.open(tmp_path / "traversal.png") as picture:
-        assert picture.size == (10 * 58 + 2, 58 + 2)
+        assert picture.size == (10 * 58 + 2, 58 + 2 + pictures.NAMES_PX)
+
+
+def test_a_traversal_keeps_its_pixels_beside_the_names_of_its_latents() -> None:
+    plain = Image.new("RGB", (300, 200), "red")
+    margin = pictures.NAMES_PX
+    picture = pictures.named(plain, (3, 12), 2.0)
+    assert picture.size == (300 + margin, 200 + margin)
+    assert picture.crop((margin, 0, 300 + margin, 200)).tobytes() == plain.tobytes()
+    below = picture.crop((margin, 200, 300 + margin, 200 + margin))
+    beside = picture.crop((0, 0, margin, 200)).rotate(-90, expand=True)
+    assert len(below.getcolors() or []) > 1
+    # The values fall towards the top: the strip beside it reads 2 ... -2, where the one below reads -2 ... 2.
+    upside = pictures.named(Image.new("RGB", (200, 200), "red"), (12, 3), -2.0)
+    assert beside.tobytes() == upside.crop((margin, 200, 200 + margin, 200 + margin)).tobytes()
 
 
 def test_grey_pictures_are_saved_with_one_channel_and_coloured_ones_with_three(tmp_path: Path) -> None:

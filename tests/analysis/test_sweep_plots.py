@@ -32,10 +32,14 @@ def make_table() -> pd.DataFrame:
     table["test/active_units"] = np.minimum(table["latent"], 7).astype(float)
     for samples in ("prior", "mixture", "floor"):
         table[f"fid/random/{samples}"] = draw.uniform(1, 9, len(points)) if samples != "floor" else 0.5
+        for name, floor in (("precision", 0.75), ("recall", 0.5)):
+            values = draw.uniform(0, 1, len(points)) if samples != "floor" else floor
+            table[f"prdc/random/{name}/{samples}"] = values
     return table
 
 
 TABLE = make_table()
+OF_TEN = TABLE.loc[TABLE["latent"] == 10]
 
 
 @pytest.fixture
@@ -189,9 +193,62 @@ def test_fid_is_plotted_over_the_reconstruction_error_with_its_floor(axes: Axes)
     assert axes.get_ylabel() == "FID of mixture samples (random features)"
 
 
+def test_precision_is_plotted_over_recall_with_the_floor_of_both(axes: Axes) -> None:
+    sweep_plots.precision_recall(axes, TABLE, by="latent", samples="mixture")
+    means = means_of("prdc/random/recall/mixture", "prdc/random/precision/mixture")
+    assert np.array([points[0] for points, _ in marks_of(axes)]) == pytest.approx(means)
+    (floor,) = (line for line in axes.lines if line.get_label() == "_floor")
+    assert (np.asarray(floor.get_xdata()).tolist(), np.asarray(floor.get_ydata()).tolist()) == ([0.5], [0.75])
+    assert axes.get_xlabel() == "recall of mixture samples (random features)"
+    assert axes.get_ylabel() == "precision of mixture samples (random features)"
+
+
+def line_of(axes: Axes, name: str) -> np.ndarray:
+    """The points [N,2] of the line with this label."""
+    (line,) = (line for line in axes.lines if line.get_label() == name)
+    return np.column_stack([np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)])
+
+
+def test_each_seed_has_a_dot_beside_the_mean_and_its_band(axes: Axes) -> None:
+    failed = OF_TEN.iloc[[0]].assign(run="failed", seed=3, status="failed")
+    sweep_plots.seeds_against(axes, pd.concat([OF_TEN, failed]), "beta", "test/kl")
+    numbers = OF_TEN[["beta", "test/kl"]].to_numpy(float)
+    assert sorted(line_of(axes, sweep_plots.SEEDS).tolist()) == sorted(numbers.tolist())
+    (band,) = axes.collections
+    edges = np.asarray(band.get_paths()[0].vertices)
+    for beta, mean in line_of(axes, "_mean"):
+        of_seeds = numbers[numbers[:, 0] == beta, 1]
+        error = of_seeds.std(ddof=1) / len(SEEDS) ** 0.5
+        at_beta = edges[edges[:, 0] == beta, 1]
+        assert [mean, at_beta.min(), at_beta.max()] == pytest.approx(of_seeds.mean() + error * np.array([0, -1, 1]))
+    assert line_of(axes, "_mean")[:, 0].tolist() == list(BETAS)
+
+
+def test_seeds_and_their_means_are_over_the_reconstruction_error(axes: Axes) -> None:
+    sweep_plots.seeds_against_distortion(axes, OF_TEN, "test/kl")
+    dots = [line for line in axes.lines if line.get_label() == sweep_plots.SEEDS]
+    for beta, line, (mark, _) in zip(BETAS, dots, marks_of(axes), strict=True):
+        numbers = OF_TEN.loc[OF_TEN["beta"] == beta, ["test/log_px", "test/kl"]].to_numpy(float) * [-1, 1]
+        drawn = np.column_stack([np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)])
+        assert drawn == pytest.approx(numbers)
+        assert mark[0] == pytest.approx(numbers.mean(0))
+    assert axes.get_xlabel() == "test distortion −log p(x|z) (nats per image)"
+
+
+def test_single_seeds_cannot_be_plotted_from_averages(axes: Axes) -> None:
+    averages = over(OF_TEN)
+    words = "^this table holds averages; plot single seeds from a table with a row for each point$"
+    with pytest.raises(ValueError, match=words):
+        sweep_plots.seeds_against(axes, averages, "beta", "test/kl")
+    with pytest.raises(ValueError, match=words):
+        sweep_plots.seeds_against_distortion(axes, averages, "test/kl")
+
+
 def test_a_score_of_no_or_several_features_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^kid of prior: must be in the table; .*evaluation\.kid=true"):
         score_column(TABLE, "kid", "prior")
+    with pytest.raises(ValueError, match=r"^prdc/density of prior: must be in the table; .*evaluation\.prdc=true"):
+        score_column(TABLE, "prdc/density", "prior")
     two = TABLE.assign(**{"fid/classifier/prior": 1.0})
     with pytest.raises(
         ValueError, match=r"^fid of prior: must be one column, not fid/random/prior, fid/classifier/prior; keep"

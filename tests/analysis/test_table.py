@@ -23,7 +23,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepFolder:
 def test_the_table_of_these_runs(sweep: SweepFolder) -> None:
     found = vae_sweeps.results(sweep.path)
     assert [name.split("-")[3] for name in found["run"]] == list("zyxwvu")
-    assert list(found["status"]) == ["done", "done", "done", "diverged", "diverged", "preempted"]
+    assert list(found["status"]) == ["done", "done", "done", "diverged", "diverged", "interrupted"]
     assert list(found["beta"]) == [1, 4, 0.1, 1e38, 0, 1e-7]
     assert list(found["likelihood.sigma"]) == [1.0, "learned", 0.5, "optimal", 2.0, 1.0]
     assert list(found["data.pixel_range"]) == ["[0,1]"] * len(RUNS)

@@ -128,7 +128,7 @@ def test_runs_come_in_pages(sent: WandbServer, sweep: SweepFolder, tmp_path: Pat
     assert "Run" not in sent.asked[before:]
     assert len(sent.asked) - before < 10
     assert list(found["seed"]) == list(range(120, 0, -1))
-    assert list(found["status"][:5]) == ["running", "failed", "preempted", "preempted", "pending"]
+    assert list(found["status"][:5]) == ["running", "failed", "interrupted", "interrupted", "pending"]
 
 
 @pytest.mark.parametrize(

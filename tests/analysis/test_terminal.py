@@ -150,8 +150,15 @@ def test_the_status_is_coloured_only_on_a_terminal() -> None:
 
 
 def test_chosen_columns_keep_their_order() -> None:
-    frame = columns.chosen(many_columns(), ["test/kl", "seed", "run_id"])
-    assert heading(shown(frame, 80, is_chosen=True)) == ["kl", "seed", "run_id"]
+    assert heading(shown(many_columns(), 80, chosen=["test/kl", "seed", "run_id"])) == ["kl", "seed", "run_id"]
+
+
+def test_a_number_in_doubt_is_marked_also_if_the_reasons_column_is_not_chosen() -> None:
+    frame = pd.DataFrame({"beta": [0.1, 1.0], "test/iwae": [-150.0, -120.0], "test/iwae_dominated": [0.9, 0.0]})
+    text = shown(frame, 80, chosen=["beta", "test/iwae"])
+    assert "-150.00*" in text
+    assert "-120.00*" not in text
+    assert "* test/iwae: " in text
 
 
 def test_a_program_reads_back_every_column_to_six_digits() -> None:

@@ -166,7 +166,7 @@ def test_a_terminal_gets_a_table_that_fits(output_dir: Path, table: pd.DataFrame
 def test_help_groups_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     ended = ended_command(capsys)
     assert (ended.code, ended.err) == (0, "")
-    panels = ["Results", "Running sweeps", "Keeping house", "Weights & Biases"]
+    panels = ["Results", "Running sweeps", "Keeping house", "Tracking"]
     places = [ended.out.index(panel) for panel in panels]
     assert places == sorted(places)
     for name, command in COMMANDS.items():

@@ -1,4 +1,4 @@
-"""The README's pictures can be regenerated."""
+"""The pictures of README and docs can be regenerated."""
 
 import re
 import subprocess
@@ -16,13 +16,13 @@ _BYTES = 200_000
 
 
 @pytest.mark.slow
-def test_the_pictures_of_the_readme_can_be_made(tmp_path: Path) -> None:
+def test_the_pictures_can_be_made(tmp_path: Path) -> None:
     images = tmp_path / "images"
     command = [sys.executable, ROOT / "docs" / "make_screenshots", "--to", images]
     ended = subprocess.run([*command, *SMALL, f"output_dir={tmp_path / 'out'}"], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     made = {path.name: path for path in images.iterdir()}
-    shown = set(re.findall(r"\(docs/images/([\w.]+)\)", (ROOT / "README.md").read_text()))
+    shown = set(re.findall(r"\(images/([\w.]+)\)", (ROOT / "docs" / "command_line.md").read_text()))
     assert {"help.svg", "results.svg", "results_over_seed.svg"} <= set(made) & shown
     for path in made.values():
         assert 1_000 < path.stat().st_size < _BYTES
@@ -40,6 +40,6 @@ def test_the_pictures_of_the_readme_can_be_made(tmp_path: Path) -> None:
 
 def test_pictures_in_the_readme_are_there_and_small() -> None:
     shown = re.findall(r"!\[[^\]]+\]\((docs/images/[\w./]+)\)", (ROOT / "README.md").read_text())
-    assert len(shown) > 1
+    assert shown
     for name in shown:
         assert 0 < (ROOT / name).stat().st_size < _BYTES

@@ -1,5 +1,6 @@
 """A user's mistake is reported in one line with the key, its value and what is allowed; nothing is trained."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -167,7 +168,7 @@ def test_missing_data_that_cannot_be_downloaded_are_reported(refused, tmp_path, 
     def unreachable(*_: object, **__: object) -> None:
         raise URLError("no network")
 
-    monkeypatch.setattr("vae_sweeps.data.idx.urlopen", unreachable)
+    monkeypatch.setattr("vae_sweeps.data.downloads.urlopen", unreachable)
     line = refused(*swept, "data=mnist", f"data.root={tmp_path / 'none'}")
     assert line.startswith(f"data.root={tmp_path / 'none'}: {TRAIN_IMAGES}, {TRAIN_LABELS}, ")
     assert "no network" in line
@@ -233,7 +234,8 @@ def test_help_shows_the_choices_and_a_grid(door) -> None:
     ended = door("--help")
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    listed = {name: set(choices) for name, *choices in (line.replace("|", " ").split() for line in lines if line)}
+    joined = re.sub(r"\|\n +", "| ", ended.out).splitlines()  # a long list goes on in the next line
+    listed = {name: set(choices) for name, *choices in (line.replace("|", " ").split() for line in joined if line)}
     for group in ("data", "arch", "likelihood", "objective", "optim", "evaluation", "tracker", "evaluation/features"):
         assert listed[group] == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
     assert "python launch.py -m beta=0,0.01,1 latent=2,10,128" in ended.out

@@ -77,7 +77,7 @@ def test_a_damaged_array_is_named_and_decoded_again(copied, caplog, damage: str)
     again = load_folder(root, folder.parent, size=None)
     (warning,) = warnings_in(caplog)
     assert warning.startswith(f"{folder / name}: damaged: {reason}")
-    assert warning.endswith("; decoding the images again")
+    assert warning.endswith("; making the images again")
     assert again.fingerprint == dataset.fingerprint
     assert contents(again) == contents(dataset)
     assert sorted(path.name for path in folder.iterdir()) == ["images.u8", "index.json"]
@@ -133,7 +133,7 @@ def test_a_damaged_array_in_a_cache_that_cannot_be_written_is_refused(copied, tm
         keys = ["data=image_folder", f"data.root={root}", f"data.cache={small}", "data.size=null"]
         line = refused(*keys)
         assert line == (
-            f"{array}: damaged: the pixels' sha256 is not the one in index.json, and the images cannot be decoded "
+            f"{array}: damaged: the pixels' sha256 is not the one in index.json, and the images cannot be made "
             f"again there (Read-only file system); make {small} writable, or set data.cache to another folder"
         )
     finally:

@@ -137,9 +137,7 @@ def test_a_full_disk_is_an_error_that_leaves_nothing_behind(refused, tmp_path: P
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=False).returncode != 0:
         pytest.skip("nothing can be mounted here")
     try:
-        with pytest.raises(
-            ValueError, match=f"data.cache={small}: decoded images cannot be stored there .No space left"
-        ):
+        with pytest.raises(ValueError, match=f"data.cache={small}: images cannot be stored there .No space left"):
             load_folder(root, small)
         assert not list(small.glob("images-????????????"))
         assert load_folder(root, small, size=8).image_shape == (3, 8, 8)
@@ -151,7 +149,7 @@ def test_a_cache_folder_that_cannot_be_created(refused, tmp_path: Path) -> None:
     root = write(tmp_path / "images", NAMES)
     (tmp_path / "file").touch()
     line = refused("data=image_folder", f"data.root={root}", f"data.cache={tmp_path / 'file'}")
-    assert line.startswith(f"data.cache={tmp_path / 'file'}: decoded images cannot be stored there (")
+    assert line.startswith(f"data.cache={tmp_path / 'file'}: images cannot be stored there (")
     assert line.endswith("free disk space, or set data.cache to another folder")
 
 

@@ -27,7 +27,8 @@ from tests.helpers.idx_files import (
     small_arrays,
     write_files,
 )
-from vae_sweeps.data.idx import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Source
+from vae_sweeps.data.downloads import Source
+from vae_sweeps.data.idx import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from vae_sweeps.data.mnist_family import from_idx_files, mnist
 from vae_sweeps.system.memory import memory_bytes
 
@@ -229,7 +230,7 @@ def test_more_images_than_a_quarter_of_the_memory_are_refused(tmp_path: Path) ->
 
 
 def test_a_download_does_not_unzip_without_end(tmp_path: Path, served: tuple[Path, str], monkeypatch) -> None:
-    monkeypatch.setattr("vae_sweeps.data.idx._MAX_DOWNLOAD_BYTES", 10_000_000)
+    monkeypatch.setattr("vae_sweeps.data.downloads._MAX_DOWNLOAD_BYTES", 10_000_000)
     folder, url = served
     source = replace(source_of(folder, url), served_as="unzipped")
     (folder / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(bytes(100_000_000), 1))

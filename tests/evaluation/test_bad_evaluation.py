@@ -51,6 +51,14 @@ def test_a_bad_evaluation_is_refused_before_training(refused, argument: str, lin
     assert refused(argument, *SMALL).startswith(line)
 
 
+def test_more_images_than_neighbours_are_needed(refused) -> None:
+    few = ["evaluation=none", "evaluation.prdc=true", "evaluation.mixture_components=2"]
+    assert refused(*few, "evaluation.num_images=5", *SMALL) == (
+        "evaluation.num_images=5: must be more than 5, the number of neighbours of density and coverage; raise it, "
+        "or set evaluation.prdc=false"
+    )
+
+
 @pytest.mark.parametrize("key", ["evaluation=none,fast", "evaluation.seed=0,1", "evaluation/features=auto,random"])
 def test_an_evaluation_holds_for_the_whole_sweep(refused, key: str) -> None:
     assert refused("-m", key, *SMALL) == f"{key.split('=')[0]}: must be one value; it applies to the whole sweep"

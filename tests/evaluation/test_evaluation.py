@@ -209,9 +209,9 @@ def test_a_part_that_raises_affects_no_other_and_is_tried_again(digits, tmp_path
     few = replace(digits, images=digits.images | {"train": digits.images["train"][:200]})  # labels: 500
     shared = reference(replace(few, fingerprint="too few images for the labels"))
     found = evaluate(untrained(few), shared)
-    assert set(found["evaluated"]) == set(settings(shared.how)) - {"fid", "kid"}
-    assert found["missing"].keys() == {"fid", "kid"}  # the classifier could not be trained
-    assert parts_left(found, shared.how) == ["fid", "kid"]
+    assert set(found["evaluated"]) == set(settings(shared.how)) - {"fid", "kid", "prdc"}
+    assert found["missing"].keys() == {"fid", "kid", "prdc"}  # the classifier could not be trained
+    assert parts_left(found, shared.how) == ["fid", "kid", "prdc"]
 
 
 def test_images_without_labels_and_too_small_for_ssim(tmp_path) -> None:

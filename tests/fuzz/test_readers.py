@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -31,6 +32,7 @@ from tests.helpers.image_files import contents, load_folder, pixels, write
 from vae_sweeps.config.identity import run_id
 from vae_sweeps.config.point import from_container, to_container
 from vae_sweeps.data import faces
+from vae_sweeps.data.dsprites_npz import from_npz
 from vae_sweeps.data.idx import TRAIN_IMAGES, TRAIN_LABELS, read_idx
 from vae_sweeps.runs import row_log, sealed_config
 from vae_sweeps.runs.run_folder import RunFolder
@@ -222,6 +224,19 @@ def expected_points(folder: Path) -> Any:
     return POINTS
 
 
+DSPRITES_SIZES = (3, 2, 2, 2, 3)
+DSPRITES = np.random.default_rng(0).integers(0, 2, (72, 64, 64), np.uint8)
+
+
+def write_dsprites(folder: Path) -> None:
+    classes = np.stack(np.unravel_index(np.arange(72), (1, *DSPRITES_SIZES)), 1)
+    np.savez_compressed(folder / "dsprites.npz", imgs=DSPRITES, latents_classes=classes)
+
+
+def read_dsprites(folder: Path) -> bytes:
+    return b"".join(block.tobytes() for block in from_npz(folder / "dsprites.npz", DSPRITES_SIZES).blocks())
+
+
 READERS = {
     "IDX images": idx_reader(TRAIN_IMAGES, 3, zipped=False),
     "IDX labels": idx_reader(TRAIN_LABELS, 1, zipped=False),
@@ -231,6 +246,7 @@ READERS = {
     "JPEG files": images("jpg"),
     "WebP files": images("webp"),
     "decoded images": Reader(write_decoded, decoded, lambda _: ALL_IMAGES, "cache/*/*", heals=True),
+    "dSprites": Reader(write_dsprites, read_dsprites, lambda _: (DSPRITES * 255).tobytes(), num_examples=40),
     "CelebA's lists": Reader(write_lists, read_lists, expected_lists, num_examples=40),
     "a finished run": Reader(write_run, read_run, expected_run, "*/*", num_examples=40),
     "a sweep's points": Reader(

@@ -16,8 +16,9 @@ from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files, yaml_files
 from vae_sweeps.system.rng import generator
 
-NUM_STEPS = 100
+NUM_STEPS, STEPS_PER_EPOCH, STEP_S = 100, 20, 36.0
 SWEPT = ["beta", "latent", "seed"]
+FLOOR = {"precision": 0.9, "recall": 0.85, "density": 1.0, "coverage": 0.97}
 
 
 def metrics(beta: float, latent: int, seed: int) -> dict[str, Any]:
@@ -26,9 +27,17 @@ def metrics(beta: float, latent: int, seed: int) -> dict[str, Any]:
     terms = {"elbo": log_px - kl, "log_px": log_px, "kl": kl}
     found = {f"{split}/{name}": value for split in ("train", "val", "test") for name, value in terms.items()}
     found |= {"test/iwae": terms["elbo"] + 1, "test/active_units": latent, "test/psnr": 12.0 + latent}
-    return found | {
-        f"fid/classifier/{s}": 30.0 - latent + k for k, s in enumerate(("prior", "reconstruction", "floor"))
+    for k, samples in enumerate(("prior", "reconstruction", "floor")):
+        found[f"fid/classifier/{samples}"] = 30.0 - latent + k
+    shares = {
+        "precision": 0.9 - 0.1 * beta,
+        "recall": 0.1 * latent,
+        "density": 1.0 - 0.1 * beta,
+        "coverage": 0.2 * latent,
     }
+    found |= {f"prdc/classifier/{name}/prior": value for name, value in shares.items()}
+    found |= {"factors/mig": 0.3 + 0.1 * beta - 0.02 * seed, "factors/dci_disentanglement": 0.5 + 0.1 * beta}
+    return found | {f"prdc/classifier/{name}/floor": value for name, value in FLOOR.items()}
 
 
 def rows(beta: float, latent: int, seed: int, num: int = 10) -> list[dict[str, Any]]:
@@ -36,6 +45,7 @@ def rows(beta: float, latent: int, seed: int, num: int = 10) -> list[dict[str, A
     end = metrics(beta, latent, seed)["val/elbo"]
     steps = range(NUM_STEPS // num, NUM_STEPS + 1, NUM_STEPS // num)
     found = [{"step": n, "num_steps": NUM_STEPS, "train/elbo": end - NUM_STEPS / n} for n in steps]
+    found = [row | {"epoch": row["step"] / STEPS_PER_EPOCH, "time_s": row["step"] * STEP_S} for row in found]
     return [row | ({"val/elbo": row["train/elbo"] - seed} if i % 2 else {}) for i, row in enumerate(found)]
 
 

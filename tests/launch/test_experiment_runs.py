@@ -11,6 +11,7 @@ from PIL import Image
 from tests.conftest import make_dataset, make_options
 from tests.helpers.presets import RANGES, SHAPES, point_of
 from tests.helpers.training import CPU, runs_of
+from vae_sweeps.analysis.pictures import NAMES_PX
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.launch.observe import JobObserver
 from vae_sweeps.models.build import build_vae
@@ -53,7 +54,8 @@ def test_two_epochs_lower_the_loss_and_draw_the_pictures_of_the_source(experimen
     tile = max(56, shape[1])
     for name, (num_rows, num_columns) in GRIDS[experiment].items():
         with Image.open(folder.epoch_pictures(2) / f"{name}.png") as picture:
-            assert picture.size == (num_columns * (tile + 2) + 2, num_rows * (tile + 2) + 2), name
+            names_px = NAMES_PX if name == "traversal" else 0
+            assert picture.size == (num_columns * (tile + 2) + 2 + names_px, num_rows * (tile + 2) + 2 + names_px), name
     assert folder.epoch_pictures(1).exists() == (experiment in ("mnist_conv", "celeba_conv"))
 
 
@@ -121,3 +123,18 @@ def test_a_preset_can_be_swept_from_the_command_line(door, tmp_path) -> None:
 def test_an_output_function_is_refused_with_a_bernoulli_likelihood(refused) -> None:
     line = refused("experiment=mnist_conv", "arch.output=sigmoid", *QUICK)
     assert line.startswith("arch.output=sigmoid: must be identity with likelihood=bernoulli")
+
+
+def test_sprites_beta_is_a_sweep_over_beta_and_seeds(door, tmp_path) -> None:
+    ended = door("-m", "experiment=sprites_beta", "dry_run=true", f"output_dir={tmp_path / 'out'}")
+    assert ended.code == 0, ended.err
+    assert "15 points to train" in ended.out
+
+
+def test_sprites_beta_measures_disentanglement_unless_told_not_to() -> None:
+    assert make_options("experiment=sprites_beta").evaluation.factors
+    assert not make_options("experiment=sprites_beta", "evaluation.factors=false").evaluation.factors
+
+
+def test_sprites_beta_without_m_says_that_it_is_a_sweep(refused) -> None:
+    assert refused("experiment=sprites_beta").endswith("describes a sweep; put -m in front of it, or remove it")

@@ -1,12 +1,14 @@
 """Grids and the names of sweeps."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from tests.conftest import ROOT
 from vae_sweeps.config import compose
@@ -24,11 +26,15 @@ def config_loader() -> ConfigLoader:
 def space(config_loader) -> Callable[..., grid.Space]:
     """The space that the arguments of a command describe."""
 
+    @cache
+    def composed(settings: tuple[str, ...]) -> DictConfig:
+        return config_loader.load_configuration("config", list(settings), run_mode=RunMode.MULTIRUN)
+
     def read(*arguments: str) -> grid.Space:
         hydra = spellings.for_hydra(arguments)
-        settings = [argument for argument in hydra if argument.lstrip("+").startswith("hydra.")]
-        config = config_loader.load_configuration("config", settings, run_mode=RunMode.MULTIRUN)
-        return grid.read_space(config_loader, config, [argument for argument in hydra if argument not in settings])
+        settings = tuple(argument for argument in hydra if argument.lstrip("+").startswith("hydra."))
+        others = [argument for argument in hydra if argument not in settings]
+        return grid.read_space(config_loader, composed(settings), others)
 
     return read
 
@@ -51,6 +57,17 @@ def test_grid_changes_its_last_key_fastest(space) -> None:
         for epochs in (1, 2)
     ]
     assert space("beta=0,0.5", "seed=3", "latent=choice(2,10)", "epochs=range(1,3)").jobs() == expected
+
+
+def test_a_list_may_have_ranges_in_it_and_names_each_value_once(points) -> None:
+    betas = ["0.0", "0.25", "0.5", "0.75", "5"]
+    assert points("beta=range(0,1,0.25),5,range(0,1,0.5)") == [{"beta": beta} for beta in betas]
+    assert points("arch.hidden=[1,2],[3]", "beta=1") == [{"arch.hidden": h, "beta": "1"} for h in ("[1,2]", "[3]")]
+
+
+def test_a_pattern_matches_the_choices_of_a_group(points) -> None:
+    assert points("arch=glob(*)") == [{"arch": arch} for arch in ("conv", "custom", "mlp")]
+    assert points("arch=glob(m*),conv") == [{"arch": arch} for arch in ("mlp", "conv")]
 
 
 def test_zip_pairs_keys_and_is_one_dimension(points) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ROOT, Ended, ended_command, launch_here
 from tests.helpers import slurm_clients
 from vae_sweeps.launch import resubmission
-from vae_sweeps.launch.checks import check_jobs
+from vae_sweeps.launch.folders import check_jobs
 from vae_sweeps.runs.finding import all_runs
 from vae_sweeps.runs.sweep_folder import SweepFolder, output_dir_option
 from vae_sweeps.system import cache, git

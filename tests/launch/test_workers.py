@@ -3,8 +3,10 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from tests.conftest import launch, make_options, make_point, start_launch, wait_
 from vae_sweeps.config.launchers import LocalLauncher
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.launch.request import Launch
-from vae_sweeps.launch.workers import number_of_workers
+from vae_sweeps.launch.workers import number_of_evaluators, number_of_workers
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.finding import all_runs
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
@@ -26,6 +28,7 @@ from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import machine
 
 GRID = ["-m", "beta=0.1,1", "latent=2,5", "arch.hidden=[16]", "evaluation=none", "sweep=grid", "log_every_steps=20"]
+VAE_SWEEPS = str(Path(sys.executable).parent / "vae-sweeps")
 TWO = "hydra.launcher.workers=2"
 WITHOUT_CHECKPOINTS = [*GRID, TWO, "checkpoint_every_s=1e9"]
 
@@ -54,6 +57,34 @@ def test_two_workers_and_one_process_give_the_same_numbers(tmp_path) -> None:
     pd.testing.assert_frame_equal(table(tmp_path / "one"), table(tmp_path / "two"), check_exact=True)
     again = launch(*GRID, "steps=60", TWO, f"output_dir={tmp_path / 'two'}")
     assert "4 of 4 points already done" in again.stdout
+
+
+@pytest.mark.slow
+def test_evaluating_in_two_processes_gives_the_numbers_of_one(tmp_path) -> None:
+    """By `vae-sweeps evaluate`, and by a launch of points that are trained already."""
+    trained = launch(*GRID, "steps=10", f"output_dir={tmp_path / 'one'}")
+    assert trained.returncode == 0, trained.stderr
+    for name in ("two", "launched"):
+        shutil.copytree(tmp_path / "one", tmp_path / name)
+    fast = ["evaluation=fast", "evaluation/features=random"]
+    for name, workers in (("one", "1"), ("two", "2")):
+        command = [VAE_SWEEPS, "evaluate", "grid", *fast, "--workers", workers, "--output-dir", str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(": evaluated") == 4
+        assert ("4 points evaluated in 2 processes" in done.stdout) == (workers == "2")
+    again = launch(*GRID, "steps=10", TWO, *fast, f"output_dir={tmp_path / 'launched'}")
+    assert again.returncode == 0, again.stderr
+    assert "4 points evaluated in 2 processes" in again.stdout
+    one, two, launched = (evaluated(tmp_path / name) for name in ("one", "two", "launched"))
+    assert len(one.dropna(subset="fid/random/mixture")) == 4
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    pd.testing.assert_frame_equal(one, launched, check_exact=True)
+
+
+def evaluated(output_dir: Path) -> pd.DataFrame:
+    full = vae_sweeps.results(output_dir / "sweeps" / "grid").set_index("run_id").sort_index()
+    return pd.DataFrame(full.filter(regex="^(train|val|test|fid|probe)/"))
 
 
 @pytest.mark.slow
@@ -99,9 +130,12 @@ def test_a_worker_that_is_killed_is_named_and_the_others_go_on(tmp_path) -> None
     assert process.returncode == 1
     assert out.count("its process was killed") == 1
     assert "2 pending, 2 done" in out
-    again = launch(*arguments)
-    assert again.returncode == 0, again.stdout
+    retry = [VAE_SWEEPS, "retry", "grid", "--output-dir", str(tmp_path)]
+    again = subprocess.run(retry, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
     assert len(table(tmp_path)) == 4
+    written = pd.read_parquet(SweepFolder.under(tmp_path, "grid").table)
+    assert written["status"].tolist() == ["done"] * 4
 
 
 @pytest.mark.slow
@@ -173,3 +207,20 @@ def test_workers_that_would_not_pay_or_fit_are_not_started(monkeypatch) -> None:
 
 def test_the_number_of_workers_can_be_given() -> None:
     assert workers_for(SHORT, 9, 3) == 3
+
+
+def evaluators_for(num_points: int, evaluation: str, workers: int | str = "auto") -> int:
+    asked = Launch([], [], make_options(evaluation), LocalLauncher("any", workers), SweepFolder(Path("sweeps/any")))
+    return number_of_evaluators(num_points, asked, torch.device("cpu"))
+
+
+def test_many_evaluations_use_all_threads_and_few_one_process(monkeypatch) -> None:
+    monkeypatch.setattr(machine, "num_threads", lambda: 16)
+    monkeypatch.setattr(machine, "memory_for_packs", lambda device: 1e12)
+    assert evaluators_for(1000, "evaluation=fast") == 16
+    assert evaluators_for(1, "evaluation=fast") == 1
+    assert evaluators_for(1000, "evaluation=none") == 1
+    assert evaluators_for(1000, "evaluation=fast", 3) == 3
+    assert evaluators_for(2, "evaluation=fast", 3) == 2
+    monkeypatch.setattr(machine, "memory_for_packs", lambda device: 3e9)
+    assert evaluators_for(1000, "evaluation=fast") == 2

@@ -102,7 +102,16 @@ def test_the_table_has_all_points_and_the_means_over_seeds(sweep, whole) -> None
 
 def test_plotly_accepts_every_view(whole) -> None:
     figures = whole.data["figures"]
-    assert list(figures) == ["heat-map", "curves", "rate-distortion", "fid", "parallel", "importance"]
+    assert list(figures) == [
+        "heat-map",
+        "curves",
+        "rate-distortion",
+        "fid",
+        "prdc",
+        "factors",
+        "parallel",
+        "importance",
+    ]
     shown = [(view["data"], view["layout"]) for views in figures.values() for view in views]
     layouts = whole.data["point_layouts"]
     shown += [(point[name], layouts[name]) for point in whole.points.values() for name in ("curves", "kl")]
@@ -188,8 +197,18 @@ def test_numbers_in_doubt_have_a_star_and_a_reason_and_headings_say_what_they_ar
 
 def test_one_point_has_a_report(tmp_path) -> None:
     parsed = report(report_runs.make_sweep(tmp_path, betas=(1,), latents=(2,), num_seeds=1))
-    assert list(parsed.data["figures"]) == ["curves", "rate-distortion", "fid"]
+    assert list(parsed.data["figures"]) == ["curves", "rate-distortion", "fid", "prdc", "factors"]
     assert len(parsed.points) == 1
+
+
+def test_a_point_links_to_some_of_many_seeds(tmp_path) -> None:
+    """All links of all points would make the page of 1,000 seeds 80 MB larger."""
+    parsed = report(report_runs.make_sweep(tmp_path, betas=(1,), latents=(2,), num_seeds=53))
+    linked = {name: [seed["run"] for seed in point["seeds"]] for name, point in parsed.points.items()}
+    for name, point in parsed.points.items():
+        assert name not in linked[name]
+        assert (len(set(linked[name])), point["num_more_seeds"]) == (50, 2)
+    assert {run for runs in linked.values() for run in runs} == set(parsed.points)
 
 
 def test_a_sweep_without_points_has_a_report(tmp_path) -> None:
@@ -203,7 +222,7 @@ def test_sections_without_data_are_omitted_and_others_stay(tmp_path) -> None:
     for i, run in enumerate(sweep.runs()):
         result = run.read_result()
         assert result is not None
-        kept = {k: v for k, v in result["metrics"].items() if not k.startswith("fid/")}
+        kept = {k: v for k, v in result["metrics"].items() if not k.startswith(("fid/", "prdc/", "factors/"))}
         kept["test/psnr"] = math.nan
         if i == 0:
             kept["test/kl"] = kept["test/elbo"] = math.inf

@@ -1,10 +1,12 @@
 """The report's figures hold the table's numbers."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from tests.helpers import report_runs
-from vae_sweeps.report import contents, curves, figures, heat_map, parallel_coordinates, scatter
+from vae_sweeps.report import contents, curves, figures, heat_map, parallel_coordinates, point_figures, scatter
 from vae_sweeps.report.grid import of
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files
@@ -110,6 +112,46 @@ def test_seeds_are_a_mean_line_and_a_band_of_one_standard_error(sweep) -> None:
     assert lines[0]["x"] == list(expected)
 
 
+def test_precision_is_plotted_against_recall_and_density_against_coverage(sweep) -> None:
+    figure = scatter.precision_recall(contents.read([sweep]))
+    assert figure is not None
+    assert [view.name for view in figure.views] == [
+        f"prdc/classifier/{name}/prior" for name in ("precision", "density")
+    ]
+    for view, (up, across) in zip(figure.views, (("precision", "recall"), ("density", "coverage")), strict=True):
+        cross, *points = [trace for trace in view.data if trace["mode"] != "lines"]
+        assert (cross["x"], cross["y"]) == ([report_runs.FLOOR[across]], [report_runs.FLOOR[up]])
+        drawn = sorted((x, y) for trace in points for x, y in zip(trace["x"], trace["y"], strict=True))
+        every = [report_runs.metrics(beta, latent, 0) for beta in (0, 1) for latent in (2, 4)]
+        expected = sorted((m[f"prdc/classifier/{across}/prior"], m[f"prdc/classifier/{up}/prior"]) for m in every)
+        np.testing.assert_allclose(drawn, expected, rtol=1e-5)
+        assert view.layout["xaxis"]["title"]["text"] == f"prdc/classifier/{across}/prior"
+        assert view.layout["yaxis"]["title"]["text"] == f"prdc/classifier/{up}/prior"
+
+
+def test_metrics_of_disentanglement_are_plotted_against_each_measure_of_the_reconstruction(sweep) -> None:
+    figure = scatter.factors(contents.read([sweep]))
+    assert figure is not None
+    names, errors = ("factors/mig", "factors/dci_disentanglement"), (("test/log_px", -1), ("test/psnr", 1))
+    assert [view.name for view in figure.views] == [*names, *names]
+    for view, ((error, sign), name) in zip(figure.views, product(errors, names), strict=True):
+        assert error in view.group
+        points = [trace for trace in view.data if trace["mode"] != "lines"]
+        drawn = sorted((x, y) for trace in points for x, y in zip(trace["x"], trace["y"], strict=True))
+        cells = product((0, 1), (2, 4))
+        of_seeds = [[report_runs.metrics(beta, latent, seed) for seed in (0, 1)] for beta, latent in cells]
+        expected = sorted((sign * np.mean([m[error] for m in ms]), np.mean([m[name] for m in ms])) for ms in of_seeds)
+        np.testing.assert_allclose(drawn, expected, rtol=1e-5)
+
+
+def test_data_without_factors_have_no_plot_of_them(tmp_path) -> None:
+    run = report_runs.make_run(tmp_path, 1, 2)
+    found = report_runs.metrics(1, 2, 0)
+    kept = {name: value for name, value in found.items() if not name.startswith("factors/")}
+    run.write_result(report_runs.result(1, 2, 0, metrics=kept))
+    assert scatter.factors(contents.read([report_runs.sweep_of(tmp_path, "bare", [run], [])])) is None
+
+
 def test_long_curves_are_thinned_and_keep_their_ends(tmp_path) -> None:
     sweep = report_runs.make_sweep(tmp_path, betas=(0,), latents=(2,), num_seeds=1)
     (run,) = sweep.runs()
@@ -117,7 +159,7 @@ def test_long_curves_are_thinned_and_keep_their_ends(tmp_path) -> None:
     for step in range(1, 5001):
         files.append_line(run.rows, {"step": step, "num_steps": 5000, "train/elbo": -100.0 - 1 / step})
     content = contents.read([sweep])
-    (line,) = curves.of_point(content.runs[run.name], 1)
+    (line,) = point_figures.curves(content.runs[run.name], 1)
     assert len(line["x"]) <= 200
     assert (line["x"][0], line["x"][-1]) == (1, 5000)
 

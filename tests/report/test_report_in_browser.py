@@ -4,31 +4,25 @@ The tests save screenshots in build/report.
 """
 
 import itertools
-import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.conftest import ROOT, launch
 from tests.helpers import report_runs
+from tests.helpers.report_pages import WIDE, Open, column, number
 from vae_sweeps.report import contents, page
+from vae_sweeps.report.rows import NO_ROWS
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SCREENSHOTS = ROOT / "build" / "report"
-WIDE, PHONE = 1400, 400  # px
+PHONE = 400  # px
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH: apt-get install chromium"),
-]
-
-Open = Callable[..., Page]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -39,50 +33,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ended = launch("-m", "beta=0,1", "latent=2,4", "seed=0,1", *tiny)
     assert (ended.returncode, ended.stderr) == (0, "")
     return SweepFolder.under(output_dir, "tiny").report
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[Open]:
-    """Open a file at a width; at the end, check that the page made no network request and had no error."""
-    asked: list[str] = []
-    errors: list[str] = []
-    contexts = []
-
-    def note(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            errors.append(message.text)
-
-    def start(path: Path, width_px: int = WIDE, **more: str) -> Page:
-        context = browser.new_context(viewport={"width": width_px, "height": 900}, **more)  # type: ignore[arg-type]
-        contexts.append(context)
-        opened = context.new_page()
-        opened.on("request", lambda request: asked.append(request.url))
-        opened.on("console", note)
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        opened.goto(path.as_uri())
-        return opened
-
-    yield start
-    for context in contexts:
-        context.close()
-    assert asked
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
-    assert errors == []
-
-
-def column(opened: Page, name: str) -> list[str]:
-    """The texts of a column of the table, in the order of its rows."""
-    headings = opened.locator("#points-table thead tr:first-child th")
-    names = [text.replace("\n", "") for text in headings.all_inner_texts()]
-    return opened.locator(f"#points-table tbody tr td:nth-child({names.index(name) + 1})").all_inner_texts()
 
 
 def draw_all(opened: Page) -> None:
@@ -122,10 +72,6 @@ def test_a_heading_sorts_up_and_down(report, open_page: Open) -> None:
     expect(heading).to_have_attribute("aria-sort", "descending")
     assert column(opened, "test/elbo") == sorted(before, key=number, reverse=True)
     assert len(set(before)) == len(before) == 8
-
-
-def number(text: str) -> float:
-    return float(text.replace(",", ""))
 
 
 def test_filters_accept_words_and_comparisons(report, open_page: Open) -> None:
@@ -273,7 +219,7 @@ def repeated(content: contents.Contents, num: int) -> contents.Contents:
 
     table = of(content.table)
     runs = {
-        f"{name}-{i}": replace(run, curves={}, folder=RunFolder(run.folder.path / "none"))
+        f"{name}-{i}": replace(run, rows=NO_ROWS, folder=RunFolder(run.folder.path / "none"))
         for i in range(num)
         for name, run in content.runs.items()
     }

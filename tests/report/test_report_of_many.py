@@ -8,7 +8,7 @@ import pytest
 from tests.helpers import report_runs
 from tests.report.test_report import report
 from vae_sweeps.report import contents, curves
-from vae_sweeps.report.rows import Curve, read_curves
+from vae_sweeps.report.rows import NO_ROWS, Curve, read_rows
 from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.some_rows import some_rows
@@ -39,9 +39,11 @@ def test_the_curves_are_those_of_the_best_and_the_spread_of_all(tmp_path) -> Non
     figure = curves.learning_curves(content)
     assert figure is not None
     data = next(view.data for view in figure.views if view.name == "val/elbo")
-    assert [trace["meta"] for trace in data if "meta" in trace] == content.best
+    assert [trace["meta"] for trace in data if "meta" in trace and trace["mode"] != "none"] == content.best
     median = next(trace for trace in data if trace.get("name") == "all points")
-    ends = [np.mean([content.runs[run].curves["val/elbo"].values[-1] for run in g]) for g in content.groups.values()]
+    ends = [
+        np.mean([content.runs[run].rows.curves["val/elbo"].values[-1] for run in g]) for g in content.groups.values()
+    ]
     assert median["y"][-1] == pytest.approx(np.median(ends), rel=1e-5)
 
 
@@ -52,7 +54,7 @@ def test_curves_are_read_of_the_best_and_of_a_sample_that_stands_for_all(tmp_pat
     content = contents.read([sweep])
     assert 0 < len(content.spread) <= len(content.groups) * 2 / len(content.runs)
     wanted = {run for first in {*content.spread, *content.best} for run in content.groups[first]}
-    assert {name for name, run in content.runs.items() if run.curves} == wanted
+    assert {name for name, run in content.runs.items() if run.rows.curves} == wanted
     assert len(wanted) < len(content.runs)
     assert contents.read([sweep]).spread == content.spread  # the same sample each time
     figure = curves.learning_curves(content)
@@ -67,14 +69,14 @@ def test_of_a_long_run_some_rows_are_read(tmp_path) -> None:
     ]
     run.rows.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 1001, "tra')
     assert list(some_rows(run, 1000)) == rows
-    kept = read_curves(run, 50)
+    kept = read_rows(run, 50).curves
     for curve in kept.values():
         assert np.array_equal(np.abs(curve.values), curve.steps)
     assert len(kept["val/elbo"].steps) <= 51
     assert len(kept["train/elbo"].steps) <= 102
     assert (kept["val/elbo"].steps[0], kept["val/elbo"].steps[-1]) == (10, 1000)
     assert (kept["train/elbo"].steps[0], kept["train/elbo"].steps[-1]) == (1, 1000)
-    assert read_curves(RunFolder(tmp_path / "none"), 50) == {}
+    assert read_rows(RunFolder(tmp_path / "none"), 50).curves == NO_ROWS.curves
 
 
 def test_the_mean_over_seeds_leaves_out_steps_that_were_read_of_one_alone() -> None:

@@ -16,7 +16,7 @@ from tests.conftest import ROOT, make_dataset, make_options, make_point
 from tests.helpers.training import runs_of
 from vae_sweeps.analysis import dtypes
 from vae_sweeps.analysis.notebook import with_gaussian_columns
-from vae_sweeps.data import dataset
+from vae_sweeps.data import Factors, dataset
 from vae_sweeps.evaluation.features.base import build_features
 from vae_sweeps.evaluation.model import Model, from_state
 from vae_sweeps.evaluation.model_outputs import ModelOutputs
@@ -34,9 +34,12 @@ EVALUATION = make_options("evaluation=full", "evaluation/features=random").evalu
 
 @pytest.fixture(scope="module")
 def images() -> dataset.Dataset:
-    """Images large enough for SSIM, with labels, and more of them than features."""
-    unlabelled = make_dataset((1, 12, 12), (200, 20, 100))
-    return replace(unlabelled, labels={split: torch.arange(len(x)) % 3 for split, x in unlabelled.images.items()})
+    """Images large enough for SSIM, with labels and factors, and more of them than features."""
+    bare = make_dataset((1, 12, 12), (200, 20, 100))
+    numbers = {split: torch.arange(len(x)) for split, x in bare.images.items()}
+    classes = {split: torch.stack([n % 3, n // 3 % 4], 1) for split, n in numbers.items()}
+    labels = {split: n % 3 for split, n in numbers.items()}
+    return replace(bare, labels=labels, factors=Factors(("shape", "scale"), (3, 4), classes))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +150,7 @@ def test_other_columns_are_not_found_and_keep_their_names(column: str) -> None:
         ("test/elbo", "test ELBO (nats per image)", "test/elbo (nats per image)"),
         ("fid/elbo/prior", "FID of prior samples (elbo features)", "fid/elbo/prior"),
         ("kid/prior/prior", "KID of prior samples (prior features)", "kid/prior/prior"),
-        ("val/bits_per_dim", "val bits per dimension", "val/bits_per_dim (bits per dimension)"),
+        ("val/bits_per_dim", "validation bits per dimension", "val/bits_per_dim (bits per dimension)"),
         ("time_s", "time (s)", "time_s (s)"),
         ("test/active_units", "test active units", "test/active_units"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import ended_command, make_options, make_point
 from tests.helpers import report_runs
 from vae_sweeps.report import thumbnails
+from vae_sweeps.runs import pictures
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import lease, slurm
@@ -72,6 +73,16 @@ def test_a_dry_run_changes_nothing_and_says_what_the_command_then_does(sweep: Sw
     planned = clean("--dry-run")
     assert content(sweep.output_dir) == before
     assert planned.replace("would remove", "removed").replace(" then\n", " now\n") == clean()
+
+
+def test_the_size_of_packed_pictures_is_known_before(sweep: SweepFolder) -> None:
+    run = sweep.runs()[0]
+    for _ in range(2):  # into a new archive, and into one that is there
+        size = pictures.packed_size(run.pictures, run.packed_pictures)
+        assert size == len(pictures.packed(run.pictures, run.packed_pictures))
+        run.pack_pictures()
+        run.pictures.mkdir()
+        (run.pictures / "neighbours.png").write_bytes(b"new")
 
 
 def test_packed_pictures_are_shown_and_sent_as_before(sweep: SweepFolder, clean) -> None:

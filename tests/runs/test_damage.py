@@ -235,7 +235,7 @@ def test_a_changed_digit_in_a_result_is_said_and_it_is_made_again(number, finish
     change_digit(run.result, number)
     assert run.read_result() is None
     assert f"{run.result}: damaged" in said()
-    assert sorted(table.results(out)["status"]) == ["done", "done", "preempted"]
+    assert sorted(table.results(out)["status"]) == ["done", "done", "interrupted"]
     assert_healed(out, finished)
 
 

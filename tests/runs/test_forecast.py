@@ -78,7 +78,7 @@ def test_on_cpus_cores_are_counted(tmp_path) -> None:
 
 
 def test_points_on_the_way_go_on_at_their_own_speed(tmp_path) -> None:
-    """Of 100 steps, a running point did 25 in 100 s and a preempted one 50 in 100 s; a third has not begun.
+    """Of 100 steps, a running point did 25 in 100 s and an interrupted one 50 in 100 s; a third has not begun.
 
     So a point costs 200 s in 0.75 points, and the rest 300 s, 100 s and 266.7 s.
     """
@@ -88,7 +88,7 @@ def test_points_on_the_way_go_on_at_their_own_speed(tmp_path) -> None:
     train(runs[1], 50, gpu_s=100.0)
     runs[1].checkpoint.touch()
     start_job(sweep, "7")
-    assert [point.state for point in states.of_sweep(sweep)] == ["running", "preempted", "pending"]
+    assert [point.state for point in states.of_sweep(sweep)] == ["running", "interrupted", "pending"]
     found = of(sweep)
     assert found.used_s == 200
     assert found.left_s == pytest.approx(300 + 100 + 200 / 0.75)

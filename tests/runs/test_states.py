@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import ended_command, launch, make_options, make_point
+from tests.helpers import report_runs
 from vae_sweeps.runs import states
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import files, lease
 
-STATES = ["done", "diverged", "failed", "running", "preempted", "pending"]
+STATES = ["done", "diverged", "failed", "running", "interrupted", "pending"]
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def sweep(tmp_path: Path) -> SweepFolder:
         elif state == "running":
             assert lease.take(run.path)
             files.append_line(run.rows, {"step": 30, "num_steps": 120})
-        elif state == "preempted":
+        elif state == "interrupted":
             run.checkpoint.touch()
     return sweep
 
@@ -37,10 +38,10 @@ def test_status_shows_every_state_with_its_reason(sweep, capsys) -> None:
     ended = ended_command(capsys, "status", "grid", "--output-dir", sweep.output_dir)
     assert (ended.code, ended.err) == (0, "")
     first, *lines = ended.out.splitlines()
-    assert first == "grid: 1 done, 1 diverged, 1 failed, 1 running, 1 preempted, 1 pending"
-    assert "  diverged   run-diverged  at step 7" in lines
-    assert "  failed     run-failed  ValueError: this is why" in lines
-    assert "  running    run-running  25 %" in lines
+    assert first == "grid: 1 done, 1 diverged, 1 failed, 1 running, 1 interrupted, 1 pending"
+    assert "  diverged     run-diverged  at step 7" in lines
+    assert "  failed       run-failed  ValueError: this is why" in lines
+    assert "  running      run-running  25 %" in lines
     assert len(lines) == 4
 
 
@@ -70,7 +71,7 @@ def test_waiting_asks_slurm_less_and_less_and_opens_one_file_a_second(sweep, tmp
     )
     (tools / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools))
-    sweep.log_submission({"12_0": ["run-pending", "run-preempted", "run-running"]}, {})
+    sweep.log_submission({"12_0": ["run-pending", "run-interrupted", "run-running"]}, {})
     lease.remove(lease.all_of(sweep.run("run-running").path)[0])
     has_ended = RunFolder.has_ended
     monkeypatch.setattr(RunFolder, "has_ended", lambda run: opened.append(run) or has_ended(run))
@@ -81,6 +82,25 @@ def test_waiting_asks_slurm_less_and_less_and_opens_one_file_a_second(sweep, tmp
     assert len(opened) <= 1.1 * clock[0]
 
 
+def test_waiting_ends_with_the_evaluation_of_the_last_job(tmp_path, monkeypatch, caplog) -> None:
+    """All points are done, one job still evaluates, and another that nobody needs any more waits for resources."""
+    sweep, tools, asked = report_runs.make_sweep(tmp_path, num_seeds=1), tmp_path / "bin", tmp_path / "asked"
+    tools.mkdir()
+    (tools / "squeue").write_text(
+        f"#!/bin/sh\necho x >> {asked}\necho '13|PENDING|Resources'\n"
+        f"[ $(/usr/bin/wc -l < {asked}) -gt 3 ] || echo '12|RUNNING|None'\n"
+    )
+    (tools / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.setattr(states, "time", SimpleNamespace(monotonic=float, sleep=lambda _: None))
+    sweep.log_submission({"12": [run.name for run in sweep.runs()], "13": [sweep.runs()[0].name]}, {})
+    with caplog.at_level("INFO"):
+        ended = states.wait(sweep)
+    assert {point.state for point in ended} == {"done"}
+    assert len(asked.read_text().splitlines()) == 4
+    assert caplog.messages == [f"{sweep.name}: 4 done", f"{sweep.name}: waiting for the last evaluations"]
+
+
 def test_a_run_is_lost_if_its_job_is_no_longer_in_the_queue(sweep, capsys, tmp_path, monkeypatch) -> None:
     """squeue answers with an empty queue, as it does for jobs that ended long ago."""
     tools = tmp_path / "bin"
@@ -88,10 +108,10 @@ def test_a_run_is_lost_if_its_job_is_no_longer_in_the_queue(sweep, capsys, tmp_p
     (tools / "squeue").write_text("#!/bin/sh\n")
     (tools / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools))
-    sweep.log_submission({"12_0": ["run-pending", "run-preempted"]}, {})
+    sweep.log_submission({"12_0": ["run-pending", "run-interrupted"]}, {})
     ended = ended_command(capsys, "status", "grid", "--output-dir", sweep.output_dir)
     assert "1 preempted, 1 lost" in ended.out
-    assert "  lost       run-pending  job 12_0  its job is no longer in the queue" in ended.out
+    assert "  lost         run-pending  job 12_0  its job is no longer in the queue" in ended.out
 
 
 FRAGILE = """

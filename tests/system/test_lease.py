@@ -182,6 +182,43 @@ def test_a_kill_while_a_lease_is_taken_leaves_nothing_for_long(tmp_path) -> None
     assert files_in(tmp_path) == []
 
 
+# Takes and releases a lease, and dies before its n-th operation on files.
+KILLED = """
+import os, sys
+from pathlib import Path
+
+from vae_sweeps.system import lease
+
+folder, left = sys.argv[1], int(sys.argv[2])
+
+def count(event, _):
+    global left
+    if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+        left -= 1
+        if left == 0:
+            os._exit(9)
+
+sys.addaudithook(count)
+lease.take(Path(folder)).release()
+"""
+
+
+def test_a_kill_at_any_moment_leaves_at_most_an_empty_folder(tmp_path) -> None:
+    """It is left between two calls of the system, and stays for the duration of a lease, as nobody knows its owner."""
+    codes = []
+    while 0 not in codes:
+        folder = tmp_path / str(len(codes))
+        folder.mkdir()
+        command = [sys.executable, "-c", KILLED, str(folder), str(len(codes) + 1)]
+        codes.append(subprocess.run(command, check=False).returncode)
+        taken(folder).release()
+        left = files_in(folder)
+        assert len(left) <= 1, (len(codes), left)
+        assert all(name.endswith(".new") and not files_in(folder / name) for name in left), (len(codes), left)
+    assert len(codes) > 8
+    assert set(codes) == {0, 9}
+
+
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Process]]:
     started: list[Process] = []

@@ -68,3 +68,17 @@ def test_beyond_a_limit_allocating_is_an_error_and_the_limit_ends(tmp_path: Path
     assert torch.ones(100_000_000).sum() == 100_000_000
     with pytest.raises(RuntimeError, match="another"), memory.limited(3e8):
         raise RuntimeError("another")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what a process may allocate")
+def test_a_first_product_beyond_the_limit_does_not_end_the_process() -> None:
+    """OpenBLAS takes 34 MB with the first product, and exits if it cannot: the limit may not leave that to chance."""
+    code = """
+import numpy as np
+from vae_sweeps.system import memory
+
+with memory.limited(8e6):
+    assert (np.ones((2, 2)) @ np.ones((2, 2)) == 2).all()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -10,12 +10,14 @@ import pytest
 pytest.importorskip("wandb_workspaces", reason="needs the extra dashboard")
 
 from tests.conftest import ROOT
+from vae_sweeps.evaluation.metrics.prdc import PRDC
+from vae_sweeps.runs import catalogue
 from vae_sweeps.tracker.board import Board
 from vae_sweeps.tracker.dashboard import report, specification, workspace
 
 GOLDEN = ROOT / "tests" / "golden" / "dashboard.json"
 SWEPT = ("beta", "latent", "seed")
-BOARD = Board("lab", "vae", "mnist5k-beta-latent-seed-0a1b2c", SWEPT, "classifier")
+BOARD = Board("lab", "vae", "mnist5k-beta-latent-seed-0a1b2c", SWEPT, "classifier", "classifier", has_factors=True)
 
 HISTORY = {"global_step", "epoch", "beta_nats", "lr", "time_s", "core_s", "gpu_s", "images_per_s", "val/kl_per_latent"}
 HISTORY |= {f"{split}/{x}" for split in ("train", "val") for x in ("elbo", "log_px", "kl", "loss", "bits_per_dim")}
@@ -23,7 +25,10 @@ PICTURES = {f"pictures/{name}" for name in ("reconstructions", "samples", "inter
 SUMMARY = {f"test/{name}" for name in ("elbo", "log_px", "kl", "iwae", "active_units", "mi", "bits_per_dim")}
 # W&B wraps the value of each outermost key.
 CONFIG = {key: f"config:{key}.value" for key in SWEPT} | {"likelihood.sigma": "config:likelihood.value.sigma"}
-SUMMARY |= {f"{score}/classifier/{x}" for score in ("fid", "kid") for x in ("prior", "reconstruction", "mixture")}
+SCORES = {f"fid/classifier/{x}" for x in catalogue.SAMPLES}
+BALLS = {f"prdc/classifier/{name}/{x}" for name in PRDC._fields for x in catalogue.SAMPLES}
+FACTORS = {f"factors/{x}" for x in ("mig", "dci_disentanglement", "dci_informativeness", "factorvae")}
+SUMMARY |= SCORES | BALLS | FACTORS
 
 
 def make_golden() -> str:
@@ -48,7 +53,7 @@ def test_two_calls_give_equal_specifications_with_distinct_ids() -> None:
 @pytest.mark.parametrize("swept", [SWEPT, ("beta", "likelihood.sigma"), ("latent",), ("seed",), ()])
 def test_panels_show_only_what_runs_have(swept: tuple[str, ...], features: str | None) -> None:
     """Lines come from the history, all others from the summary and from config keys that vary."""
-    spec = specification(Board("lab", "vae", "s", swept, features))
+    spec = specification(Board("lab", "vae", "s", swept, features, features, has_factors=True))
     lines, media, importance, rest = set(), set(), set(), set()
     for name, value in fields(spec):
         if name == "metrics":
@@ -67,9 +72,16 @@ def test_panels_show_only_what_runs_have(swept: tuple[str, ...], features: str |
     assert {key for key in rest if not key.startswith("summary:")} == {CONFIG[key] for key in swept}
 
 
-def test_without_features_there_is_no_fid() -> None:
-    assert "fid" in json.dumps(specification(BOARD)).lower()
-    assert "fid" not in json.dumps(specification(Board("lab", "vae", "s", SWEPT, None))).lower()
+@pytest.mark.parametrize(
+    ("fid", "prdc", "has_factors"),
+    [("classifier", None, False), (None, "classifier", False), (None, None, True), (None, None, False)],
+)
+def test_scores_have_panels_if_runs_have_them(fid: str | None, prdc: str | None, has_factors: bool) -> None:
+    for dashboard in specification(Board("lab", "vae", "s", SWEPT, fid, prdc, has_factors)).values():
+        shown = {str(value).removeprefix("summary:") for _, value in fields(dashboard) if isinstance(value, str)}
+        assert SCORES & shown == (SCORES if fid else set())
+        assert BALLS & shown == (BALLS if prdc else set())
+        assert set(catalogue.names("factors")) & shown == (FACTORS if has_factors else set())
 
 
 @pytest.mark.parametrize("sweep", ["plain", "a=b", "lr<=1 \"or\" 'so'", "back\\slash", "größe+2", "in {x}"])
@@ -87,7 +99,7 @@ def test_runs_of_different_seeds_are_drawn_as_one_and_compared_one_by_one() -> N
     spec = specification(BOARD)
     together = [{"section": "config", "name": f"{key}.value"} for key in ("beta", "latent")]
     assert [value for name, value in fields(spec["workspace"]) if name == "grouping"] == [together]
-    assert [value for name, value in fields(spec["report"]) if name == "grouping"] == [together] * 3 + [[]] * 4
+    assert [value for name, value in fields(spec["report"]) if name == "grouping"] == [together] * 5 + [[]] * 4
 
 
 def test_both_have_the_same_sections_and_the_report_says_what_to_look_for() -> None:

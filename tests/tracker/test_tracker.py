@@ -161,8 +161,8 @@ def test_online_without_a_key_is_refused_before_training(refused) -> None:
 @pytest.mark.parametrize(
     ("argument", "line"),
     [
-        ("tracker=foo", "tracker=foo: must be one of none, wandb"),
-        ("tracker.mode=foo", "tracker.mode=foo: must be one of auto, online, offline, none"),
+        ("tracker=foo", "tracker=foo: must be one of none, tensorboard, wandb"),
+        ("tracker.mode=foo", "tracker.mode=foo: must be one of auto, online, offline, none, tensorboard"),
         ("tracker.salt='a b'", "tracker.salt=a b: must be at most 20 letters, digits, - and _"),
         ("tracker.project=a/b", "tracker.project=a/b: must be a project name of at most 100 characters, without /"),
         ("tracker.key=abc", "tracker.key=abc: no such key; known: tracker.dir, tracker.entity, tracker.mode,"),
@@ -173,6 +173,6 @@ def test_a_mistake_is_one_line(refused, argument: str, line: str) -> None:
     assert refused(argument).startswith(line)
 
 
-@pytest.mark.parametrize("key", ["tracker.mode=offline,none", "tracker=wandb,none"])
+@pytest.mark.parametrize("key", ["tracker.mode=offline,none", "tracker=wandb,none", "tracker=tensorboard,none"])
 def test_a_tracker_cannot_be_swept(refused, key: str) -> None:
     assert refused("-m", key) == f"{key.split('=')[0]}: must be one value; it applies to the whole sweep"

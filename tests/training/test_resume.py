@@ -76,7 +76,7 @@ def test_resumed_equals_uninterrupted_after_kill_9_and_ctrl_c(undisturbed, tmp_p
     assert process.returncode == 130
     assert "resumes after step" in told
     assert "the same command resumes" in told
-    assert {states.status(run, run.read_result()) for run in all_runs(out)} == {"preempted"}
+    assert {states.status(run, run.read_result()) for run in all_runs(out)} == {"interrupted"}
 
     finished = door(*arguments, TO_THE_END)
     assert finished.code == 0, finished.err

@@ -35,12 +35,17 @@ def label(column: str) -> str:
 
 
 def score_column(table: pd.DataFrame, score: str, samples: str) -> str:
-    """Find the column with the FID or KID of `samples`, for any features. Raises ValueError if it is not unique."""
+    """Find the column of a score of `samples`, such as fid or prdc/recall, for any features.
+
+    Raises ValueError if it is not unique.
+    """
+    group, _, name = score.partition("/")
+    wanted = "/".join(filter(None, (group, "*", name, samples)))
     metrics = ((name, catalogue.find(name)) for name in map(str, table.columns))
-    columns = [name for name, metric in metrics if metric is not None and metric.name == f"{score}/*/{samples}"]
+    columns = [name for name, metric in metrics if metric is not None and metric.name == wanted]
     if not columns:
         raise ValueError(
-            f"{score} of {samples}: must be in the table; run `vae-sweeps evaluate SWEEP evaluation.{score}=true`"
+            f"{score} of {samples}: must be in the table; run `vae-sweeps evaluate SWEEP evaluation.{group}=true`"
         )
     if len(columns) > 1:
         raise ValueError(

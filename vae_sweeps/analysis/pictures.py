@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vae_sweeps.config.schema import Pictures
@@ -18,6 +18,7 @@ from vae_sweeps.system.rng import generator
 _BACKGROUND = 232  # between tiles; visible next to both black and white images
 _GAP_PX, _BAND_GAP_PX = 2, 8
 MIN_TILE_PX = 56
+NAMES_PX = 20  # the margin of a traversal in which its latents are named
 
 
 class Drawable(Protocol):
@@ -125,6 +126,30 @@ def traversal(model: Drawable, dims: Sequence[int], num: int = 10, extent: float
     return grid(traversed(model, dims, num, extent), num, model.pixel_range)
 
 
+def named(picture: Image.Image, dims: Sequence[int], extent: float) -> Image.Image:
+    """A traversal with the names of its latents beside it, and their values at both ends."""
+    down, across = dims[0], dims[-1]
+    left, below = (NAMES_PX, NAMES_PX) if down != across else (0, NAMES_PX)
+    canvas = Image.new("RGB", (left + picture.width, picture.height + below), "white")
+    canvas.paste(picture, (left, 0))
+    canvas.paste(_axis(across, extent, picture.width), (left, picture.height))
+    if left:  # read from the bottom to the top, as its values fall
+        canvas.paste(_axis(down, -extent, picture.height).rotate(90, expand=True), (0, 0))
+    return canvas
+
+
+def _axis(dim: int, end: float, length: int) -> Image.Image:
+    strip = Image.new("RGB", (length, NAMES_PX), "white")
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(size=NAMES_PX * 0.6)
+    for anchor, x, text in (
+        ("lm", 0.02 * length, f"{-end:g}"),
+        ("mm", 0.5 * length, f"latent {dim}"),
+        ("rm", 0.98 * length, f"{end:g}"),
+    ):
+        draw.text((x, NAMES_PX / 2), text, fill="black", font=font, anchor=anchor)
+    return strip
+
+
 @torch.no_grad()
 def most_active(model: Drawable, x: Tensor, num: int = 2) -> list[int]:
     """At most `num` dims with the largest variance of mu over the images x [N,C,H,W], largest first, ties in order."""
@@ -149,7 +174,8 @@ def save_run_pictures(model: Drawable, x: Tensor, folder: Path, seed: int, setti
     save(reconstructions(model, x, settings.num_reconstructions), folder / "reconstructions.png")
     save(interpolations(model, x), folder / "interpolations.png")
     save(samples(model, eps, settings.columns), folder / "samples.png")
-    save(traversal(model, dims, extent=settings.traversal_extent), folder / "traversal.png")
+    extent = settings.traversal_extent
+    save(named(traversal(model, dims, extent=extent), dims, extent), folder / "traversal.png")
 
 
 def save(image: Image.Image, path: Path) -> None:

@@ -146,16 +146,12 @@ def kl_bars(kl: np.ndarray, title: str) -> Figure:
     colours = np.where(heights > USED_NATS, BLUE, _UNUSED)
     few = len(heights) <= _MANY_BARS
     axes.bar(ranks, heights, width=0.8 if few else 1.0, color=colours.tolist())
-    positive = heights[heights > 0]
-    if len(positive):
-        _limit(axes, positive, may_be_log=True)
-    if axes.get_yscale() == "linear":
-        axes.set_ylim(0, 1.06 * heights[0] if len(positive) else 1)
+    axes.set_ylim(0, 1.06 * heights[0] if heights[0] > 0 else 1)
     margin = max(0, _FEW_BARS - len(heights)) / 2  # keeps one or two bars from filling the figure
     axes.set_xlim(0.5 - margin, len(heights) + 0.5 + margin)
     if few:
         axes.set_xticks(ranks, [str(i) for i in order])
-        axes.set_xlabel("latent", color=INK)
+        axes.set_xlabel("latent, largest KL first", color=INK)
     else:
         axes.set_xlabel("rank of latent", color=INK)
     return figure

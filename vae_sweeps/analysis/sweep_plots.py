@@ -29,8 +29,9 @@ from vae_sweeps.analysis.marks import (
     ticks,
 )
 from vae_sweeps.analysis.seeds import SE
-from vae_sweeps.analysis.style import EDGE, FAINT_INK, INK, NUM_ISO_LINES
+from vae_sweeps.analysis.style import BLUE, EDGE, FAINT_INK, INK, NUM_ISO_LINES
 
+SEEDS = "_seeds"  # the label of the dots of single seeds
 _MANY_DIGITS = 100  # from this value on, a cell of a heat map has no decimals
 _WIDE_RATE = 100.0  # rates that span more than this factor are drawn on a log axis
 
@@ -53,6 +54,21 @@ def against(axes: Axes, table: pd.DataFrame, x: str, y: str, by: str | None = No
     if by is not None:
         shown = [Line2D([], [], label=text(value), **look) for value, look in zip(values, looks, strict=True)]
         axes.legend(handles=shown, title=label(by), frameon=False, fontsize=9)
+    return axes
+
+
+def seeds_against(axes: Axes, table: pd.DataFrame, x: str, y: str) -> Axes:
+    """Plot column `y` over the key `x`: a dot for each seed, and their mean with a band of one standard error of it.
+
+    Raises ValueError for a table of averages, which has no seeds.
+    """
+    frame = marks(table, [x], [y]).sort_values(x, kind="stable")
+    dots = _single_points(table, [x, y])
+    axes.plot(dots[x], dots[y], "o", color=FAINT_INK, markersize=4, alpha=0.7, zorder=3, label=SEEDS)
+    low, high = frame[y] - frame[f"{y}{SE}"], frame[y] + frame[f"{y}{SE}"]
+    axes.fill_between(frame[x], low, high, color=BLUE, alpha=0.25, linewidth=0, zorder=1, label="_band")
+    axes.plot(frame[x], frame[y], color=BLUE, linewidth=1.5, zorder=2, label="_mean")
+    dress(axes, x, y, frame)
     return axes
 
 
@@ -126,6 +142,43 @@ def score_against_distortion(
     axes.axhline(at, color=FAINT_INK, linewidth=1, linestyle="--", zorder=1, label="_floor")
     axes.set_xlabel(f"test {label(DISTORTION)}", color=INK)
     return axes
+
+
+def seeds_against_distortion(axes: Axes, table: pd.DataFrame, y: str) -> Axes:
+    """Plot column `y` over the test reconstruction error -log p(x|z), coloured by beta.
+
+    Small dots are single seeds, and large marks their means with bars of one standard error, joined in the order of
+    beta. Raises ValueError for a table of averages, which has no seeds.
+    """
+    frame = _with_distortion(marks(table, ["beta"], ["test/log_px", y]), "test")
+    dots = _single_points(table, ["beta", "test/log_px", y])
+    betas = ordered(frame["beta"])
+    for beta, colour in zip(betas, colours(betas), strict=True):
+        rows = dots.loc[dots["beta"] == beta]
+        axes.plot(-rows["test/log_px"], rows[y], "o", color=colour, markersize=4, alpha=0.6, label=SEEDS)
+    _plane(axes, frame, DISTORTION, y, None)
+    axes.set_xlabel(f"test {label(DISTORTION)}", color=INK)
+    return axes
+
+
+def precision_recall(axes: Axes, table: pd.DataFrame, by: str | None = None, samples: str = "prior") -> Axes:
+    """Plot the precision over the recall of `samples` (prior, mixture or reconstruction).
+
+    Colours show beta, and markers `by`. The cross is at the values of training images: a perfect model would be there.
+    """
+    x, y = (score_column(table, f"prdc/{name}", samples) for name in ("recall", "precision"))
+    frame = marks(table, _with("beta", by), [x, y])
+    _plane(axes, frame, x, y, by)
+    floor = [frame[score_column(table, f"prdc/{name}", "floor")].mean() for name in ("recall", "precision")]
+    axes.plot(*floor, "x", color=FAINT_INK, markersize=9, markeredgewidth=2, zorder=1, label="_floor")
+    return axes
+
+
+def _single_points(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """The finished points that have numbers in `columns`, one row each."""
+    if "run" not in table:
+        raise ValueError("this table holds averages; plot single seeds from a table with a row for each point")
+    return table.loc[table["status"] == "done"].dropna(subset=columns)
 
 
 def _with(key: str, by: str | None) -> list[str]:

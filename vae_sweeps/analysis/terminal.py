@@ -21,8 +21,8 @@ from vae_sweeps.system.logs import count
 _WIDTH_OF_A_FILE = 120
 _LONGEST_TEXT = 24
 _GAP = 2
-_STYLES = {"done": "green", "stopped": "blue", "running": "cyan", "preempted": "yellow"}
-_STYLES |= dict.fromkeys(("diverged", "failed"), "red")
+_STYLES = {"done": "green", "stopped": "blue", "running": "cyan"}
+_STYLES |= dict.fromkeys(("interrupted", "preempted"), "yellow") | dict.fromkeys(("diverged", "failed"), "red")
 
 
 def show(
@@ -31,20 +31,22 @@ def show(
     *,
     out: Console,
     over: Sequence[str] = (),
-    is_chosen: bool = False,
+    chosen: Sequence[str] | None = None,
     printed: pd.DataFrame | None = None,
 ) -> None:
-    """Print as many columns as fit, the most useful ones first; if `is_chosen`, keep the table's order.
+    """Print as many columns as fit: the most useful ones, or those of `chosen`, in its order.
 
+    What is in doubt is marked in either case, although the columns that say so may not be among the chosen ones.
     `over` names the config columns that the rows are averaged over, if any. `printed` are the rows of `frame` to print,
     if not all.
     """
     printed = frame if printed is None else printed
     width = out.width if out.is_terminal else _WIDTH_OF_A_FILE
-    order = columns.shown(frame) if is_chosen else columns.by_interest(frame, swept)
+    selected = frame if chosen is None else frame.loc[:, list(chosen)]
+    order = columns.by_interest(frame, swept) if chosen is None else columns.shown(selected)
     texts = {name: _texts(printed, name) for name in order}
     kept = _that_fit(texts, width)
-    if not is_chosen:
+    if chosen is None:
         config = config_columns(frame)
         kept.sort(key=lambda name: name not in config)  # config columns to the left of the metrics
     rows = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold")
@@ -53,12 +55,12 @@ def show(
         rows.add_column(_heading(name), justify="left" if is_text else "right", no_wrap=True, vertical="bottom")
     for row in zip(*(texts[name] for name in kept), strict=True):
         rows.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))
-    out.print(_cut(_about(frame, over, kept), width), markup=False)
+    out.print(_cut(_about(selected, over, kept), width), markup=False)
     out.print(rows)
     for note in doubts.notes(printed, kept):
         out.print(_cut(note, width), markup=False)
-    named = {*kept, *columns.the_same(frame), "status", "num_missing"}
-    for note in _notes(kept, [name for name in dict.fromkeys([*order, *columns.shown(frame)]) if name not in named]):
+    named = {*kept, *columns.the_same(selected), "status", "num_missing"}
+    for note in _notes(kept, [name for name in dict.fromkeys([*order, *columns.shown(selected)]) if name not in named]):
         out.print(_cut(note, width), style="dim", markup=False)
 
 

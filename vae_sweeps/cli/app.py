@@ -53,6 +53,7 @@ _add(choosing.best, "Results", "best SWEEP", "best SWEEP --by fid/classifier/pri
 _add(choosing.compare, "Results", "compare FIRST SECOND", "compare FIRST SECOND --by test/iwae")
 _add(choosing.diff, "Results", "diff RUN RUN")
 _add(results.report, "Results", "report SWEEP", "report FIRST SECOND --html both.html")
+_add(results.watch, "Results", "watch SWEEP", "watch SWEEP --port 8000")
 _add(
     results.evaluate,
     "Results",
@@ -79,8 +80,9 @@ _add(
     "prefetch data=mnist data.root=DIR",
     "prefetch data=celeba data.root=DIR evaluation/features=inception",
 )
-_add(tracking.sync, "Weights & Biases", "sync SWEEP", "sync SWEEP --rebuild --project another")
-_add(tracking.dashboard, "Weights & Biases", "dashboard SWEEP", "dashboard SWEEP --json > dashboard.json")
+_add(tracking.sync, "Tracking", "sync SWEEP", "sync SWEEP --rebuild --project another")
+_add(tracking.dashboard, "Tracking", "dashboard SWEEP", "dashboard SWEEP --json > dashboard.json")
+_add(tracking.tensorboard, "Tracking", "tensorboard SWEEP")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

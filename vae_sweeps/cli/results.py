@@ -50,13 +50,12 @@ def results(
             frame = seeds.over(frame, keys)
         if sort is not None:
             frame = selection.sorted_by(frame, sort)
-        if columns is not None:
-            frame = selection.chosen(frame, columns.split(","))
+        chosen = frame if columns is None else selection.chosen(frame, columns.split(","))
     for option, path in (("csv", csv), ("parquet", parquet)):
         if path is None:
             continue
         try:
-            table.to_file(frame, path)
+            table.to_file(chosen, path)
         except OSError as error:
             refuse(f"--{option}={path}: cannot be written ({error.strerror}); must be a file in a folder that exists")
         typer.echo(f"{len(frame)} rows written to {path}")
@@ -64,9 +63,10 @@ def results(
         return
     console = Console(highlight=False)
     if console.is_terminal:
-        terminal.show(frame, swept, out=console, over=keys, is_chosen=columns is not None)
+        names = None if columns is None else list(map(str, chosen.columns))
+        terminal.show(frame, swept, out=console, over=keys, chosen=names)
     else:
-        typer.echo(terminal.plain(frame))
+        typer.echo(terminal.plain(chosen))
 
 
 def report(
@@ -94,11 +94,40 @@ def report(
     typer.echo(path)
 
 
+def watch(
+    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP...", help="Sweeps' names or folders.")],
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="The port to serve at; by default any that is free.")
+    ] = 0,
+    output_dir: OutputDir = OUTPUTS,
+) -> None:
+    """Serve an up-to-date report to a browser on this machine.
+
+    The sweep may still be running, also on a cluster. Ctrl-C ends the command.
+    No other machine is answered; forward the port with ssh -L.
+    """
+    from vae_sweeps.report import server
+    from vae_sweeps.runs.sweep_folder import get_sweep
+
+    with refusing():
+        folders = [get_sweep(sweep, output_dir) for sweep in dict.fromkeys(sweeps)]
+    try:
+        served = server.Server(server.LivePage(folders), port)
+    except OSError as error:
+        refuse(f"--port={port}: {error.strerror}; must be a free port, or 0 for any")
+    typer.echo(f"{served.address} (Ctrl-C ends it)")
+    server.serve(served)
+
+
 def evaluate(
     sweep: Runs,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="What to measure, as for launch.py; by default all missing parts."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="How many processes evaluate side by side; by default as many as pay."),
     ] = None,
     trust: Trust = False,
     output_dir: OutputDir = OUTPUTS,
@@ -112,7 +141,7 @@ def evaluate(
     from vae_sweeps.launch.evaluate import evaluate_sweep
 
     try:
-        is_whole = evaluate_sweep(sweep, overrides or [], output_dir, is_trusted=trust)
+        is_whole = evaluate_sweep(sweep, overrides or [], output_dir, workers=workers, is_trusted=trust)
     except UserErrors as error:
         refuse(one_line(error))
     raise typer.Exit(0 if is_whole else 1)

@@ -1,4 +1,4 @@
-"""Subcommands for Weights & Biases."""
+"""Subcommands for Weights & Biases and TensorBoard."""
 
 from typing import Annotated
 
@@ -75,3 +75,33 @@ def dashboard(
             return
         workspace, report = dashboard.save(board)
     typer.echo(f"workspace: {workspace}\nreport: {report}")
+
+
+def tensorboard(sweep: Runs, output_dir: OutputDir = OUTPUTS) -> None:
+    """Write event files for TensorBoard.
+
+    They hold the rows, pictures and columns that the run folders have, also of runs that still train; what is already
+    there is not written twice. Prints the command that shows them. The exit code is 1 if some could not be written.
+    """
+    from vae_sweeps.tracker import requirements
+
+    with refusing():
+        requirements.require_tensorboard("tensorboard")
+
+    from vae_sweeps.analysis import table
+    from vae_sweeps.runs.sweep_folder import find_sweep
+    from vae_sweeps.system.logs import count
+    from vae_sweeps.tracker import event_writer
+
+    with refusing():
+        folders, _ = table.find_runs(sweep, output_dir)
+        if not folders:
+            raise ValueError(f"{sweep}: has no runs; launch it first")
+        found = find_sweep(sweep, output_dir)
+        written = event_writer.write(folders, found)
+    for folder, reason in written.left.items():
+        typer.echo(f"not written: {folder.name}: {reason}", err=True)
+    total = count(len(folders), "run")
+    typer.echo(f"{total}: {written.num_changed} written, {written.num_same} were up to date")
+    typer.echo(event_writer.how_to_show(event_writer.logdir_of(folders, found)))
+    raise typer.Exit(1 if written.left else 0)

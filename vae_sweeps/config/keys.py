@@ -18,6 +18,7 @@ from vae_sweeps.config.schema import (
     ContinuousBernoulli,
     Conv,
     DiscretizedLogistic,
+    FactorialFile,
     Gaussian,
     HuggingFace,
     ImageFolder,
@@ -28,6 +29,7 @@ from vae_sweeps.config.schema import (
     Optim,
     Pictures,
     Point,
+    Sprites,
     TorchDataset,
 )
 from vae_sweeps.config.sweepers import AdaptiveSweeper, GridSweeper
@@ -54,6 +56,8 @@ GROUP_SCHEMAS: dict[tuple[str, str], type] = {
     ("data", "mnist_schema"): Mnist,
     ("data", "image_folder_schema"): ImageFolder,
     ("data", "celeba_schema"): Celeba,
+    ("data", "sprites_schema"): Sprites,
+    ("data", "factorial_file_schema"): FactorialFile,
     ("data", "arrays_schema"): Arrays,
     ("data", "torch_dataset_schema"): TorchDataset,
     ("data", "huggingface_schema"): HuggingFace,
@@ -91,9 +95,19 @@ def top_level_names() -> frozenset[str]:
 
 def takes_whole_numbers(full_key: str) -> bool | None:
     """Whether a key takes whole numbers only; None if the schema does not have it."""
-    prefix, _, name = full_key.rpartition(".")
-    types = {f.type for schema in schemas_at(prefix) for f in fields(schema) if f.name == name}
+    types = _types_of(full_key)
     return types <= {int, int | None} if types else None
+
+
+def takes_numbers(full_key: str) -> bool | None:
+    """Whether a key takes numbers only; None if the schema does not have it."""
+    types = _types_of(full_key)
+    return types <= {int, int | None, float, float | None} if types else None
+
+
+def _types_of(full_key: str) -> set[Any]:
+    prefix, _, name = full_key.rpartition(".")
+    return {f.type for schema in schemas_at(prefix) for f in fields(schema) if f.name == name}
 
 
 def not_numbers_of(group: str) -> frozenset[str]:

@@ -24,10 +24,12 @@ class Evaluation:
     latent_space: bool = free("true or false")
     fid: bool = free("true or false")
     kid: bool = free("true or false")
+    prdc: bool = free("true or false", default=False)  # launches from before this part have no value
     num_images: int | None = or_null(2)
     mixture_components: int = at_least(1, "a whole number")
     neighbours: int = at_least(0, "a whole number")
     max_fit_images: int = at_least(10, "a whole number")
+    factors: bool = free("true or false", default=False)
     extra: Any = free("metrics of your own by name, as in +evaluation.extra.NAME._target_=my_metrics.f", default=None)
 
 
@@ -61,9 +63,12 @@ class InceptionFeatures:
 
 @dataclass
 class Tracker:
-    """Whether and where runs are mirrored on W&B; the local files remain the source of truth."""
+    """Whether and where runs are mirrored: on W&B, or in event files for TensorBoard, for which `mode` alone counts.
 
-    mode: str = one_of("auto", "online", "offline", "none")
+    The run folders remain the source of truth.
+    """
+
+    mode: str = one_of("auto", "online", "offline", "none", "tensorboard")
     entity: str | None = free("a user or team of W&B, or null for the default of the API key")
     project: str = key(
         "a project name of at most 100 characters, without /",

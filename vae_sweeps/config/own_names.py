@@ -8,6 +8,7 @@ from vae_sweeps.config.schema import (
     ContinuousBernoulli,
     Conv,
     DiscretizedLogistic,
+    FactorialFile,
     Gaussian,
     HuggingFace,
     ImageFolder,
@@ -15,6 +16,7 @@ from vae_sweeps.config.schema import (
     Mlp,
     Mnist,
     OwnNetworks,
+    Sprites,
     TorchDataset,
 )
 
@@ -24,6 +26,9 @@ OWN: dict[str, type] = {
     "vae_sweeps.data.fashion_mnist": Mnist,
     "vae_sweeps.data.image_folder": ImageFolder,
     "vae_sweeps.data.celeba": Celeba,
+    "vae_sweeps.data.sprites": Sprites,
+    "vae_sweeps.data.dsprites": FactorialFile,
+    "vae_sweeps.data.shapes3d": FactorialFile,
     "vae_sweeps.data.numpy": Arrays,
     "vae_sweeps.data.torch_dataset": TorchDataset,
     "vae_sweeps.data.huggingface": HuggingFace,

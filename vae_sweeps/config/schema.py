@@ -49,19 +49,39 @@ def _is_share(share: float) -> bool:
 
 
 @dataclass
-class _ImageFiles:
-    """Keys of image files. Where decoded images are stored and read from does not change the numbers."""
+class _Mapped:
+    """Keys of images in the cache. Where they are stored and read from does not change the numbers."""
 
     _target_: str = free("a function that returns a Dataset")
+    pixel_range: list[float] = key("[0,1] or [-1,1]", lambda v: list(v) in ([0, 1], [-1, 1]))
+    seed: int = at_least(0, "a whole number")
+    cache: str | None = free("a folder, or null", numbers=False)
+    resident: bool | str = key("auto, true or false", lambda v: v in (True, False, "auto"), numbers=False)
+
+
+@dataclass
+class Sprites(_Mapped):
+    size: int = key("32 or 64", lambda v: v in (32, 64))
+    num_images: int = key("a whole number from 5000 to 100000", lambda v: 5_000 <= v <= 100_000)
+
+
+@dataclass
+class FactorialFile(_Mapped):
+    """Keys of published data sets with factors, each of which is a file with all images."""
+
+    root: str | None = free("a folder", numbers=False)
+    num_images: int | None = or_null(1000)
+
+
+@dataclass
+class _ImageFiles(_Mapped):
+    """Keys of image files."""
+
     root: str | None = free("a folder", numbers=False)
     crop: int | str = key("center, none, or a whole number >= 1 (the side of a centred square)", _is_crop)
     size: int | None = or_null(1)
     channels: int = key("1 (grey) or 3 (colour)", lambda v: v in (1, 3))
     resample: str = one_of("nearest", "box", "bilinear", "bicubic", "lanczos")
-    pixel_range: list[float] = key("[0,1] or [-1,1]", lambda v: list(v) in ([0, 1], [-1, 1]))
-    seed: int = at_least(0, "a whole number")
-    cache: str | None = free("a folder, or null", numbers=False)
-    resident: bool | str = key("auto, true or false", lambda v: v in (True, False, "auto"), numbers=False)
     on_bad_file: str = one_of("error", "skip", numbers=False)
 
 

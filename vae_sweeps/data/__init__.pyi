@@ -1,10 +1,14 @@
 from .arrays import numpy as numpy
 from .dataset import Dataset as Dataset
 from .dataset import fingerprint as fingerprint
+from .drawn_sprites import sprites as sprites
+from .dsprites_npz import dsprites as dsprites
 from .faces import celeba as celeba
+from .factors import Factors as Factors
 from .folder import image_folder as image_folder
 from .hugging_face import huggingface as huggingface
 from .map_style import torch_dataset as torch_dataset
 from .mnist_family import fashion_mnist as fashion_mnist
 from .mnist_family import mnist as mnist
 from .mnist_family import mnist5k as mnist5k
+from .shapes3d_h5 import shapes3d as shapes3d

@@ -3,6 +3,7 @@
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vae_sweeps.data.dataset import SPLITS, Dataset, fingerprint, with_fixed_bits
+from vae_sweeps.data.remembered import stamps
 from vae_sweeps.system.rng import generator
 
 # The names under which an .npz holds images and labels, without and with the name of a split: x_train, train_labels.
@@ -38,11 +40,12 @@ def numpy(path: str | None, channels: str, **options: Unpack[ArrayOptions]) -> D
     if path is None:
         raise ValueError("data.path=null: must be an .npy or .npz file with images")
     file = Path(os.path.expanduser(path))
+    files = stamps([file])
     splits = {
         split: (as_images(images, channels, f"{file}: {split}"), None if labels is None else as_labels(labels, file))
         for split, (images, labels) in _arrays_of(file).items()
     }
-    return dataset_of(f"numpy {file.stem}", splits, str(file), options)
+    return replace(dataset_of(f"numpy {file.stem}", splits, str(file), options), files=files)
 
 
 def _arrays_of(file: Path) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:

@@ -5,10 +5,11 @@ import re
 import torch
 
 from vae_sweeps.data.dataset import SPLITS, Dataset
+from vae_sweeps.data.factors import Factors
 
 
 def check_splits(dataset: Dataset) -> None:
-    """Raise ValueError, in one line, unless images, labels and fingerprint are as `Dataset` describes them."""
+    """Raise ValueError, in one line, unless images, labels, factors and fingerprint are as `Dataset` describes them."""
     for split in SPLITS:
         where, images = f"{dataset.name}: {split}", dataset.images.get(split)
         if images is None or len(images) == 0:
@@ -24,11 +25,36 @@ def check_splits(dataset: Dataset) -> None:
         if labels is None or labels.dtype != torch.int64 or labels.shape != (len(images),):
             found = "missing" if labels is None else f"{labels.dtype} of {list(labels.shape)}"
             raise ValueError(f"{where}: labels are {found}; must be int64, one an image, or None for all splits")
+    if dataset.factors is not None:
+        _check_factors(dataset, dataset.factors)
     if not re.fullmatch(r"[^\s,]+", dataset.fingerprint):
         raise ValueError(
             f"{dataset.name}: the fingerprint is {dataset.fingerprint!r}; must be a text without spaces, such as "
             "vae_sweeps.data.fingerprint(images, labels)"
         )
+
+
+def _check_factors(dataset: Dataset, factors: Factors) -> None:
+    names, sizes = factors.names, factors.sizes
+    if not names or len(set(names)) < len(names) or len(names) != len(sizes):
+        raise ValueError(
+            f"{dataset.name}: factors are named {list(names)} and have the sizes {list(sizes)}; must be different "
+            "names, each with a size"
+        )
+    for split in SPLITS:
+        where, classes, shape = (
+            f"{dataset.name}: {split}",
+            factors.classes.get(split),
+            [dataset.num_images(split), len(names)],
+        )
+        if classes is None or classes.dtype != torch.int64 or list(classes.shape) != shape:
+            found = "missing" if classes is None else f"{classes.dtype} of {list(classes.shape)}"
+            raise ValueError(f"{where}: classes of the factors are {found}; must be int64 of {shape}")
+        for name, size, column in zip(names, sizes, classes.T, strict=True):
+            if column.min() < 0 or column.max() >= size:
+                raise ValueError(
+                    f"{where}: classes of {name} are {column.min()} to {column.max()}; must be from 0 to {size - 1}"
+                )
 
 
 def check_range(images: torch.Tensor, pixel_range: tuple[float, float], where: str) -> None:

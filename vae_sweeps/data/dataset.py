@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vae_sweeps.data.factors import Factors, digest_of
+from vae_sweeps.data.remembered import Stamp
 from vae_sweeps.system.memory import memory_bytes
 from vae_sweeps.system.rng import generator
 
@@ -21,11 +23,15 @@ class Dataset:
     `pixel_range` holds the values that bytes 0 and 255 become. `binarize` is none, static, dynamic or larochelle (the
     images consist of bits already). `seed` fixes the order of batches and the bits drawn for a batch, `binarize_seed`
     the bits that are drawn once. `fingerprint` is a hash of the content and does not depend on its location.
-    `trains_on_all` is whether the training split contains the images of the other splits.
+    `trains_on_all` is whether the training split contains the images of the other splits. `factors` are the factors of
+    variation that generated the images, on the CPU, or None if they are not known.
 
     `resident` is whether `to` copies the images into the device's memory: True, False, or auto, which copies them if
     they fit. Otherwise they are read batch by batch; `device` is where batches go. `is_mapped` is whether the images
     are mapped from a file rather than held in memory.
+
+    `files` are stamps of the files that hold the data, made before they were read: none if the data are drawn, and None
+    if the files are many or not known. A launch with nothing to do does not read data whose files are unchanged.
     """
 
     name: str
@@ -40,6 +46,8 @@ class Dataset:
     device: torch.device | None = None
     binarize_seed: int = 0
     trains_on_all: bool = False
+    files: tuple[Stamp, ...] | None = None
+    factors: Factors | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -51,11 +59,12 @@ class Dataset:
         return self.images[split].shape[0]
 
     def describe(self) -> str:
-        """One line: the name, the sizes of the splits, the shape of the images, and the number of classes."""
+        """One line: the name, the sizes of the splits, the shape of the images, the number of classes, factors."""
         sizes = ", ".join(f"{self.num_images(split):,} {split}" for split in SPLITS)
         shape = "x".join(map(str, self.image_shape))
         classes = "no labels" if self.labels is None else f"{len(self.labels['train'].unique())} classes"
-        return f"{self.name}: {sizes} images of {shape}, {classes}"
+        factors = "" if self.factors is None else f", factors {', '.join(self.factors.names)}"
+        return f"{self.name}: {sizes} images of {shape}, {classes}{factors}"
 
     def to(self, device: torch.device) -> "Dataset":
         """The same data for models on `device`; `resident` decides whether the images are copied there."""
@@ -81,8 +90,8 @@ def _room_for_images(device: torch.device) -> float:
     return memory_bytes() / 4
 
 
-def fingerprint(images: dict[str, Tensor], labels: dict[str, Tensor] | None) -> str:
-    """The first 16 hex digits of a sha256 over shapes, types and bytes of all splits."""
+def fingerprint(images: dict[str, Tensor], labels: dict[str, Tensor] | None, factors: Factors | None = None) -> str:
+    """The first 16 hex digits of a sha256 over shapes, types and bytes of all splits, and the factors if there are."""
     digest = hashlib.sha256()
     for tensors in (images, labels or {}):
         for split in SPLITS:
@@ -90,6 +99,8 @@ def fingerprint(images: dict[str, Tensor], labels: dict[str, Tensor] | None) -> 
                 tensor = tensors[split].contiguous()
                 digest.update(f"{split}{tuple(tensor.shape)}{tensor.dtype}".encode())
                 digest.update(tensor.numpy().data)
+    if factors is not None:
+        digest.update(digest_of(factors))
     return digest.hexdigest()[:16]
 
 

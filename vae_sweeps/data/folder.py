@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vae_sweeps.data.dataset import SPLITS, Dataset
+from vae_sweeps.data.factors_csv import read_factors
 from vae_sweeps.data.image_files import ENDINGS, Files, ImageOptions, dataset_of, existing
 
 log = logging.getLogger(__name__)
@@ -24,14 +26,15 @@ def image_folder(root: str | None, val_share: float, test_share: float, **option
 
     If `root` has a folder train, it and the folders val (or valid, or validation) and test are the splits; those that
     are missing are shares of train. Otherwise val and test are shares of all files, chosen by a hash of their names.
-    Each split is ordered by these hashes. Raises ValueError if there are no images or they cannot be used.
+    Each split is ordered by these hashes. A file factors.csv in `root` holds the factors of the images. Raises
+    ValueError if there are no images or they cannot be used, or if factors.csv is not of these images.
     """
     folder = existing(root)
     if splits := _folders_of_splits(folder):
         files = _in_folders(folder, splits, val_share, test_share)
     else:
         files = _in_one_folder(folder, val_share, test_share)
-    return dataset_of("image_folder", files, options)
+    return dataset_of("image_folder", replace(files, factors=read_factors(folder, files.names)), options)
 
 
 def _image_names(folder: Path) -> list[str]:

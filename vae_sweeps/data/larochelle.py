@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from vae_sweeps.data.idx import Source, find_or_download
+from vae_sweeps.data.downloads import Source, find_or_download
 from vae_sweeps.system.memory import in_gb, memory_bytes
 
 _FILES = {
@@ -17,7 +17,7 @@ _FILES = {
 # Sums as in tensorflow/datasets, url_checksums/binarized_mnist.txt.
 BINARIZED_MNIST = Source(
     mirrors=("http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",),
-    sha256={
+    sums={
         "binarized_mnist_train.amat": "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
         "binarized_mnist_valid.amat": "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
         "binarized_mnist_test.amat": "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
@@ -28,13 +28,14 @@ _SIDE = 28
 _LINE_BYTES = 2 * _SIDE**2  # each pixel is 0 or 1, followed by a space or the end of the line
 
 
-def read_fixed_bits(root: str | None) -> dict[str, UInt8[np.ndarray, "N 28 28"]]:
-    """The images of each split, as bytes 0 and 255. Raises ValueError with the path of a bad file."""
+def files(root: str | None) -> dict[str, Path]:
+    """The file of each split, downloaded if it is missing. Raises ValueError if it cannot be had."""
     paths = find_or_download(root, BINARIZED_MNIST)
-    return {split: _read(paths[name]) for split, name in _FILES.items()}
+    return {split: paths[name] for split, name in _FILES.items()}
 
 
-def _read(path: Path) -> UInt8[np.ndarray, "N 28 28"]:
+def read(path: Path) -> UInt8[np.ndarray, "N 28 28"]:
+    """The images of a file, as bytes 0 and 255. Raises ValueError with the path if it is bad."""
     try:
         num_bytes = path.stat().st_size
         if num_bytes > memory_bytes() / 4:

@@ -9,6 +9,7 @@ from vae_sweeps.config.own_names import OWN
 from vae_sweeps.config.targets import instantiate_target
 from vae_sweeps.data.contract import check_splits
 from vae_sweeps.data.dataset import Dataset
+from vae_sweeps.data.remembered import Remembered, recall, remember
 
 
 def load_dataset(data: Mapping[str, Any]) -> Dataset:
@@ -27,4 +28,8 @@ def _cached_dataset(data: str) -> Dataset:
         )
     if config["_target_"] not in OWN:
         check_splits(dataset)
+    elif dataset.files is not None:
+        found = Remembered(dataset.fingerprint, dataset.describe())
+        if recall(config) != found:
+            remember(config, found, dataset.files)
     return dataset

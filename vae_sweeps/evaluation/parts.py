@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,15 @@ from vae_sweeps.data.dataset import SPLITS, for_evaluation, in_unit_range
 from vae_sweeps.evaluation.batching import in_double
 from vae_sweeps.evaluation.metrics import fidelity, latent
 from vae_sweeps.evaluation.metrics.elbo import bits_per_dim, evaluate_split, importance_bound, is_density
+from vae_sweeps.evaluation.metrics.factors.measure import measure
 from vae_sweeps.evaluation.model_outputs import ModelOutputs
-from vae_sweeps.runs.catalogue import FLOOR, SAMPLES
+from vae_sweeps.runs.catalogue import FLOOR, SAMPLES, SCORES
+from vae_sweeps.system.logs import warn_once
+
+# The metrics of disentanglement use at most so many test images, as in the literature.
+_MAX_FACTOR_IMAGES = 10_000
+# The latents of largest KL that are traversed, and the steps of each.
+_NUM_TRAVERSED, _NUM_STEPS = 16, 10
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,24 @@ class NearestImages:
     nearest: Tensor
 
 
-Drawing = LatentCodes | NearestImages
+@dataclass(frozen=True)
+class LatentFactors:
+    """What each latent tells of the factors, and the images that it changes.
+
+    `shares` [L,F] is the mutual information with each of the factors `names`, over the factor's entropy; `kl` [L] is in
+    nats. `images` [R,T,C,H,W] in [0,1], on the CPU, are the means as z of R `latents`, one a row, goes from -extent to
+    extent in T steps while the others are 0.
+    """
+
+    shares: np.ndarray
+    names: tuple[str, ...]
+    kl: np.ndarray
+    latents: list[int]
+    images: Tensor
+    extent: float
+
+
+Drawing = LatentCodes | NearestImages | LatentFactors
 
 
 @dataclass
@@ -137,26 +162,25 @@ def _reconstruction(outputs: ModelOutputs) -> Findings:
     return Findings({"test/psnr": found["psnr"]}, {"test/ssim": reason})
 
 
-def _scores(outputs: ModelOutputs, score: str, distance: Callable[[Tensor, Tensor], float]) -> Findings:
+def _scores(outputs: ModelOutputs, score: str) -> Findings:
     reference = outputs.reference
-    extractor, prefix = reference.extractor, f"{score}/{reference.features.name}"
-    findings = Findings({f"{prefix}/{FLOOR}": reference.floor[score]})
+    extractor, features = reference.extractor, reference.features.name
+
+    def column(name: str, kind: str) -> str:
+        return f"{name}/{kind}".replace("*", features)
+
+    floor = {name: value for name, value in reference.floor.items() if name.startswith(f"{score}/")}
+    findings = Findings({column(name, FLOOR): value for name, value in floor.items()})
     for samples in SAMPLES:
         try:
-            findings.metrics[f"{prefix}/{samples}"] = distance(reference.real, outputs.features(samples))
+            found = reference.compare(score, outputs.features(samples))
         except ValueError as error:
-            findings.missing[f"{prefix}/{samples}"] = str(error)
+            findings.missing |= {column(name, samples): str(error) for name in floor}
+        else:
+            findings.metrics |= {column(name, samples): value for name, value in found.items()}
     about = {"weights": extractor.weights_hash, "accuracy": extractor.accuracy, "num_images": reference.num_images}
     findings.details["features"] = {reference.features.name: about}
     return findings
-
-
-def _fid(outputs: ModelOutputs) -> Findings:
-    return _scores(outputs, "fid", fidelity.frechet_distance)
-
-
-def _kid(outputs: ModelOutputs) -> Findings:
-    return _scores(outputs, "kid", lambda real, fake: fidelity.kernel_distance(real, fake, outputs.how.seed))
 
 
 def _neighbours(outputs: ModelOutputs) -> Findings:
@@ -178,12 +202,39 @@ def _neighbours(outputs: ModelOutputs) -> Findings:
     return findings
 
 
+def _factors(outputs: ModelOutputs) -> Findings:
+    """Nothing if the data have no factors, as there are no probes without labels."""
+    factors = outputs.dataset.factors
+    if factors is None:
+        return Findings()
+    mu = outputs.test[0][:_MAX_FACTOR_IMAGES]
+    classes = factors.classes["test"][: len(mu)].cpu().numpy()
+    found = measure(mu.numpy(), classes, factors.names, outputs.how.seed)
+    for name in found.details["constant_factors"]:
+        warn_once(f"{outputs.dataset.name}: the factor {name} has one value in the test images, and is left out")
+    findings = Findings(found.metrics, found.missing, {"factors": found.details})
+    if found.shares is not None:
+        kl = latent.kl_per_latent(*outputs.test)
+        latents = kl.argsort(descending=True, stable=True)[:_NUM_TRAVERSED].tolist()
+        extent = outputs.model.point.pictures.traversal_extent
+        images = _traversals(outputs, latents, extent)
+        findings.to_draw.append(LatentFactors(found.shares, found.names, kl.numpy(), latents, images, extent))
+    return findings
+
+
+def _traversals(outputs: ModelOutputs, latents: list[int], extent: float) -> Tensor:
+    z = torch.zeros(len(latents), _NUM_STEPS, outputs.model.latent, dtype=torch.float64)
+    for row, j in enumerate(latents):
+        z[row, :, j] = torch.linspace(-extent, extent, _NUM_STEPS, dtype=z.dtype)
+    return torch.cat(list(outputs.means(z.flatten(0, 1)))).cpu().unflatten(0, z.shape[:2])
+
+
 PARTS: dict[str, Callable[[ModelOutputs], Findings]] = {
     "elbo": elbo,
     "likelihood": _likelihood,
     "reconstruction": _reconstruction,
     "latent_space": _latent_space,
-    "fid": _fid,
-    "kid": _kid,
+    **{score: partial(_scores, score=score) for score in SCORES},
     "neighbours": _neighbours,
+    "factors": _factors,
 }

@@ -20,6 +20,9 @@ from vae_sweeps.evaluation.batching import images_at_once, in_double
 from vae_sweeps.evaluation.features.base import Extractor, Features, build_features
 from vae_sweeps.evaluation.metrics import fidelity, latent
 from vae_sweeps.evaluation.metrics.neighbours import Nearest, nearest
+from vae_sweeps.evaluation.metrics.prdc import Balls, balls, prdc
+from vae_sweeps.evaluation.settings import K_DENSITY_COVERAGE
+from vae_sweeps.runs.catalogue import SCORES
 from vae_sweeps.system import cache
 
 log = logging.getLogger(__name__)
@@ -38,17 +41,27 @@ def check(how: Evaluation, dataset: Dataset, features: Features | None) -> None:
     if how.num_images is not None and how.num_images > num_test:
         raise ValueError(f"evaluation.num_images={how.num_images}: must be at most {num_test}, all of the test split")
     num_images = min(how.num_images or num_test, num_train)
+    if how.prdc and num_images <= K_DENSITY_COVERAGE:
+        raise ValueError(
+            f"evaluation.num_images={num_images}: must be more than {K_DENSITY_COVERAGE}, the number of neighbours of "
+            "density and coverage; raise it, or set evaluation.prdc=false"
+        )
     if features is not None and how.fid and num_images <= features.width:
         raise ValueError(
             f"evaluation.num_images={num_images}: must be more than {features.width}, the width of the features "
             f"{features.name}, or FID's covariances are singular; raise it, choose narrower features, "
             "or set evaluation.fid=false"
         )
-    if (how.fid or how.kid) and min(how.max_fit_images, num_train) < how.mixture_components:
+    if scores_asked(how) and min(how.max_fit_images, num_train) < how.mixture_components:
         raise ValueError(
             f"evaluation.mixture_components={how.mixture_components}: must be at most "
             f"{min(how.max_fit_images, num_train)}, the number of codes that the mixture is fitted to"
         )
+
+
+def scores_asked(how: Evaluation) -> list[str]:
+    """The parts that compare features of images."""
+    return [score for score in SCORES if getattr(how, score)]
 
 
 class Reference:
@@ -62,8 +75,8 @@ class Reference:
 
     @property
     def features(self) -> Features:
-        """The features that FID and KID compare."""
-        assert self._features is not None, "neither FID nor KID was asked for"
+        """The features that scores compare."""
+        assert self._features is not None, "no score was asked for"
         return self._features
 
     @cached_property
@@ -85,15 +98,31 @@ class Reference:
         return self._features_of_split("test")
 
     @cached_property
+    def _balls(self) -> Balls:
+        return balls(self.real)
+
+    def compare(self, score: str, fake: Float[Tensor, "M d"]) -> dict[str, float]:
+        """A score of features against `real`, by the columns' names up to the kind of images, such as `fid/*`.
+
+        Raises ValueError if it is not defined for them.
+        """
+        if score == "fid":
+            return {"fid/*": fidelity.frechet_distance(self.real, fake)}
+        if score == "kid":
+            return {"kid/*": fidelity.kernel_distance(self.real, fake, self.how.seed)}
+        return {f"prdc/*/{name}": value for name, value in prdc(self._balls, balls(fake))._asdict().items()}
+
+    @cached_property
     def floor(self) -> dict[str, float]:
-        """FID and KID between training and test images: the best attainable score at this sample size."""
+        """The scores between training and test images: what samples of the data's distribution get at this number."""
 
         def make() -> dict[str, float]:
-            train = self._features_of_split("train")
-            floor = {"fid": fidelity.frechet_distance(self.real, train)} if self.how.fid else {}
-            return floor | ({"kid": fidelity.kernel_distance(self.real, train, self.how.seed)} if self.how.kid else {})
+            train, found = self._features_of_split("train"), {}
+            for score in scores_asked(self.how):
+                found |= self.compare(score, train)
+            return found
 
-        asked = {"fid": self.how.fid, "kid": self.how.kid and self.how.seed}
+        asked = {"fid": self.how.fid, "kid": self.how.kid and self.how.seed, "prdc": self.how.prdc}
         return self._cached("floor", make, features=self.extractor.weights_hash, n=self.num_images, **asked)
 
     @property
@@ -177,12 +206,12 @@ class Reference:
 
 
 def checked_features(dataset: Dataset, how: Evaluation) -> Features | None:
-    """The features that FID and KID compare, None if neither is asked for; nothing is computed yet.
+    """The features that scores compare, None if no score is asked for; nothing is computed yet.
 
     Raises ValueError if the evaluation asks for more than the data or this machine allow.
     """
     extra.check(how)
-    features = build_features(how.features, dataset) if how.fid or how.kid else None
+    features = build_features(how.features, dataset) if scores_asked(how) else None
     check(how, dataset, features)
     return features
 

@@ -1,4 +1,4 @@
-"""The parts that an evaluation asks for, and those that a result lacks."""
+"""The parts that an evaluation asks for, and those that a result lacks. Does not import torch."""
 
 from collections.abc import Collection, Mapping
 from functools import lru_cache
@@ -10,12 +10,16 @@ from vae_sweeps.config.launch_options import Evaluation
 # The parts of the user's own metrics begin with it, and so do their columns.
 EXTRA = "extra/"
 
+# The numbers of neighbours that the papers use: Kynkäänniemi et al. 2019; Naeem et al. 2020, sec. 3.3.
+K_PRECISION_RECALL, K_DENSITY_COVERAGE = 3, 5
+
 
 def settings(how: Evaluation) -> dict[str, dict[str, Any]]:
     """The parts that `how` asks for, in order, each with all settings that its numbers depend on."""
     fit = {"max_fit_images": how.max_fit_images}
     features = {name: value for name, value in how.features.items() if name != "_partial_"}
     scores = {"features": features, "num_images": how.num_images, "mixture_components": how.mixture_components, **fit}
+    neighbours = {"k_precision_recall": K_PRECISION_RECALL, "k_density_coverage": K_DENSITY_COVERAGE}
     asked = {
         "elbo": {"elbo_samples": how.elbo_samples},
         "likelihood": how.iwae_samples > 0 and {"iwae_samples": how.iwae_samples},
@@ -23,7 +27,9 @@ def settings(how: Evaluation) -> dict[str, dict[str, Any]]:
         "latent_space": how.latent_space and fit,
         "fid": how.fid and scores,
         "kid": how.kid and scores,
+        "prdc": how.prdc and {**scores, **neighbours},
         "neighbours": how.neighbours > 0 and {"neighbours": how.neighbours},
+        "factors": how.factors and {},
     }
     for name, config in (how.extra or {}).items():
         asked[f"{EXTRA}{name}"] = {**config, "source": _digest_of(str(config["_target_"]))}

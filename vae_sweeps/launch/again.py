@@ -12,6 +12,7 @@ from vae_sweeps.runs.rungs import Halving
 from vae_sweeps.runs.sweep_folder import SweepFolder
 from vae_sweeps.system import lease
 from vae_sweeps.system.logs import count, warn_once
+from vae_sweeps.tracker import requirements
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,8 @@ def launch_again(sweep: SweepFolder, names: Iterable[str], *, is_trusted: bool =
     """A launch of the runs `names` with the settings of the sweep's last one.
 
     Leaves out runs whose config cannot be read, and reports them. If `is_trusted`, whatever the configs name is called.
-    Raises ValueError if no config can be read, or if the settings are not this user's own.
+    Raises ValueError if no config can be read, if the settings are not this user's own, or if their tracker cannot be
+    used here.
     """
     from vae_sweeps.launch import resubmission
 
@@ -30,6 +32,7 @@ def launch_again(sweep: SweepFolder, names: Iterable[str], *, is_trusted: bool =
     points = sweep.points_of(names)
     last = resubmission.read(sweep, is_trusted=is_trusted) if sweep.read_submissions() else None
     options = options_from(last["options"]) if last else next(iter(points)).read_launch_options()
+    requirements.check(options.tracker.mode)
     named = trust.targets_of_points(points.values()) | trust.targets_of_options(options) if is_trusted else frozenset()
     return Launch(
         points=list(points.values()),
@@ -48,7 +51,7 @@ def submit_rest(sweep: SweepFolder) -> bool:
     Returns False, and says why, if this user cannot submit them: another one has launched them. Raises ValueError if
     SLURM rejects the jobs.
     """
-    from vae_sweeps.launch import plan, submit
+    from vae_sweeps.launch import planning, submit
 
     turn = lease.take(sweep.path, sweep.REST)
     if turn is None:
@@ -60,7 +63,7 @@ def submit_rest(sweep: SweepFolder) -> bool:
             warn_once(f"{sweep.name}: the points that are left are not submitted here: {error}")
             return False
         with trust.allowing(launch.allowed):
-            submitted = submit.submit(plan.make_plan(launch), launch, is_full=True)
+            submitted = submit.submit(planning.make_plan(launch), launch, is_full=True)
     if submitted.tasks:
         jobs, left = count(len(submitted.tasks), "job"), count(len(submitted.left), "point")
         log.info("%s: %s submitted, %s left", sweep.name, jobs, left)

@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 
 from vae_sweeps.config import source, trust
 from vae_sweeps.config.secrets import hide_in_override
-from vae_sweeps.launch import cluster, submit
 from vae_sweeps.launch.door import checking, current_invocation
-from vae_sweeps.launch.local import run_here
-from vae_sweeps.launch.plan import Plan, make_plan
+from vae_sweeps.launch.plan import Plan
+from vae_sweeps.launch.planning import make_plan
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs import claims, own_source, states
 from vae_sweeps.runs.run_folder import STOPPED, RunFolder
 from vae_sweeps.system import files, git
-from vae_sweeps.tracker import account
+from vae_sweeps.tracker import requirements
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +42,14 @@ def carry_out(launch: Launch, *, may_detach: bool = True) -> list[Ended] | None:
 
 def _check_and_train(launch: Launch, *, may_detach: bool) -> list[Ended] | None:
     with checking():
-        account.check(launch.options.tracker.mode)
+        requirements.check(launch.options.tracker.mode)
         queued = set()
         if launch.cluster is not None:
             assert launch.sweep is not None
             if launch.halving is not None and not launch.cluster.elastic:
                 raise ValueError("hydra.sweeper.halving: needs hydra.launcher.elastic=true on a cluster")
+            from vae_sweeps.launch import submit  # submitit
+
             submit.check(launch.cluster, launch.options.devices)
             queued = states.runs_in_queue(launch.sweep)
         plan = make_plan(launch, queued)
@@ -58,26 +59,30 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[Ended] | None:
         dry_run.show(plan, launch)
         sys.exit(0)  # a sweeper that needs values cannot go on without them
     _make_folders(plan, launch)
+    was_interrupted = False
     if launch.cluster is not None:
+        from vae_sweeps.launch import cluster
+
         with checking():
             is_over = cluster.on_cluster(plan, launch, may_detach=may_detach)
         if not is_over:
             return None
-        was_interrupted = False
-    else:
-        was_interrupted = run_here(plan, launch)
-    results = plan.results
+    elif plan.has_work:
+        from vae_sweeps.launch import local  # torch, which takes seconds
+
+        was_interrupted = local.run_here(plan, launch)
+    runs, results = plan.runs, plan.results
     # With halving, any run may have been trained: also one that an earlier launch had stopped.
-    trained = plan.unique if plan.halving else [run for pack in plan.packs for run in pack]
+    trained = runs.unique if plan.halving else [run for pack in plan.packs for run in pack]
     results.forget([*trained, *plan.to_evaluate])
     if not launch.is_batch:
         from vae_sweeps.launch import summary  # pandas, which a launch that only submits jobs does not need
 
-        summary.show(list(plan.unique), launch.swept, launch.sweep, results)
+        summary.show(list(runs.unique), launch.swept, launch.sweep, results)
     if was_interrupted:
         log.info("interrupted; everything is saved, and the same command resumes")
         sys.exit(INTERRUPTED)
-    ended = [Ended(run, results.of(run)) for run in plan.folders]
+    ended = [Ended(run, results.of(run)) for run in runs.folders]
     if launch.is_batch:
         return ended
     from vae_sweeps.launch import on_end
@@ -90,15 +95,15 @@ def _check_and_train(launch: Launch, *, may_detach: bool) -> list[Ended] | None:
 
 def _make_folders(plan: Plan, launch: Launch) -> None:
     """Create the folders of the runs and the sweep, and record the launch."""
-    todo = {run for pack in plan.packs for run in pack}
+    runs, todo = plan.runs, {run for pack in plan.packs for run in pack}
 
     def create(run: RunFolder) -> None:
-        point, overrides = plan.unique[run]
+        point, overrides = runs.unique[run]
         shown = [hide_in_override(override) for override in overrides]
-        files_of_run = plan.sources[run]
+        files_of_run = runs.sources[run]
         archive = own_source.packed(files_of_run) if files_of_run else b""
         digest = source.digest_of(files_of_run)
-        run.create(point, launch.options, shown, git.diff(), plan.data_fingerprints[run], digest, archive)
+        run.create(point, launch.options, shown, git.diff(), runs.data_fingerprints[run], digest, archive)
         if run in todo and (run.failure.exists() or plan.results.of(run) is not None):
             with claims.taken([run]) as claimed:  # else another process has just begun to train it
                 for ours in claimed:
@@ -108,9 +113,9 @@ def _make_folders(plan: Plan, launch: Launch) -> None:
             claims.remove_stale(run)
 
     with ThreadPoolExecutor(16) as pool:  # each point has several small files, which are flushed to the disk
-        list(pool.map(create, plan.unique))
+        list(pool.map(create, runs.unique))
     if launch.sweep is not None:
-        launch.sweep.add([run.name for run in plan.unique], launch.swept)
+        launch.sweep.add([run.name for run in runs.unique], launch.swept)
         if launch.options.overwrite:
             shutil.rmtree(launch.sweep.rungs, ignore_errors=True)
         if plan.halving is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vae_sweeps.analysis import pictures
 from vae_sweeps.data.dataset import Dataset, for_evaluation, to_model
 from vae_sweeps.evaluation.model import Model, from_state
-from vae_sweeps.evaluation.parts import Drawing, LatentCodes
+from vae_sweeps.evaluation.parts import Drawing, LatentCodes, LatentFactors
 from vae_sweeps.runs.run import Run
 from vae_sweeps.runs.run_folder import RunFolder
 
@@ -49,7 +49,7 @@ class PictureDrawer:
 
     def findings(self, run: RunFolder, to_draw: Iterable[Drawing]) -> None:
         """Draw the pictures of an evaluation."""
-        from vae_sweeps.analysis import run_plots, style
+        from vae_sweeps.analysis import factor_plots, run_plots, style
         from vae_sweeps.analysis.latent_map import latent_map
 
         for drawing in to_draw:
@@ -57,6 +57,11 @@ class PictureDrawer:
                 if isinstance(drawing, LatentCodes):
                     style.save(latent_map(drawing.mu, drawing.labels, run.name), target / "latent_map.png")
                     style.save(run_plots.kl_bars(drawing.kl, run.name), target / "kl_bars.png")
+                elif isinstance(drawing, LatentFactors):
+                    of = (drawing.shares, drawing.names, drawing.kl)
+                    style.save(factor_plots.mutual_information(*of, run.name), target / "mutual_information.png")
+                    rows = (drawing.images, drawing.latents, drawing.extent)
+                    style.save(factor_plots.traversals(*rows, *of, run.name), target / "latent_traversals.png")
                 else:
                     picture = pictures.neighbours(drawing.samples, drawing.nearest)
                     pictures.save(picture, target / "neighbours.png")

@@ -48,11 +48,11 @@ def show(plan: Plan, launch: Launch) -> None:
             log.info("halving: %s", described(bracket, plan.halving))
     speeds: dict[str, _Speed | None] = {}
     for number, pack in enumerate(plan.packs[:_MAX_PACKS_SHOWN], 1):
-        points = [plan.unique[run][0] for run in pack]
+        points = [plan.runs.unique[run][0] for run in pack]
         kind = _kind(points[0])
         if kind not in speeds:
             speeds[kind] = _measured(points[0], launch)
-        of_each = [plan.unique[run][1] for run in pack]
+        of_each = [plan.runs.unique[run][1] for run in pack]
         needs = f"{count(len(pack), 'point')}, {_memory(points)}, {_time(points, speeds[kind])}"
         log.info("  pack %d: %s; %s", number, needs, " ".join(_in_short(of_each, launch.swept)) or pack[0].name)
     if len(plan.packs) > _MAX_PACKS_SHOWN:

@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,6 +50,9 @@ class Job:
     shows_progress: bool = True
     # What its pack is called, if it has one only.
     label: str = ""
+    # For evaluations; see `JobContext` and `Link`.
+    explicit: Collection[str] = ()
+    keeps_place: bool = False
 
     @property
     def devices(self) -> int:
@@ -90,7 +93,7 @@ class Job:
     def _work(self, should_stop: Callable[[], bool]) -> None:
         import torch
 
-        from vae_sweeps.launch import on_end, summary, worker
+        from vae_sweeps.launch import sweep_files, worker
         from vae_sweeps.launch.reporting import reported
         from vae_sweeps.system import cpus, distributed, machine
         from vae_sweeps.system.logs import start_logging
@@ -104,17 +107,25 @@ class Job:
         with distributed.joined(rank, device):
             references = worker.References(self.options, device)
             context = worker.JobContext(
-                device, self.options, should_stop, references, rung=self.rung, shows_progress=self.shows_progress
+                device,
+                self.options,
+                should_stop,
+                references,
+                explicit=self.explicit,
+                rung=self.rung,
+                shows_progress=self.shows_progress,
             )
             if rank.number > 0:
                 worker.follow(context)
                 return
-            with linked(self.options.tracker, self.sweep) as link, reported(self.sweep, device):
+            with (
+                linked(self.options.tracker, self.sweep, keeps_place=self.keeps_place) as link,
+                reported(self.sweep, device),
+            ):
                 self._lead(replace(context, link=link))
             distributed.broadcast(None)
-        if self.sweep and not should_stop() and all(run.has_ended() for run in self.sweep.runs()):
-            summary.write(self.sweep)
-            on_end.announce(self.sweep, self.options.on_end)
+        if self.sweep and not self.launched_by and not should_stop():
+            sweep_files.conclude(self.sweep, self.options.on_end)
 
     def _device(self, rank: Any) -> Any:
         """The device to train on. A job that asked for a GPU and sees none fails, and says so in its runs."""

@@ -7,12 +7,13 @@ from dataclasses import replace
 import torch
 
 from vae_sweeps.launch import halving
+from vae_sweeps.launch.evaluating import evaluate_here
 from vae_sweeps.launch.job import job_of
 from vae_sweeps.launch.plan import Plan
 from vae_sweeps.launch.reporting import reported
 from vae_sweeps.launch.request import Launch
 from vae_sweeps.launch.side_by_side import run_side_by_side
-from vae_sweeps.launch.worker import JobContext, References, evaluate_runs, run_pack
+from vae_sweeps.launch.worker import JobContext, References, run_pack
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.system import machine
 from vae_sweeps.system.logs import count
@@ -34,13 +35,13 @@ def run_here(plan: Plan, launch: Launch) -> bool:
             _train(plan.packs, plan.num_workers, launch, context)
         else:
             assert launch.sweep is not None
+            assert plan.packed is not None
             for found in halving.stages(plan.halving, launch.sweep, should_stop):
                 for stage in found:
                     _train(plan.packed(stage.runs), plan.num_workers, launch, replace(context, rung=stage.rung))
         if plan.to_evaluate:
             log.info("%s to evaluate", count(len(plan.to_evaluate), "point"))
-            with reported(launch.sweep, device):
-                evaluate_runs(plan.to_evaluate, context)
+            evaluate_here({run: plan.runs.unique[run][0] for run in plan.to_evaluate}, launch, context)
         return should_stop()
 
 

@@ -14,11 +14,11 @@ from vae_sweeps.runs.sweep_folder import SweepFolder, get_sweep
 log = logging.getLogger(__name__)
 
 # Without 'diverged', since a diverged point would diverge again.
-_RETRIED = ("failed", "preempted", "lost", "pending")
+_RETRIED = ("failed", "interrupted", "preempted", "lost", "pending")
 
 
 def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bool:
-    """Resume the sweep's points that failed, were preempted, are lost or were never begun, as they were last launched.
+    """Resume the points that failed, were interrupted, are lost or were never begun, as they were last launched.
 
     If `is_trusted`, whatever the runs' configs name is called; see `config.trust`. Returns False if points on this
     machine did not finish. Raises ValueError if the sweep does not exist, if the user has not launched it and it names
@@ -29,14 +29,14 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
     if not to_retry:
         log.info("%s: nothing to retry: %s", sweep.name, states.counts(states.of_sweep(sweep)))
         return True
-    from vae_sweeps.launch import again, cluster, local, plan  # torch, which takes seconds
+    from vae_sweeps.launch import again, cluster, local, planning, sweep_files  # torch, which takes seconds
 
     launch = again.launch_again(sweep, [point.run for point in to_retry], is_trusted=is_trusted)
     launch = replace(launch, largest_pack=_half_of_those_without_memory(sweep, to_retry))
     runs = [sweep.run(point.run) for point in to_retry]
     with trust.allowing(launch.allowed):
-        planned = plan.make_plan(launch)
-        with claims.taken(planned.folders) as claimed:
+        planned = planning.make_plan(launch)
+        with claims.taken(planned.runs.folders) as claimed:
             for run in claimed:
                 run.clear(keep_training=True)
         log.info("%s: retrying %s", sweep.name, states.counts(to_retry))
@@ -44,6 +44,7 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
             cluster.on_cluster(planned, launch)
             return True
         local.run_here(planned, launch)
+        sweep_files.conclude(sweep, launch.options.on_end)
     return all(run.has_ended() for run in runs)
 
 

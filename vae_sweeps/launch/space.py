@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, Sweep
 
 from vae_sweeps.config.errors import RefusedError
 from vae_sweeps.config.keys import as_typed, takes_whole_numbers, top_level_names
@@ -103,7 +103,7 @@ def parsed(parser: OverridesParser, arguments: Sequence[str]) -> list[Dimension]
             dimensions[f"zip {name}"] = _zipped(parser, name, value)
         else:
             (override,) = parser.parse_overrides([argument])
-            dimensions[override.get_key_element()] = _of_override(override)
+            dimensions[override.get_key_element()] = _of_override(parser, override)
     found = list(dimensions.values())
     refuse_repeated(found)
     return found
@@ -121,16 +121,35 @@ def refuse_repeated(dimensions: Sequence[Dimension]) -> None:
         raise RefusedError(f"{repeated}: is given twice, once together with other keys; must be given once")
 
 
-def _of_override(override: Override) -> Dimension:
-    key, line = override.get_key_element(), str(override.input_line)
+def _of_override(parser: OverridesParser, override: Override) -> Dimension:
+    key, line, value = override.get_key_element(), str(override.input_line), override.value()
+    if isinstance(value, ChoiceSweep) and any(isinstance(part, Sweep | Glob) for part in value.list):
+        return _of_parts(parser, key, line)
     if not override.is_sweep_override():
         return Choices((key,), ((f"{key}={override.get_value_element_as_str()}",),), is_swept=False)
     if not override.is_discrete_sweep():
-        return _interval(key, override.value(), line)
-    rows = tuple((f"{key}={value}",) for value in override.sweep_string_iterator())
+        return _interval(key, value, line)
+    values = list(override.sweep_string_iterator())
+    if isinstance(value, Glob):  # which also matches the schemas that choices of a group inherit
+        values = [name for name in values if not name.endswith("_schema")]
+    rows = tuple((f"{key}={name}",) for name in values)
     if not rows:
         raise RefusedError(f"{line}: matches no value; must be a list of values")
     return Choices((key,), rows)
+
+
+def _of_parts(parser: OverridesParser, key: str, line: str) -> Choices:
+    """The values of a list with ranges or patterns in it, such as `beta=range(0,1,0.25),5`, which Hydra cannot list."""
+    rows = []
+    for part in split_list(line.partition("=")[2]):
+        (override,) = parser.parse_overrides([f"{key}={part}"])
+        dimension = _of_override(parser, override)
+        if not isinstance(dimension, Choices):
+            raise RefusedError(
+                f"{line}: an interval must stand alone; write range(START,STOP,STEP) for values in a list"
+            )
+        rows += dimension.rows
+    return Choices((key,), tuple(dict.fromkeys(rows)))
 
 
 def _interval(key: str, sweep: Any, line: str) -> Interval:

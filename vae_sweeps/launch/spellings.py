@@ -1,6 +1,7 @@
-"""Spellings of a command that Hydra's grammar does not take, written as settings of the sweeper.
+"""Spellings of a command that Hydra does not take, written as it does.
 
-`+also` separates grids, `name=zip(...)` pairs keys, `points=FILE` names a file with points.
+`+also` separates grids, `name=zip(...)` pairs keys, `points=FILE` names a file with points: all are settings of the
+sweeper. Options may stand anywhere.
 """
 
 import re
@@ -16,10 +17,17 @@ SETTINGS = "hydra.sweeper"
 # Keys that other programs spell as options. Hydra rejects options that it does not know.
 _OPTIONS = {"--dry-run": "dry_run=true"}
 
+# Hydra's options that are followed by a value.
+_WITH_VALUE = {
+    "--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info",
+    "--experimental-rerun",
+}  # fmt: skip
+
 
 def for_hydra(arguments: Sequence[str]) -> list[str]:
     """The arguments of a command as Hydra takes them."""
-    first, *others = _split([_OPTIONS.get(argument, argument) for argument in arguments])
+    options, rest = _apart([_OPTIONS.get(argument, argument) for argument in arguments])
+    first, *others = _split(rest)
     # What holds for the whole command may stand anywhere in it.
     first += [argument for part in others for argument in part if _is_of_command(argument)]
     also = [[argument for argument in part if not _is_of_command(argument)] for part in others]
@@ -27,7 +35,17 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     if also:
         lists = ",".join(f"[{','.join(map(_quoted, part))}]" for part in also)
         spelled.append(f"{SETTINGS}.also=[{lists}]")
-    return spelled
+    return [*options, *spelled]
+
+
+def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options, with their values, and the other arguments. Hydra takes overrides on one side of an option only."""
+    options, rest, takes_value = list[str](), list[str](), False
+    for argument in arguments:
+        is_option = argument.startswith("-")
+        (options if is_option or (takes_value and "=" not in argument) else rest).append(argument)
+        takes_value = is_option and argument in _WITH_VALUE
+    return options, rest
 
 
 def _split(arguments: Sequence[str]) -> list[list[str]]:
@@ -41,9 +59,9 @@ def _split(arguments: Sequence[str]) -> list[list[str]]:
 
 
 def _is_of_command(argument: str) -> bool:
-    """Whether the argument is an option or sets a key that is not of a point."""
+    """Whether the argument sets a key that is not of a point."""
     name = re.match(r"[+~]*(\w*)", argument)
-    return argument.startswith("-") or (name is not None and name[1] in {"hydra", "points", *option_names()})
+    return name is not None and name[1] in {"hydra", "points", *option_names()}
 
 
 def _spelled(argument: str) -> str:

@@ -102,7 +102,7 @@ def submit(plan: Plan, launch: Launch, *, is_full: bool = False) -> Submitted:
             if new:
                 sweep.log_submission(dict(zip(new, names, strict=False)), _recorded(launch))
             left += [name for of_job in names[len(new) :] for name in of_job]
-    planned = {run.name for run in plan.unique}
+    planned = {run.name for run in plan.runs.unique}
     others = [name for name in sweep.submitted().unsubmitted if name not in planned]
     sweep.log_unsubmitted([*others, *left])
     return Submitted(tasks, left, words)
@@ -124,7 +124,7 @@ def jobs_by_kind(plan: Plan, launch: Launch) -> dict[str, list[Job]]:
         return {"worker": [replace(job_of([], [], launch), num_workers=num_workers) for _ in range(num_workers)]}
     by_kind: dict[str, list[Sequence[RunFolder]]] = {}
     for pack in plan.packs:
-        kind = short_name(str(plan.unique[pack[0]][0].arch["_target_"]))
+        kind = short_name(str(plan.runs.unique[pack[0]][0].arch["_target_"]))
         by_kind.setdefault(kind, []).append(pack)
     jobs = {
         kind: [job_of(job_packs, [], launch) for job_packs in _by_points(packs, settings.points_per_job or 0)]

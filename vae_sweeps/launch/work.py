@@ -28,7 +28,7 @@ from vae_sweeps.runs.rungs import Halving, Rung
 from vae_sweeps.runs.sweep_folder import SweepFolder, get_sweep
 from vae_sweeps.system import lease, machine
 from vae_sweeps.system.logs import count, start_logging
-from vae_sweeps.tracker import account
+from vae_sweeps.tracker import requirements
 from vae_sweeps.tracker.link import linked
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def work(
     `config.trust`. Returns whether all points are done or diverged. Raises ValueError for a mistake, before anything is
     trained.
     """
-    from vae_sweeps.launch import on_end, summary
+    from vae_sweeps.launch import sweep_files
 
     sweep = get_sweep(where, output_dir)
     points = sweep.points_of(sweep.read()["runs"])
@@ -154,7 +154,7 @@ def work(
     if options.devices > 1:
         raise ValueError(f"devices={options.devices}: a worker trains on one device; use launch.py for such points")
     chosen = machine.resolve_device(options.device)
-    account.check(options.tracker.mode)
+    requirements.check(options.tracker.mode)
     if is_trusted:
         allowed |= trust.targets_of_points(points.values()) | trust.targets_of_options(options)
     with trust.allowing(allowed):
@@ -167,9 +167,8 @@ def work(
                 work_on(sweep, context, num_workers, is_patient=is_patient)
             was_stopped = should_stop()
         runs = sweep.runs()
-        if not was_stopped and all(run.has_ended() for run in runs):
-            summary.write(sweep)
-            on_end.announce(sweep, options.on_end)
+        if not was_stopped:
+            sweep_files.conclude(sweep, options.on_end)
     left = sum(not run.has_ended() for run in runs)
     log.info("%s: %s", sweep.name, f"{count(left, 'point')} left" if left else "all points have ended")
     return all(run.result.exists() for run in runs)

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -112,23 +112,26 @@ def _notify_tracker(evaluated: Sequence[RunFolder], trained: Sequence[RunFolder]
 
 def _evaluate(runs: Sequence[RunFolder], context: JobContext) -> list[RunFolder]:
     """Evaluate the missing parts of the runs that are done; returns the runs whose results have changed."""
-    changed = []
+    changed, left = [], list[tuple[RunFolder, dict[str, Any], Sequence[str]]]()
     for run in runs:
         result = run.read_result()
-        if result is None or result["status"] != "done" or context.should_stop():
-            continue
-        parts = parts_left(result, context.options.evaluation, context.explicit)
-        if parts:
+        if result is not None and result["status"] == "done":
+            left.append((run, result, parts_left(result, context.options.evaluation, context.explicit)))
+    left = [(run, result, parts) for run, result, parts in left if parts]
+    with progress.evaluating(len(left), is_hidden=not context.shows_progress) as advance:
+        for run, result, parts in left:
+            if context.should_stop():
+                break
             with logged_to(lambda run=run: [run.log] if run.is_ours() else []):
                 try:
                     model = load_run(run)
                     findings, to_draw = evaluate_parts(model, context.references.of(model.point), run.name, parts)
                     context.drawer.findings(run, to_draw)
                     run.write_result(with_findings(result, findings))
+                    changed.append(run)
                 except (ValueError, LostLeaseError) as error:
                     log.warning("%s: not evaluated (%s)", run.name, error)
-                    continue
-                changed.append(run)
+            advance()
     return changed
 
 

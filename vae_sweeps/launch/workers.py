@@ -1,4 +1,4 @@
-"""How many processes train packs side by side on this machine."""
+"""How many processes train packs, or evaluate points, side by side on this machine."""
 
 from collections.abc import Sequence
 
@@ -19,10 +19,12 @@ _FLOPS_PER_S = 40e9  # of matrix products in single precision
 _PARAMS_PER_S = 500e6  # that Adam updates
 _EVALUATION_S = 4.0  # of a point; the demo's nine took 38 s
 _START_S = 6.0  # until a new process trains: it imports torch and reads the data, while others do so too
-_START_BYTES = 600e6
+_START_BYTES, _EVALUATION_BYTES = 600e6, 1.2e9
 # n threads train a pack n ** _SPEED_OF_THREADS times as fast as one: 1.6 and 1.8 times with two, measured with networks
 # of 100 and 500 units.
 _SPEED_OF_THREADS = 0.75
+# Much of an evaluation runs on one thread: the demo's nine points took 1.2 times as long with one as with two.
+_SPEED_OF_EVALUATION = 0.2
 
 
 def number_of_workers(
@@ -51,7 +53,21 @@ def number_of_workers(
             num_bytes[kind] = bytes_of_pack([point], dataset.image_shape)
         total_s += seconds[kind]
     most = int(machine.memory_for_packs(device) / (_START_BYTES + max(num_bytes.values())))
-    return _first_to_end(len(points), total_s, num_threads, most)
+    return _first_to_end(len(points), total_s, num_threads, most, _SPEED_OF_THREADS)
+
+
+def number_of_evaluators(num_points: int, launch: Launch, device: torch.device) -> int:
+    """The number of processes that evaluate so many points: `launch.workers`, or what is expected to end first."""
+    if (wanted := launch.workers) is not None:
+        return max(1, min(wanted, num_points))
+    if device.type == "cuda":
+        num_gpus = len(machine.visible_gpus()) if launch.options.device in ("auto", "cuda") else 1
+        return max(1, min(num_gpus, num_points))
+    if device.type != "cpu" or settings(launch.options.evaluation).keys() <= {"elbo"}:
+        return 1
+    most = int(machine.memory_for_packs(device) / _EVALUATION_BYTES)
+    threads = machine.num_threads()
+    return _first_to_end(num_points, num_points * _EVALUATION_S, threads, most, _SPEED_OF_EVALUATION)
 
 
 def _training_s(point: Point, dataset: Dataset) -> float:
@@ -61,12 +77,12 @@ def _training_s(point: Point, dataset: Dataset) -> float:
     return schedule.num_steps * (flops / _FLOPS_PER_S + num_params(point, shape) / _PARAMS_PER_S)
 
 
-def _first_to_end(num_points: int, total_s: float, num_threads: int, most: int) -> int:
+def _first_to_end(num_points: int, total_s: float, num_threads: int, most: int, speed_of_threads: float) -> int:
     """The number of processes, at most `most`, that are expected to end first with equal points of `total_s` in all."""
 
     def end(number: int) -> float:
         largest_share = -(-num_points // number) / num_points
-        speed = (num_threads // number) ** _SPEED_OF_THREADS
+        speed = (num_threads // number) ** speed_of_threads
         return largest_share * total_s / speed + (_START_S if number > 1 else 0.0)
 
     return min(range(1, max(1, min(num_points, num_threads, most)) + 1), key=end)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from vae_sweeps.analysis import seeds, table
 from vae_sweeps.analysis.format import cell
-from vae_sweeps.report.rows import Curve, read_curves
+from vae_sweeps.report.rows import NO_ROWS, Rows, read_rows
 from vae_sweeps.runs import row_log, states
 from vae_sweeps.runs.known_results import KnownResults
 from vae_sweeps.runs.run_folder import RunFolder
@@ -26,13 +26,17 @@ _MOST_ROWS, _FEW_ROWS = 2000, 12  # that are read of a run: of each, and of one 
 
 @dataclass(frozen=True)
 class Run:
-    """A point, its state and the content of its folder; `curves` are by metric, `result` may be empty."""
+    """A point, its state and the content of its folder.
+
+    `config` has dotted keys, and `result` may be empty.
+    """
 
     folder: RunFolder
     label: str
     state: states.PointState
     result: Mapping[str, Any]
-    curves: Mapping[str, Curve]
+    rows: Rows
+    config: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,8 @@ def read(sweep_folders: Sequence[SweepFolder], results: KnownResults | None = No
     records = {record.run: record for record in table.read_records(by_name.values(), results)}
     folders = [by_name[name] for name in records]
     frame = table.table_of(list(records.values()), list(swept))
+    if len(sweep_folders) > 1:
+        frame.insert(1, "sweep", _sweeps_of(list(records), sweep_folders))
     keys = _varying(frame)
     means, groups = _means(frame, notes)
     shown = best(means)["run"].tolist() if len(folders) > MANY else []
@@ -129,9 +135,10 @@ def read(sweep_folders: Sequence[SweepFolder], results: KnownResults | None = No
             label=label(row, named),
             state=state_of[folder],
             result=records[folder.name].result or {},
-            curves=_curves(folder, results, _MOST_ROWS if folder.name in in_full else _FEW_ROWS, notes)
+            rows=_rows(folder, results, _MOST_ROWS if folder.name in in_full else _FEW_ROWS, notes)
             if folder.name in with_curves
-            else {},
+            else NO_ROWS,
+            config=records[folder.name].config,
         )
         for folder, row in zip(folders, _records(frame, named), strict=True)
     }
@@ -168,17 +175,23 @@ def _states(
         return states.of_sweeps(sweep_folders, may_ask_slurm=False, results=results)
 
 
-def _curves(folder: RunFolder, results: KnownResults, num_rows: int, notes: list[str]) -> Mapping[str, Curve]:
-    """The run's curves; none, with a note, if a finished run has other rows than it wrote."""
+def _rows(folder: RunFolder, results: KnownResults, num_rows: int, notes: list[str]) -> Rows:
+    """The run's rows; none, with a note, if a finished run has other rows than it wrote."""
     result = results.of(folder)
     if result is not None and not row_log.is_whole(folder, result):
         notes.append(f"The rows of {folder.name} are damaged, so its curves are left out.")
-        return {}
-    return read_curves(folder, num_rows)
+        return NO_ROWS
+    return read_rows(folder, num_rows)
 
 
 def _sweep(folder: SweepFolder) -> Sweep:
     return Sweep(folder.read()["sweep"], folder.read_launches(), folder.study.exists())
+
+
+def _sweeps_of(runs: Iterable[str], sweep_folders: Sequence[SweepFolder]) -> list[str]:
+    """The names of the sweeps that have each run."""
+    members = {folder.name: {run.name for run in folder.runs()} for folder in sweep_folders}
+    return [", ".join(name for name, names in members.items() if run in names) for run in runs]
 
 
 def _varying(frame: pd.DataFrame) -> list[str]:

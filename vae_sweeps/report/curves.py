@@ -1,28 +1,27 @@
-"""Learning curves: of groups of seeds as mean and band, and of single points."""
+"""Learning curves of all points, those of several seeds as mean and band."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from vae_sweeps.analysis.format import cell
-from vae_sweeps.analysis.style import START, USED_NATS
+from vae_sweeps.analysis.style import START
 from vae_sweeps.report import figures
-from vae_sweeps.report.contents import Contents, Run, label
+from vae_sweeps.report.contents import Contents, label
 from vae_sweeps.report.figures import Figure, View, literal
 from vae_sweeps.report.rows import METRICS, Curve
 from vae_sweeps.runs import catalogue
 from vae_sweeps.runs.run_folder import STOPPED
 
 _NUM_PLACES, _FEWEST, _MOST = 12_000, 20, 200  # for all curves of one metric; for one curve
-_FEW = 2  # with so few points, markers are needed
+FEW = 2  # with so few points, markers are needed
 _NUM_LINES = 20  # of the best points, if there are many
+_NUM_CLOCK = 20  # steps at which the page knows the epoch and the hours
+_DASHES = {"solid": "solid", "dash": "dashed", "dot": "dotted", "dashdot": "dash-dotted"}
 # Of many points: the shares of their curves that lie below the edges of the bands, and how opaque the bands are.
 _BANDS = {(0.1, 0.9): "26", (0.25, 0.75): "40"}
-# The curves of one point: two splits in three panels, for the ELBO and its two terms.
-_SPLITS = {"train": figures.COLOUR_OF_ONE, "val": "#e8743b"}
-_PANELS = dict(zip(catalogue.TERMS, ("", "2", "3"), strict=True))
 
 
 class Mean(NamedTuple):
@@ -38,14 +37,16 @@ def learning_curves(contents: Contents) -> Figure | None:
     groups = {
         first: curves
         for first, members in contents.groups.items()
-        if (curves := [contents.runs[run].curves for run in members if contents.runs[run].curves])
+        if (curves := [contents.runs[run].rows.curves for run in members if contents.runs[run].rows.curves])
     }
     key = figures.colour_key(contents.group_keys)
-    colours = figures.colours(figures.choices(key, contents.means[key]) if key else [""])
+    colours = figures.palette(contents)
     drawn = [run for run in contents.best[:_NUM_LINES] if run in groups] if contents.is_of_many else list(groups)
     shown = contents.means.loc[contents.means["run"].isin(drawn)] if len(contents.means) else contents.means
     configs = {row["run"]: row for row in shown.to_dict("records")}
-    num_kept = _room(len(drawn))
+    dashed, dashes = _dashes(contents)
+    names_each = len(drawn) <= figures.MAX_NAMED
+    num_places = room(len(drawn))
     stopped = {run for run in groups if all(contents.runs[m].state.state == STOPPED for m in contents.groups[run])}
     views = []
     for metric in METRICS:
@@ -60,16 +61,29 @@ def learning_curves(contents: Contents) -> Figure | None:
             name = label(row, contents.group_keys or ["beta", "latent"])
             several = f" ({len(groups[run])} seeds)" if len(groups[run]) > 1 else ""
             limits.append(_settled(means[run]))
-            curve = _thinned(means[run], num_kept)
-            data += _line_and_band(curve, literal(name + several), choice, colours[choice], run)
+            curve = _thinned(means[run], num_places)
+            look = {"color": colours[choice], "width": 1.6}
+            if dashed:
+                look["dash"] = dashes[cell(dashed, row[dashed])]
+            traces = _line_and_band(curve, literal(name + several), run if names_each else choice, look, run)
+            if names_each and len(drawn) > 1:
+                traces[-1] |= {"showlegend": True, "name": literal(figures.written(row, contents.group_keys))}
+            data += traces
         if data:
-            if key:
+            if key and not names_each:
                 _name_colours(data, key)
-            ends = [means[run] for run in drawn if run in means and run in stopped]
-            views.append(View(metric, [*data, *_ends(ends)], _layout(metric, np.concatenate(limits), ends)))
+            ends = {run: means[run] for run in drawn if run in means and run in stopped}
+            settled = np.concatenate(limits)
+            layout = _layout(metric, settled, ends.values())
+            if names_each:
+                layout["legend"]["title"] = {"text": literal(", ".join(contents.group_keys))}
+            views.append(View(metric, [*data, *_ends(ends)], layout, clip=figures.clip({"y": settled})))
     if not views:
         return None
     caption = "The y-axis fits the curves after the first tenth of the steps; double-click to show all."
+    if dashed and views:
+        looks = ", ".join(f"{value} ({_DASHES[dash]})" for value, dash in dashes.items())
+        caption += f" Lines: {dashed}={looks}."
     if stopped:
         caption += " Crosses: halving stopped these points; dotted: its rungs."
     if "seed" in contents.keys:
@@ -81,6 +95,30 @@ def learning_curves(contents: Contents) -> Figure | None:
             "middle four fifths of them."
         )
     return Figure("curves", "Learning curves", caption, views, 480)
+
+
+def clocks(contents: Contents) -> dict[str, dict[str, list[float | None]]]:
+    """The epochs and the hours at some steps of each curve, by the first run of its group; between them it is linear.
+
+    Of several seeds, those of the one that has come furthest.
+    """
+    found = {}
+    for run in contents.best[:_NUM_LINES] if contents.is_of_many else contents.groups:
+        clock = max(
+            (contents.runs[seed].rows.clock for seed in contents.groups[run]), key=lambda c: c.steps.max(initial=0)
+        )
+        if len(clock.steps):
+            indices = kept(len(clock.steps), _NUM_CLOCK)
+            found[run] = {name: figures.rounded(values[indices]) for name, values in clock._asdict().items()}
+    return found
+
+
+def _dashes(contents: Contents) -> tuple[str | None, dict[str, str]]:
+    """The key that dashes represent, the second of the varying ones, and the dash of each value; None with too many."""
+    key = figures.colour_key(contents.group_keys)
+    beside = next((other for other in contents.group_keys if other != key), None)
+    values = figures.choices(beside, contents.means[beside]) if beside else []
+    return (beside, dict(zip(values, _DASHES, strict=False))) if 1 < len(values) <= len(_DASHES) else (None, {})
 
 
 def mean_and_se(curves: Sequence[Curve]) -> Mean:
@@ -128,16 +166,16 @@ def _settled(curve: Mean) -> np.ndarray:
 
 
 def _thinned(curve: Mean, num: int) -> Mean:
-    kept = _kept(len(curve.steps), num)
-    return Mean(*(values[kept] for values in curve))
+    indices = kept(len(curve.steps), num)
+    return Mean(*(values[indices] for values in curve))
 
 
-def _kept(num: int, num_kept: int) -> list[int]:
+def kept(num: int, num_kept: int) -> list[int]:
     """At most `num_kept` evenly spaced indices in 0 ... num - 1, including both ends."""
     return np.unique(np.linspace(0, num - 1, min(num, num_kept)).round().astype(int)).tolist()
 
 
-def _room(num_curves: int) -> int:
+def room(num_curves: int) -> int:
     """The number of points that each of `num_curves` curves may have."""
     return max(_FEWEST, min(_MOST, _NUM_PLACES // max(num_curves, 1)))
 
@@ -152,21 +190,21 @@ def _name_colours(traces: Sequence[dict[str, Any]], key: str) -> None:
             trace |= {"showlegend": True, "name": literal(f"{key}={group}")}
 
 
-def _line_and_band(curve: Mean, name: str, choice: str, colour: str, run: str) -> list[dict[str, Any]]:
-    """The traces of a curve and its band, in the legend group `choice`."""
-    hover = f"{name}<br>step %{{x:,}}: %{{y:,.2f}}<extra></extra>"
-    line = _line(curve, choice, {"color": colour, "width": 1.6}, hover) | {"meta": run}
+def _line_and_band(curve: Mean, name: str, group: str, look: dict[str, Any], run: str) -> list[dict[str, Any]]:
+    """The traces of a curve and its band, in this group of the legend."""
+    hover = f"{name}<br>%{{x:,}}: %{{y:,.2f}}<extra></extra>"
+    line = _line(curve, group, look, hover) | {"meta": run}
     has_se = ~np.isnan(curve.se)
     if not has_se.any():
         return [line]
     steps, mean, se = (values[has_se] for values in curve)
-    return [_band(steps, mean - se, mean + se, f"{colour}33", choice), line]
+    return [_band(steps, mean - se, mean + se, f"{look['color']}33", group) | {"meta": run}, line]
 
 
 def _line(curve: Mean, choice: str, look: dict[str, Any], hover: str) -> dict[str, Any]:
     return {
         "type": "scatter",
-        "mode": "lines" if len(curve.steps) > _FEW else "lines+markers",
+        "mode": "lines" if len(curve.steps) > FEW else "lines+markers",
         "legendgroup": choice,
         "showlegend": False,
         "x": curve.steps.tolist(),
@@ -190,8 +228,8 @@ def _band(steps: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, cho
     }
 
 
-def _ends(curves: Sequence[Mean]) -> list[dict[str, Any]]:
-    """The trace that marks where curves of stopped points end; none without such points."""
+def _ends(curves: Mapping[str, Mean]) -> list[dict[str, Any]]:
+    """The trace that marks where curves of stopped points end, by their runs; none without such points."""
     if not curves:
         return []
     ends = {
@@ -199,20 +237,27 @@ def _ends(curves: Sequence[Mean]) -> list[dict[str, Any]]:
         "mode": "markers",
         "showlegend": True,
         "name": "stopped",
-        "x": [int(curve.steps[-1]) for curve in curves],
-        "y": figures.rounded(curve.mean[-1] for curve in curves),
+        "x": [int(curve.steps[-1]) for curve in curves.values()],
+        "y": figures.rounded(curve.mean[-1] for curve in curves.values()),
+        "customdata": list(curves),
         "marker": {"symbol": "x-thin-open", "size": 9, "color": figures.INK},
         "hoverinfo": "skip",
     }
     return [ends]
 
 
-def _layout(metric: str, settled: np.ndarray, stopped: Sequence[Mean]) -> dict[str, Any]:
+def _layout(metric: str, settled: np.ndarray, stopped: Iterable[Mean]) -> dict[str, Any]:
     low, high = float(np.nanmin(settled)), float(np.nanmax(settled))
     margin = 0.06 * (high - low) or 0.5
+    possible = figures.possible(metric)
+    bottom = max(low - margin, 0.0) if possible else low - margin
     return {
         "xaxis": {"title": {"text": "step"}},
-        "yaxis": {"title": {"text": literal(catalogue.with_unit(metric))}, "range": [low - margin, high + margin]},
+        "yaxis": {
+            "title": {"text": literal(catalogue.with_unit(metric))},
+            "range": [bottom, high + margin],
+            **possible,
+        },
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "shapes": [
             {
@@ -227,60 +272,3 @@ def _layout(metric: str, settled: np.ndarray, stopped: Sequence[Mean]) -> dict[s
             for x in sorted({int(curve.steps[-1]) for curve in stopped})
         ],
     }
-
-
-def of_point(run: Run, num_points: int) -> list[dict[str, Any]]:
-    """The traces of one of `num_points` points for the panels of `POINT_LAYOUT`; empty if it has no rows yet."""
-    traces = []
-    for name, panel in _PANELS.items():
-        for split, colour in _SPLITS.items():
-            if (curve := run.curves.get(f"{split}/{name}")) is None:
-                continue
-            kept = _kept(len(curve.steps), _room(num_points))
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines" if len(curve.steps) > _FEW else "lines+markers",
-                    "name": split,
-                    "legendgroup": split,
-                    "showlegend": name == "elbo",
-                    "x": curve.steps[kept].tolist(),
-                    "y": figures.rounded(curve.values[kept]),
-                    "xaxis": f"x{panel}",
-                    "yaxis": f"y{panel}",
-                    "line": {"color": colour, "width": 1.6, "dash": "solid" if split == "train" else "dash"},
-                }
-            )
-    return traces
-
-
-POINT_LAYOUT = {
-    "grid": {"rows": 3, "columns": 1, "pattern": "independent", "ygap": 0.3},
-    **{f"yaxis{panel}": {"title": {"text": name}} for name, panel in _PANELS.items()},
-    "xaxis3": {"title": {"text": "step"}},
-    "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-}
-
-
-def kl_bars(run: Run) -> list[dict[str, Any]]:
-    """The trace of the KL of each latent, largest first; empty until the point is done."""
-    kl = run.result.get("kl_per_latent") or []
-    order = sorted((i for i, nats in enumerate(kl) if nats is not None), key=lambda i: -kl[i])
-    if not order:
-        return []
-    used = [figures.COLOUR_OF_ONE if kl[i] > USED_NATS else figures.INK for i in order]
-    bars = {
-        "type": "bar",
-        "x": list(map(str, order)),
-        "y": figures.rounded(kl[i] for i in order),
-        "hovertemplate": "latent %{x}: %{y:.3f} nats<extra></extra>",
-        "marker": {"color": used},
-    }
-    return [bars]
-
-
-KL_LAYOUT = {
-    "xaxis": {"title": {"text": "latent, largest KL first"}, "type": "category"},
-    "yaxis": {"title": {"text": "KL (nats per image)"}},
-    "bargap": 0.1,
-}

@@ -11,10 +11,11 @@ from vae_sweeps.config.identity import short_name
 from vae_sweeps.config.keys import as_typed
 from vae_sweeps.report.contents import Contents, Run
 from vae_sweeps.runs import states
+from vae_sweeps.system import files
 from vae_sweeps.system.logs import duration
 
 _S_PER_H = 3600
-_ENDED_BADLY = ("failed", "diverged", "preempted", "lost")
+_ENDED_BADLY = ("failed", "diverged", "interrupted", "preempted", "lost")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _time(launches: list[dict[str, Any]], results: list[Mapping[str, Any]]) -> l
 
 def moment_of(text: str) -> datetime:
     """Parse a time that `files.now` wrote."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+    return datetime.strptime(text, files.TIME_FORMAT)
 
 
 def shown(moment: datetime) -> str:

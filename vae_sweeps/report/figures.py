@@ -2,8 +2,8 @@
 
 import html
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,22 +13,31 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from vae_sweeps.analysis import table
 from vae_sweeps.analysis.doubts import marked
 from vae_sweeps.analysis.format import NOTHING, cell, cells, is_missing, means
+from vae_sweeps.report.contents import Contents
+from vae_sweeps.runs import catalogue
 
 # From blue to orange at equal lightness: visible on white and on black, and to colour-blind readers.
 _RAMP = LinearSegmentedColormap.from_list("ramp", ["#2f6fd6", "#8a63d2", "#d0529a", "#e8743b"])
 COLOUR_OF_ONE = to_hex(_RAMP(0.0))
 INK = "#888888"  # of guide lines, on both backgrounds
 MAX_NAMED = 12  # colours in a legend, or ticks of a categorical axis
+MOST_COLOURS = 100  # with more, the browser has too many traces
+_REACH = 3.0  # times the interquartile range, beyond which a value is an outlier
 
 
 @dataclass(frozen=True)
 class View:
-    """One state of a figure: plotly's `data` and `layout`; views of one `group` are listed together."""
+    """One state of a figure: plotly's `data` and `layout`; views of one `group` are listed together.
+
+    `clip` holds, for each axis with outliers, the range of the other values, which the page shows until the reader asks
+    for the whole range. Axes are "x", "y", "z" (the colours of a heat map), or the labels of parallel coordinates.
+    """
 
     name: str
     data: list[dict[str, Any]]
     layout: dict[str, Any]
     group: str = ""
+    clip: dict[str, list[float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,39 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     return {name: to_hex(_RAMP(i / max(len(names) - 1, 1))) for i, name in enumerate(names)}
 
 
+def palette(contents: Contents) -> dict[str, str]:
+    """The colour of each value of the page's colour key, the same in all figures."""
+    key = colour_key(contents.group_keys)
+    return colours(choices(key, contents.means[key]) if key else [""])
+
+
+def palettes(contents: Contents) -> dict[str, list[tuple[str, str]]]:
+    """The values of each varying key, in order, with their colours; without keys that have very many values."""
+    values = {key: choices(key, contents.means[key]) for key in contents.group_keys}
+    return {key: list(colours(names).items()) for key, names in values.items() if len(names) <= MOST_COLOURS}
+
+
+def clip(axes: Mapping[str, np.ndarray]) -> dict[str, list[float | None]]:
+    """The ranges without outliers of those axes that have some.
+
+    Outliers are further than three interquartile ranges from the quartiles (Tukey, 1977, "far out").
+    """
+    found = dict[str, list[float | None]]()
+    for axis, values in axes.items():
+        finite = values[np.isfinite(values)]
+        first, third = np.quantile(finite, (0.25, 0.75)) if len(finite) else (0.0, 0.0)
+        inside = finite[(finite >= first - _REACH * (third - first)) & (finite <= third + _REACH * (third - first))]
+        if third > first and len(inside) < len(finite):
+            found[axis] = rounded([inside.min(), inside.max()])
+    return found
+
+
+def possible(column: str) -> dict[str, str]:
+    """What keeps plotly's axis of this column from values that it cannot have."""
+    metric = catalogue.find(column)
+    return {"rangemode": "nonnegative"} if metric is not None and metric.is_nonnegative else {}
+
+
 def colour_scale() -> list[list[Any]]:
     """The same colours for plotly's continuous scales."""
     return [[k / 4, to_hex(_RAMP(k / 4))] for k in range(5)]
@@ -69,6 +111,11 @@ def colour_key(keys: Sequence[str]) -> str | None:
 def literal(text: str) -> str:
     """Escape `text` for plotly, which would interpret <b> as markup."""
     return html.escape(text, quote=False)
+
+
+def written(row: Mapping[Any, Any], keys: Sequence[str]) -> str:
+    """The row's values of these keys."""
+    return " ".join(cell(key, row[key]) for key in keys)
 
 
 def floats(frame: pd.DataFrame, column: str) -> np.ndarray:

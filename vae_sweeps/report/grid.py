@@ -20,6 +20,10 @@ class Places:
     columns: list[str]
     slices: dict[str, dict[tuple[int, int], int]]
 
+    def used(self, name: str) -> tuple[list[int], list[int]]:
+        """The rows and the columns of a slice that have a point."""
+        return sorted({row for row, _ in self.slices[name]}), sorted({column for _, column in self.slices[name]})
+
 
 def of(contents: Contents) -> Places | None:
     """Place beta down and latent across; if one of them does not vary, use another key that does.
@@ -36,6 +40,6 @@ def of(contents: Contents) -> Places | None:
     for i, row in enumerate(means.loc[:, keys].to_dict("records")):
         place = row_of[cell(down, row[down])], column_of[cell(across, row[across])]
         slices.setdefault(label(row, others), {}).setdefault(place, i)
-    if is_sparse(len(means), len(rows) * len(columns) * len(slices)):
-        return None
-    return Places(down, across, rows, columns, slices)
+    places = Places(down, across, rows, columns, slices)
+    num_cells = sum(len(rows) * len(columns) for rows, columns in map(places.used, slices))
+    return None if is_sparse(len(means), num_cells) else places

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from vae_sweeps.report import figures
 from vae_sweeps.report.contents import Contents
 from vae_sweeps.report.figures import Figure, View, literal
@@ -21,11 +23,13 @@ def heat_map(contents: Contents, places: Places) -> Figure | None:
         names = [name for name in names if (metric := catalogue.find(name)) is not None and metric.is_headline]
     if min(shape) < 2 or not names:
         return None
-    numbers = {name: figures.rounded(figures.floats(means, name)) for name in names}
+    floats = {name: figures.floats(means, name) for name in names}
+    numbers = {name: figures.rounded(values) for name, values in floats.items()}
     is_written = shape[0] * shape[1] <= _MAX_WRITTEN
     where = f"{places.down}=%{{y}} {places.across}=%{{x}}"
     targets = contents.targets(means["run"])
     texts = {} if contents.is_of_many else {name: figures.texts(means, name) for name in names}
+    limits = {name: (float(np.nanmin(values)), float(np.nanmax(values))) for name, values in floats.items()}
     views = []
     for group, cells in places.slices.items():
         grid = [[cells.get((r, c)) for c in range(shape[1])] for r in range(shape[0])]
@@ -43,11 +47,13 @@ def heat_map(contents: Contents, places: Places) -> Figure | None:
                 "hovertemplate": f"{literal(where)}<br>%{{{'text' if name in texts else 'z'}}}<extra></extra>",
                 "hoverongaps": False,
                 "colorscale": "Viridis",
+                "zmin": limits[name][0],
+                "zmax": limits[name][1],
                 "colorbar": {"thickness": 12, "outlinewidth": 0},
                 "xgap": 2,
                 "ygap": 2,
             }
-            views.append(View(name, [trace], _layout(places, name), group))
+            views.append(View(name, [trace], _layout(places, name), group, figures.clip({"z": floats[name]})))
     caption = f"{places.down} down, {places.across} across. Click a cell to open its point."
     height, width = (
         max(_LEAST_PX, _AROUND_PX + _ROW_PX * shape[0]),

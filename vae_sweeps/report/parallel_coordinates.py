@@ -19,24 +19,32 @@ def parallel(contents: Contents) -> Figure | None:
     means, keys = contents.means, contents.group_keys
     numbers = [name for name in figures.metrics(means) if _is_drawn(name)]
     shown = means.loc[np.isfinite(means[numbers].astype("float64").to_numpy()).all(axis=1)]
-    coloured = figures.colour_key(keys)
+    coloured, colours = figures.colour_key(keys), figures.palette(contents)
     if len(shown) < 2 or coloured is None or not numbers:
         return None
+    index = {name: i for i, name in enumerate(colours)}
     trace = {
         "type": "parcoords",
         "dimensions": [*(_choice(shown, name) for name in keys), *(_range(shown, name) for name in numbers)],
-        "line": {"color": _choice(shown, coloured)["values"], "colorscale": figures.colour_scale()},
+        "line": {
+            "color": [index[cell(coloured, v)] for v in shown[coloured]],
+            "colorscale": figures.colour_scale(),
+            "cmin": 0,
+            "cmax": max(len(colours) - 1, 1),
+        },
+        "customdata": contents.targets(shown["run"]),
         "labelangle": -20,
     }
     num_left_out = len(means) - len(shown)
     left_out = f" Lines omitted because a number is missing: {num_left_out}." if num_left_out else ""
     caption = f"Drag along an axis to select lines. Coloured by {coloured}.{left_out}"
+    clip = figures.clip({literal(name): figures.floats(shown, name) for name in numbers})
     layout = {"margin": {"l": 60, "r": 90, "t": 90, "b": 30}}
     return Figure(
         "parallel",
         "All choices at once",
         figures.averaged(caption, contents.keys),
-        [View("", [trace], layout)],
+        [View("", [trace], layout, clip=clip)],
         min_width_px=_AXIS_PX * (len(keys) + len(numbers)),
     )
 
@@ -64,8 +72,9 @@ def _choice(shown: pd.DataFrame, key: str) -> dict[str, Any]:
 def _range(shown: pd.DataFrame, column: str) -> dict[str, Any]:
     values = figures.floats(shown, column)
     margin = 0.02 * (values.max() - values.min()) or 0.5
+    low = max(values.min() - margin, 0.0) if figures.possible(column) else values.min() - margin
     return {
         "label": literal(column),
         "values": figures.rounded(values),
-        "range": figures.rounded([values.min() - margin, values.max() + margin], digits=4),
+        "range": figures.rounded([low, values.max() + margin], digits=4),
     }

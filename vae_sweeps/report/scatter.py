@@ -1,7 +1,7 @@
-"""Scatter plots of finished points: rate and distortion, FID and reconstruction error."""
+"""Scatter plots of finished points: rate and distortion, scores and reconstruction error, precision and recall."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +16,13 @@ from vae_sweeps.report.figures import Figure, View, literal
 from vae_sweeps.runs import catalogue
 from vae_sweeps.runs.catalogue import with_unit
 
-_MOST_COLOURS = 100  # with more, the browser has too many traces
 _MAX_WRITTEN = 60  # with more points, there is no room for labels
 _NUM_STEPS = 120  # points per iso-ELBO line
+_JOINED = "Thin lines join points that differ only in beta. "
+_GREY = (
+    "For grey pixels under a Bernoulli likelihood both terms are cross-entropies and no likelihoods; they compare "
+    "within one set of images."
+)
 _WIDE = 30.0  # if the rate spans more than this factor, its log axis is the default
 
 
@@ -31,6 +35,9 @@ class Axis(NamedTuple):
 
     def values(self, frame: pd.DataFrame) -> np.ndarray:
         return self.sign * figures.floats(frame, self.column)
+
+    def layout(self) -> dict[str, Any]:
+        return {"title": {"text": literal(self.title)}, **(figures.possible(self.column) if self.sign > 0 else {})}
 
 
 _RATE = Axis("test/kl", f"rate: {with_unit('test/kl')}")
@@ -61,29 +68,21 @@ def rate_distortion(contents: Contents) -> Figure | None:
             name,
             [*(line for elbo in elbos for line in _iso_elbo(elbo, x, bottom, top)), *points],
             {**layout, "xaxis": {**layout["xaxis"], **axis}, "yaxis": {**layout["yaxis"], "range": [bottom, top]}},
+            clip=figures.clip({"y": distortion} if "type" in axis else {"x": rate, "y": distortion}),
         )
         for name, (elbos, x, axis) in scales.items()
     ]
     caption = (
         "Each dotted line has constant ELBO (at beta = 1), labelled at its top; lower left is better. "
-        "Thin lines join points that differ only in beta. For grey pixels under a Bernoulli likelihood both terms are "
-        "cross-entropies and no likelihoods; they compare within one set of images."
+        f"{_JOINED if _is_joined(contents) else ''}{_GREY if _has_bernoulli(contents) else ''}"
     )
     return Figure("rate-distortion", "Rate and distortion", figures.averaged(caption, contents.keys), views, 480)
 
 
 def fid(contents: Contents) -> Figure | None:
     """Plot the FID of each kind of images against the reconstruction error; None if no point has an FID."""
-    means = contents.means
-    scores = [
-        name for name in figures.metrics(means) if name.startswith("fid/") and not name.endswith(f"/{catalogue.FLOOR}")
-    ]
-    views = []
-    for error in _ERRORS:
-        for score in scores if figures.has(means, error.column) else ():
-            shown = _with_both(means, error, Axis(score, score))
-            data, layout = _scatter(contents, shown, error, Axis(score, score))
-            views.append(View(score, data, layout, group=f"against {error.title}"))
+    names = (name for name in figures.metrics(contents.means) if name.startswith("fid/"))
+    views = _against_errors(contents, [name for name in names if not name.endswith(f"/{catalogue.FLOOR}")])
     if not views:
         return None
     caption = (
@@ -91,6 +90,70 @@ def fid(contents: Contents) -> Figure | None:
         "the prior fits its latents badly."
     )
     return Figure("fid", "FID and reconstruction error", figures.averaged(caption, contents.keys), views)
+
+
+def factors(contents: Contents) -> Figure | None:
+    """Plot each metric of disentanglement against the reconstruction error; None if no point has any."""
+    names = catalogue.by_interest(catalogue.names("factors"))  # the first is shown initially
+    views = _against_errors(contents, [name for name in names if figures.has(contents.means, name)])
+    if not views:
+        return None
+    caption = (
+        "Higher scores are better. A larger beta often separates the factors better and reconstructs worse. Scores of "
+        "seeds differ much, so compare means over several seeds."
+    )
+    return Figure(
+        "factors", "Factors of variation and reconstruction error", figures.averaged(caption, contents.keys), views
+    )
+
+
+def precision_recall(contents: Contents) -> Figure | None:
+    """Plot precision against recall, and density against coverage, of each kind of images; None if no point has any."""
+    means, views = contents.means, []
+    scores = [name.split("/")[1:] for name in figures.metrics(means) if name.startswith("prdc/")]
+    for up, across in (("precision", "recall"), ("density", "coverage")):
+        for features, name, samples in scores:
+            if name != up or samples == catalogue.FLOOR:
+                continue
+            x, y = (Axis(column, column) for column in (f"prdc/{features}/{n}/{samples}" for n in (across, up)))
+            data, layout = _scatter(contents, _with_both(means, x, y), x, y)
+            shown = _with_both(means, x, y)
+            outside = figures.clip({"x": x.values(shown), "y": y.values(shown)})
+            views.append(View(y.column, [_floor(means, x, y), *data], layout, f"{up} against {across}", outside))
+    if not views:
+        return None
+    caption = (
+        "The cross marks training images: samples of a perfect model would be there. Above it, samples are typical "
+        "images only. To its left, they miss some of the real images, or are all blurred; below it, some are like no "
+        "real image."
+    )
+    return Figure("prdc", "Precision and recall", figures.averaged(caption, contents.keys), views)
+
+
+def _against_errors(contents: Contents, scores: Sequence[str]) -> list[View]:
+    """A view of each score against each measure of the reconstruction error that points have."""
+    views = []
+    for error in _ERRORS:
+        for score in scores if figures.has(contents.means, error.column) else ():
+            shown = _with_both(contents.means, error, Axis(score, score))
+            data, layout = _scatter(contents, shown, error, Axis(score, score))
+            outside = figures.clip({"x": error.values(shown), "y": figures.floats(shown, score)})
+            views.append(View(score, data, layout, f"against {error.title}", outside))
+    return views
+
+
+def _floor(means: pd.DataFrame, x: Axis, y: Axis) -> dict[str, Any]:
+    """Mark the scores of training images, which do not depend on the model."""
+    across, up = (figures.floats(means, f"{axis.column.rsplit('/', 1)[0]}/{catalogue.FLOOR}") for axis in (x, y))
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": figures.rounded([float(np.nanmean(across))]),
+        "y": figures.rounded([float(np.nanmean(up))]),
+        "marker": {"symbol": "x-thin", "size": 12, "line": {"width": 2, "color": figures.INK}},
+        "hovertemplate": "training images<br>%{x:,.2f}, %{y:,.2f}<extra></extra>",
+        "showlegend": False,
+    }
 
 
 def _levels(elbo: np.ndarray) -> tuple[list[float], list[float]]:
@@ -132,10 +195,11 @@ def _scatter(contents: Contents, shown: pd.DataFrame, x: Axis, y: Axis) -> tuple
     keys = contents.group_keys
     coloured = figures.colour_key(keys)
     beside = [key for key in keys if key != coloured]
-    names, order = _names(coloured, shown)
-    colours, named = figures.colours(order), set(order[:: -(-len(order) // figures.MAX_NAMED)])
+    names, colours = _names(contents, coloured, shown)
+    order = [name for name in colours if name in set(names)]
+    named = set(order[:: -(-len(order) // figures.MAX_NAMED)])
     has_labels = beside and len(shown) <= _MAX_WRITTEN
-    traces = _joined(shown, beside, x, y) if coloured == "beta" and not contents.is_of_many else []
+    traces = _joined(shown, beside, x, y) if _is_joined(contents) else []
     with_error = [] if contents.is_of_many else [("x", x), ("y", y)]  # the bars of many points hide them
     by_name = dict(iter(shown.groupby(pd.Series(names, index=shown.index), sort=False)))
     for name in order:
@@ -149,38 +213,42 @@ def _scatter(contents: Contents, shown: pd.DataFrame, x: Axis, y: Axis) -> tuple
                 "x": figures.rounded(x.values(rows)),
                 "y": figures.rounded(y.values(rows)),
                 **{f"error_{way}": _error(rows, axis) for way, axis in with_error if _has_error(rows, axis)},
-                **({"text": [_written(row, beside) for row in records]} if has_labels else {}),
+                **({"text": [literal(figures.written(row, beside)) for row in records]} if has_labels else {}),
                 "textposition": "top right",
                 "textfont": {"size": 10},
                 "marker": {"size": 9, "color": colours[name], "line": {"width": 0.5, "color": figures.INK}},
                 "customdata": contents.targets(rows["run"]),
                 "hovertext": [literal(label(row, keys)) for row in records],
-                "hovertemplate": "%{hovertext}<br>%{x:,.2f}, %{y:,.2f}<extra></extra>",
+                "hovertemplate": f"%{{hovertext}}<br>%{{x:{_format(x)}}}, %{{y:{_format(y)}}}<extra></extra>",
                 "showlegend": coloured is not None and name in named,
             }
         )
     return traces, {
-        "xaxis": {"title": {"text": literal(x.title)}},
-        "yaxis": {"title": {"text": literal(y.title)}},
+        "xaxis": x.layout(),
+        "yaxis": y.layout(),
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
 
 
-def _names(key: str | None, shown: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """The name of each row's colour, and all names in order; of very many values, neighbours share a colour."""
+def _names(contents: Contents, key: str | None, shown: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
+    """The name of each row's colour, and the colours in order; of very many values, neighbours share a colour."""
+    colours = figures.palette(contents)
     if key is None:
-        return [""] * len(shown), [""]
-    order, names = figures.choices(key, shown[key]), [cell(key, v) for v in shown[key]]
-    if len(order) <= _MOST_COLOURS:
-        return names, order
+        return [""] * len(shown), colours
+    order, names = list(colours), [cell(key, v) for v in shown[key]]
+    if len(order) <= figures.MOST_COLOURS:
+        return names, colours
     every = -(-len(order) // figures.MAX_NAMED)
     parts = [order[i : i + every] for i in range(0, len(order), every)]
     shared = {name: f"{part[0]} to {part[-1]}" for part in parts for name in part}
-    return [shared[name] for name in names], list(dict.fromkeys(shared.values()))
+    return [shared[name] for name in names], figures.colours(list(dict.fromkeys(shared.values())))
 
 
-def _written(row: Mapping[Any, Any], keys: Sequence[str]) -> str:
-    return literal(" ".join(cell(key, row[key]) for key in keys))
+def _format(axis: Axis) -> str:
+    """The format of the axis's values, for plotly: with the decimals of the column."""
+    metric = catalogue.find(axis.column)
+    decimals = metric.decimals if metric is not None else None
+    return f",.{2 if decimals is None else decimals}f"
 
 
 def _has_error(rows: pd.DataFrame, axis: Axis) -> bool:
@@ -190,6 +258,16 @@ def _has_error(rows: pd.DataFrame, axis: Axis) -> bool:
 def _error(rows: pd.DataFrame, axis: Axis) -> dict[str, Any]:
     errors = figures.rounded(figures.floats(rows, f"{axis.column}/se"))
     return {"type": "data", "array": errors, "thickness": 1, "width": 2}
+
+
+def _is_joined(contents: Contents) -> bool:
+    """Whether lines join the points that differ only in beta."""
+    return "beta" in contents.group_keys and not contents.is_of_many
+
+
+def _has_bernoulli(contents: Contents) -> bool:
+    means = contents.means
+    return "likelihood" not in means or bool((means["likelihood"] == "bernoulli").any())
 
 
 def _joined(shown: pd.DataFrame, keys: Sequence[str], x: Axis, y: Axis) -> list[dict[str, Any]]:

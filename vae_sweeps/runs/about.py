@@ -19,9 +19,44 @@ _HOFFMAN = "Hoffman & Johnson 2016, eq. 7"
 _BURDA = "Burda et al. 2015, eq. 8"
 _OPTIMUM = "Rybkin et al. 2021, eq. 8"
 _FID, _KID = "Heusel et al. 2017, eq. 6", "Binkowski et al. 2018, eq. 4"
+_PRECISION, _DENSITY = "Kynkäänniemi et al. 2019, eq. 2", "Naeem et al. 2020, sec. 3.2"
 _COMPARES = (
     "Only scores of the same features and the same number of images compare, and neither is 0 for a perfect model"
 )
+_DCI = "Eastwood & Williams 2018, sec. 2"
+_OF_MEANS = "It is computed from the means mu of at most 10,000 test images."
+_BOOSTED = "The importances are those of gradient boosted trees."
+_DRAWN = "Such images are drawn among the test images."
+
+# What precision, recall, density and coverage are, and the images that they compare with test images.
+_BALLS = {
+    "precision": (
+        "Precision of {images}: the share of them in the ball of at least one test image, which reaches to its 3rd "
+        "nearest test image. A perfect model has the floor's value; typical images alone may have more.",
+        _PRECISION,
+    ),
+    "recall": (
+        "Recall of {images}: the share of test images in the ball of at least one of them, which reaches to the 3rd "
+        "nearest of them. It says little where the precision is low: images far from all others have large balls.",
+        _PRECISION,
+    ),
+    "density": (
+        "Density of {images}: the number of test images' balls, up to the 5th nearest test image, that one of them is "
+        "in, over 5, on average. It is about 1 for images of the same distribution, and more for typical ones alone.",
+        _DENSITY,
+    ),
+    "coverage": (
+        "Coverage of {images}: the share of test images with at least one of them in the ball, up to the 5th nearest "
+        "test image. It is about 0.97 for as many images of the same distribution.",
+        _DENSITY,
+    ),
+}
+_COMPARED = {
+    "prior": "samples from the prior",
+    "reconstruction": "reconstructions at z = mu",
+    "mixture": "samples from a Gaussian mixture fitted to mu of training images",
+    "floor": "as many training images",
+}
 
 ABOUT = {
     "beta_nats": About(
@@ -144,6 +179,45 @@ ABOUT = {
         "neighbour/distance over the same distance of test images. Well below 1, samples are copies or blurred "
         "averages."
     ),
+    "factors/mig": About(
+        "For each factor, the mutual information with the latent that tells most of it minus that with the next, over "
+        f"the factor's entropy; averaged over the factors, from 0 to 1. {_OF_MEANS}",
+        "Chen et al. 2018, eq. 6",
+    ),
+    "factors/sap": About(
+        "For each factor, the balanced accuracy of thresholds on the latent that predicts its class best, minus that "
+        "of the next latent; averaged over the factors. With C classes, a latent of noise has an accuracy of 1/C, so "
+        f"the maximum is the mean of 1 - 1/C. {_OF_MEANS}",
+        "Kumar et al. 2018, sec. 3",
+    ),
+    "factors/dci_disentanglement": About(
+        f"How far each latent is important for one factor only, from 0 to 1. {_BOOSTED} {_OF_MEANS}", _DCI
+    ),
+    "factors/dci_completeness": About(
+        f"How far one latent only is important for each factor, from 0 to 1. {_BOOSTED} {_OF_MEANS}", _DCI
+    ),
+    "factors/dci_informativeness": About(
+        "The share of the variance of the factors' class numbers that all latents together predict in images that the "
+        "regressor was not fitted to; 1 is all of it, and a negative value is worse than the mean. It does not ask "
+        f"whether the latents are disentangled. {_OF_MEANS}",
+        _DCI,
+    ),
+    "factors/factorvae": About(
+        "The accuracy with which the latent that varies least among images with one equal factor tells which factor it "
+        f"is; about 1/F by chance, with F factors. {_DRAWN} {_OF_MEANS}",
+        "Kim & Mnih 2018, sec. 4",
+    ),
+    "factors/betavae": About(
+        "The accuracy with which logistic regression tells from the mean differences within pairs of images which "
+        f"factor is equal in them; about 1/F by chance, with F factors. Rotated codes may score high. {_DRAWN}",
+        "Higgins et al. 2017, sec. 3",
+    ),
+    "factors/modularity": About(
+        "How far each latent has information on one factor only, from 0 to 1, averaged over all latents. Latents of "
+        "noise count as much as others, and get 0 only if all factors have equally many classes and the images are "
+        f"many. {_OF_MEANS}",
+        "Ridgeway & Mozer 2018, eq. 2",
+    ),
     "fid/*/prior": About(f"FID of samples from the prior against test images. {_COMPARES}.", _FID),
     "fid/*/reconstruction": About(
         f"FID of reconstructions at z = mu against their own originals, so it may be below the floor. {_COMPARES}.",
@@ -162,6 +236,11 @@ ABOUT = {
         "KID of samples from a Gaussian mixture fitted to mu of training images.", f"{_KID}; Ghosh et al. 2020, sec. 4"
     ),
     "kid/*/floor": About("KID of as many training images; 0 on average.", _KID),
+    **{
+        f"prdc/*/{name}/{kind}": About(text.format(images=images), source)
+        for name, (text, source) in _BALLS.items()
+        for kind, images in _COMPARED.items()
+    },
     "step": About("Steps of the optimiser that were done."),
     "time_s": About(
         "The point's share of its pack's training time, without the evaluation, on each of its devices. What a killed "

@@ -1,7 +1,7 @@
 """The catalogue of metrics: each one's label, unit, better direction, format and order, and when it is in doubt.
 
 The table, the terminal, the plots, the report and the dashboards on W&B read it, and so does the evaluation, for the
-kinds of images that FID and KID compare.
+kinds of images that scores such as FID compare.
 """
 
 import math
@@ -15,11 +15,16 @@ from vae_sweeps.runs.about import about
 NATS = "nats per image"
 SPLITS = ("train", "val", "test")
 TERMS = ("elbo", "log_px", "kl")  # elbo = log_px - kl
-# Images of the model that FID and KID compare with test images. The floor compares training images with test images.
+# Parts of the evaluation that compare features of images.
+SCORES = ("fid", "kid", "prdc")
+# Images of the model that scores compare with test images. The floor compares training images with test images.
 SAMPLES = {"prior": "prior samples", "reconstruction": "reconstructions", "mixture": "mixture samples"}
 FLOOR = "floor"
 # Pictures in a run's folder, the most important first. Learning curves and the KL per latent are plots, not pictures.
-PICTURES = ("samples", "reconstructions", "traversal", "interpolations", "latent_map", "neighbours")
+PICTURES = (
+    "samples", "reconstructions", "traversal", "latent_traversals", "interpolations", "latent_map",
+    "mutual_information", "neighbours",
+)  # fmt: skip
 
 # Which values of a metric of the user's own are better.
 DIRECTIONS = ("lower", "higher")
@@ -44,7 +49,7 @@ _OF_IWAE = Doubt("test/iwae_dominated", 0.2, "one weight dominates in over a fif
 class Metric:
     """A column of the results table or of metrics.jsonl, or a quantity that plots compute from them.
 
-    In the name of a FID or KID, `*` stands for the name of the features.
+    In the name of a score, such as FID, `*` stands for the name of the features.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Metric:
     decimals: int | None = None  # None: two, or more if all values are small
     interest: int | None = None  # rank of importance, the lowest first; None if rarely of interest
     is_headline: bool = False  # whether the report's table shows it initially
+    is_goal: bool = False  # whether a report says which point has the best value
     is_log: bool = False  # whether it is drawn on a log axis
     repeats: str | None = None  # the config key whose value it equals in most sweeps
     doubt: Doubt | None = None  # when tables mark its values
@@ -75,39 +81,56 @@ class Metric:
         return about(self.name).source
 
     @property
+    def is_nonnegative(self) -> bool:
+        """Whether no value lies below 0, so that no axis needs to."""
+        return (
+            self.format == "count"
+            or self.group in ("fid", "prdc", "factors", "neighbours", "cost")
+            or self.name.endswith(("/kl", "_se", "/iwae_ess", "/squared_error"))
+        )
+
+    @property
     def is_averaged(self) -> bool:
         """Whether it can be averaged over seeds: numbers can, and booleans, whose average is a share."""
         return self.dtype != "object"
 
 
+_SPLIT = {"train": "train", "val": "validation", "test": "test"}  # as labels name them
+
+
 def _terms(split: str, interest: tuple[int, int, int], is_headline: bool = False) -> list[Metric]:
     terms = [
-        Metric(f"{split}/elbo", f"{split} ELBO", NATS, "higher", "elbo"),
-        Metric(f"{split}/log_px", f"{split} log p(x|z)", NATS, "higher", "elbo"),
-        Metric(f"{split}/kl", f"{split} rate KL", NATS, None, "elbo"),
+        Metric(f"{split}/elbo", f"{_SPLIT[split]} ELBO", NATS, "higher", "elbo", is_goal=split == "val"),
+        Metric(f"{split}/log_px", f"{_SPLIT[split]} log p(x|z)", NATS, "higher", "elbo"),
+        Metric(f"{split}/kl", f"{_SPLIT[split]} rate KL", NATS, None, "elbo"),
     ]
     return [replace(term, interest=n, is_headline=is_headline) for term, n in zip(terms, interest, strict=True)]
 
 
-def _scores(score: str, interest: int, is_headline: bool = False) -> list[Metric]:
-    name = score.upper()
-    scores = [Metric(f"{score}/*/{kind}", f"{name} of {words}", "", "lower", score) for kind, words in SAMPLES.items()]
-    floor = Metric(f"{score}/*/{FLOOR}", f"{name} of training images", "", None, score)  # does not depend on the model
+def _scores(
+    name: str, label: str, better: Literal["higher", "lower"], interest: int, is_headline: bool = False
+) -> list[Metric]:
+    group = name.split("/")[0]
+    scores = [
+        Metric(f"{name}/{kind}", f"{label} of {words}", "", better, group, is_goal=is_headline and kind == "prior")
+        for kind, words in SAMPLES.items()
+    ]
+    floor = Metric(f"{name}/{FLOOR}", f"{label} of training images", "", None, group)  # does not depend on the model
     return [replace(metric, interest=interest, is_headline=is_headline) for metric in (*scores, floor)]
 
 
 def _of_rows(split: str) -> list[Metric]:
     return [
-        Metric(f"{split}/loss", f"{split} loss", "units of the objective", "lower", "rows"),
-        Metric(f"{split}/bits_per_dim", f"{split} bits per dimension", "bits per dimension", "lower", "rows"),
+        Metric(f"{split}/loss", f"{_SPLIT[split]} loss", "units of the objective", "lower", "rows"),
+        Metric(f"{split}/bits_per_dim", f"{_SPLIT[split]} bits per dimension", "bits per dimension", "lower", "rows"),
     ]
 
 
 def _of_plots(split: str) -> list[Metric]:
     return [
-        Metric(f"{split}/squared_error", f"{split} squared error", "sum over pixels", "lower", "plots"),
-        Metric(f"{split}/best_sigma", f"{split} best σ for the error", "", None, "plots"),
-        Metric(f"{split}/best_elbo", f"{split} ELBO with the best σ", NATS, "higher", "plots"),
+        Metric(f"{split}/squared_error", f"{_SPLIT[split]} squared error", "sum over pixels", "lower", "plots"),
+        Metric(f"{split}/best_sigma", f"{_SPLIT[split]} best σ for the error", "", None, "plots"),
+        Metric(f"{split}/best_elbo", f"{_SPLIT[split]} ELBO with the best σ", NATS, "higher", "plots"),
     ]
 
 
@@ -137,7 +160,7 @@ METRICS = (
     Metric("test/active_units", "test active units", "", None, "elbo", format="count", interest=8, is_headline=True),
     Metric(
         "test/iwae", "test bound of log p(x)", NATS, "higher", "likelihood",
-        interest=2, is_headline=True, doubt=_OF_IWAE,
+        interest=2, is_headline=True, is_goal=True, doubt=_OF_IWAE,
     ),
     Metric("test/iwae_se", "test standard error of the bound of log p(x)", NATS, "lower", "likelihood", interest=12),
     Metric("test/iwae_ess", "test effective number of importance samples", "", "higher", "likelihood", interest=12),
@@ -170,8 +193,20 @@ METRICS = (
         "neighbour/ratio", "distance of samples to training images, of that of test images", "", None, "neighbours",
         decimals=3, interest=14,
     ),
-    *_scores("fid", interest=7, is_headline=True),
-    *_scores("kid", interest=11),
+    Metric("factors/mig", "MIG", "", "higher", "factors", decimals=3, interest=7, is_headline=True, is_goal=True),
+    Metric("factors/sap", "SAP", "", "higher", "factors", decimals=3, interest=12),
+    Metric("factors/dci_disentanglement", "DCI disentanglement", "", "higher", "factors", decimals=3, interest=9),
+    Metric("factors/dci_completeness", "DCI completeness", "", "higher", "factors", decimals=3, interest=12),
+    Metric("factors/dci_informativeness", "DCI informativeness", "", "higher", "factors", decimals=3, interest=9),
+    Metric("factors/factorvae", "FactorVAE score", "", "higher", "factors", decimals=3, interest=12),
+    Metric("factors/betavae", "beta-VAE score", "", "higher", "factors", decimals=3, interest=12),
+    Metric("factors/modularity", "modularity", "", "higher", "factors", decimals=3, interest=12),
+    *_scores("fid/*", "FID", "lower", interest=7, is_headline=True),
+    *_scores("kid/*", "KID", "lower", interest=11),
+    *_scores("prdc/*/precision", "precision", "higher", interest=11),
+    *_scores("prdc/*/recall", "recall", "higher", interest=11),
+    *_scores("prdc/*/density", "density", "higher", interest=12),
+    *_scores("prdc/*/coverage", "coverage", "higher", interest=12),
     Metric("step", "steps", "", None, "cost", "Int64", "count"),
     Metric("time_s", "time", "s", "lower", "cost", decimals=1, interest=15, is_headline=True),
     Metric("gpu_s", "GPU time", "GPU s", "lower", "cost", decimals=1),
@@ -213,9 +248,9 @@ def find(column: str) -> Metric | None:
 
 
 def features_of(column: str) -> str | None:
-    """The name of the features that the column's FID or KID compares, or None for other columns."""
-    score, *rest = column.split("/")
-    return rest[0] if score in ("fid", "kid") and len(rest) == 2 else None
+    """The name of the features that the column's score compares, or None for other columns."""
+    score, *rest = column.split("/", 2)
+    return rest[0] if len(rest) == 2 and score in SCORES and f"{score}/*/{rest[1]}" in _BY_NAME else None
 
 
 def names(*groups: str) -> list[str]:
@@ -226,11 +261,11 @@ def names(*groups: str) -> list[str]:
 def in_table(present: Iterable[str]) -> list[str]:
     """The columns of metrics in a table, in order.
 
-    FIDs and KIDs, grouped by their features, and metrics of the user's own are there only if `present`.
+    Scores, grouped by their features, and metrics of the user's own are there only if `present`.
     """
     order = [metric.name for metric in METRICS if metric.group not in ("rows", "plots")]
     present = list(present)
-    scores = [column for column in present if features_of(column) is not None and find(column) is not None]
+    scores = [column for column in present if features_of(column) is not None]
     scores += [column for column in present if column.startswith(_EXTRA)]
 
     def place(column: str) -> tuple[int, str, int]:

@@ -134,9 +134,9 @@ def _of_run(run: RunFolder) -> Iterator[Removal]:
         return
     if run.previous_checkpoint.exists():
         yield Removal(PREVIOUS, [run.previous_checkpoint], lambda: while_claimed(run, remove_previous))
-    if drawn := pictures.files_in(run.pictures):
+    if pictures.files_in(run.pictures):
         both = [run.pictures, run.packed_pictures]
-        left = Size(1, size_of([*drawn, run.packed_pictures]).num_bytes)
+        left = Size(1, pictures.packed_size(run.pictures, run.packed_pictures))
         yield Removal(PICTURES, both, lambda: while_claimed(run, RunFolder.pack_pictures), left)
     of_jobs = sorted(run.jobs.iterdir()) if run.jobs.is_dir() else []
     if of_jobs and of_jobs == _old(job_files.files_in(run.jobs), run.path):

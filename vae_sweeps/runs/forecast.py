@@ -37,7 +37,7 @@ class Forecast:
 def of_sweep(points: Sequence[PointState], jobs: Sequence[RunningJob]) -> Forecast:
     """What the points' costs and progress say, if the jobs that run now go on and points cost what others did.
 
-    Points that are lost, preempted or pending count as work that is left.
+    Points that are lost, interrupted, preempted or pending count as work that is left.
     """
     used = sum((point.cost for point in points), Cost())
     kind = "gpu" if used.gpu_s or any(job.kind == "gpu" for job in jobs) else "core"

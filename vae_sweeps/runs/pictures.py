@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vae_sweeps.system.logs import warn_once
 
+_ENTRY, _END = 30 + 46, 22  # bytes of an archive: for each file, besides its name, which stands there twice; at the end
 _PATH = re.compile(r"(?:epoch-(?P<epoch>\d+)/)?(?P<name>[^/]+)\.png")
 
 
@@ -86,3 +87,10 @@ def packed(folder: Path, archive: Path) -> bytes:
         for name, picture in pictures.items():
             new.writestr(name, picture.read())
     return content.getvalue()
+
+
+def packed_size(folder: Path, archive: Path) -> int:
+    """The size of `packed` in bytes, without reading a picture; pictures that the archive has already count twice."""
+    files = files_in(folder)
+    entries = sum(path.stat().st_size + _ENTRY + 2 * len(path.relative_to(folder).as_posix()) for path in files)
+    return entries + (archive.stat().st_size if archive.exists() else _END)

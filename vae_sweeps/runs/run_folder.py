@@ -104,6 +104,11 @@ class RunFolder(ClaimedFolder):
         return self.path / "wandb.json"
 
     @property
+    def tensorboard(self) -> Path:
+        """The folder of the run's event files, if the run is in no sweep."""
+        return self.path / "tensorboard"
+
+    @property
     def jobs(self) -> Path:
         """submitit's files, if the run was trained outside a sweep in separate processes."""
         return private.own(self.path / "jobs")

@@ -18,9 +18,10 @@ from vae_sweeps.system import slurm
 
 log = logging.getLogger(__name__)
 
-STATES = ("done", "stopped", "diverged", "failed", "running", "queued", "preempted", "lost", "pending")
+STATES = ("done", "stopped", "diverged", "failed", "running", "queued", "interrupted", "preempted", "lost", "pending")
 # States that change without another command.
 _MOVING = {"running", "queued"}
+_RUNNING = {"CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED"}  # of jobs
 _FIRST_POLL_S, _LAST_POLL_S = 2.0, 30.0
 _ROW_BYTES = 16_384  # more than a row with the KL of a thousand latents
 
@@ -38,10 +39,10 @@ class PointState:
 
 
 def status(run: RunFolder, result: Mapping[str, Any] | None) -> str:
-    """done, stopped (by halving), diverged, running, failed, preempted or pending.
+    """done, stopped (by halving), diverged, running, failed, interrupted or pending.
 
-    A run is preempted if it has a checkpoint and nobody works on it. This is based on the folder alone; `of_sweeps`
-    also asks SLURM.
+    A run is interrupted if it has a checkpoint and nobody works on it. This is based on the folder alone; `of_sweeps`
+    also asks SLURM, and calls a run preempted if it was interrupted in a job.
     """
     if result is not None:
         return str(result["status"])
@@ -49,7 +50,7 @@ def status(run: RunFolder, result: Mapping[str, Any] | None) -> str:
         return "running"
     if run.failure.exists():
         return "failed"
-    return "preempted" if run.checkpoint.exists() else "pending"
+    return "interrupted" if run.checkpoint.exists() else "pending"
 
 
 def of_sweeps(
@@ -123,7 +124,9 @@ def _of_ended_job(sweep: SweepFolder, known: PointState, ended: Mapping[str, slu
     job = ended.get(known.task)
     reason = f"{job.state} {job.reason}".strip() if job else "its job is no longer in the queue"
     was_stopped = job is None or job.state in ("CANCELLED", "PREEMPTED", "TIMEOUT", "COMPLETED", "REQUEUED")
-    if was_stopped and (known.state == "preempted" or (known.state == "pending" and job is not None)):
+    if was_stopped and known.state == "interrupted":
+        return replace(known, state="preempted", reason=reason)
+    if was_stopped and known.state == "pending" and job is not None:
         return replace(known, reason=reason)
     last = sweep.last_log_line(known.task)
     return replace(known, state="lost", reason=f"{reason}: {last}" if last else reason)
@@ -175,7 +178,7 @@ def described(states: Sequence[PointState]) -> list[str]:
         job = f"  job {point.task}" if point.task and point.state in ("running", "queued", "lost") else ""
         progress = f"  {100 * point.progress:.0f} %" if point.progress is not None else ""
         reason = f"  {point.reason}" if point.reason else ""
-        lines.append(f"  {point.state:<9}  {point.run}{progress}{job}{reason}")
+        lines.append(f"  {point.state:<11}  {point.run}{progress}{job}{reason}")
     return lines
 
 
@@ -193,12 +196,13 @@ def is_moving(states: Iterable[PointState]) -> bool:
 def wait(sweep: SweepFolder, when_room: Callable[[SweepFolder], bool] | None = None) -> list[PointState]:
     """Wait until no point of the sweep runs or is queued, and log changes. Ctrl-C does not affect the jobs.
 
+    Points are done before they are evaluated, so it also waits for jobs that still run, which write the report last.
     Asks SLURM after 2 s, and then less and less often, down to twice a minute; in between it looks at one run's folder
     at a time, so that the end of the last one is seen at once. As long as there are points for which the queue had no
     room, it calls `when_room`, which submits as many as there is room for. It returns False if this user cannot submit
     them, and then nothing waits for them.
     """
-    logged, interval_s, results = "", _FIRST_POLL_S, KnownResults()
+    logged, interval_s, results, is_over = "", _FIRST_POLL_S, KnownResults(), False
     while True:
         points = of_sweep(sweep, results)
         if counts(points) != logged:
@@ -206,12 +210,21 @@ def wait(sweep: SweepFolder, when_room: Callable[[SweepFolder], bool] | None = N
             log.info("%s: %s", sweep.name, logged)
         is_left = when_room is not None and bool(sweep.submitted().unsubmitted) and when_room(sweep)
         if not is_left and not is_moving(points):
-            return points
+            if not _has_running_job(sweep):
+                return points
+            if not is_over:
+                log.info("%s: waiting for the last evaluations", sweep.name)
+                is_over, interval_s = True, _FIRST_POLL_S
         if moving := [sweep.run(point.run) for point in points if point.state in _MOVING]:
             _wait_for_end(moving, interval_s)
         else:
             time.sleep(interval_s)  # others' jobs fill the queue
         interval_s = min(_LAST_POLL_S, 1.5 * interval_s)
+
+
+def _has_running_job(sweep: SweepFolder) -> bool:
+    tasks = slurm.in_queue(sweep.submitted().runs_of)
+    return any(task.state in _RUNNING for task in tasks.values())
 
 
 def _wait_for_end(runs: list[RunFolder], timeout_s: float) -> None:

@@ -118,6 +118,11 @@ class SweepFolder:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    @property
+    def tensorboard(self) -> Path:
+        """A folder with one folder for each run, which holds the run's event files for TensorBoard."""
+        return self.path / "tensorboard"
+
     def exists(self) -> bool:
         """Whether this is the folder of a sweep."""
         return self.points.is_dir()

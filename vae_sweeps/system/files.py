@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 # The folder that contains the package; in a checkout, the root of the repository.
 ROOT = Path(__file__).resolve().parents[2]
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 
 
 class DamagedError(ValueError):
@@ -122,7 +123,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def now() -> str:
     """The local time, in the format used in all files."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return time.strftime(TIME_FORMAT)
 
 
 def folder_name(text: str) -> str:

@@ -175,9 +175,9 @@ def take(folder: Path, name: str = ".claim") -> Lease | None:
     prepared = folder / f"{name}-{owner.token}{_UNSEEN}"
     try:
         prepared.mkdir()
-        (prepared / owner.token).mkdir()
         with create(prepared / _OWNER) as file:  # not flushed: a power cut ends all claims
             file.write(json.dumps(asdict(owner)).encode())
+        (prepared / owner.token).mkdir()
         while True:
             leases = numbered(folder, name)
             try:
@@ -237,9 +237,14 @@ def remove(lease: Path) -> None:
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder. While another process reads a file in it, NFS keeps that file under another name: try again."""
+    """Delete a folder, its owner last: if this process is killed meanwhile, the next one knows that it is gone.
+
+    While another process reads a file in it, NFS keeps that file under another name: try again.
+    """
     for pause_s in (0.01, 0.1, 0.5, None):
         try:
+            for private in [path for path in folder.iterdir() if path.is_dir()]:
+                shutil.rmtree(private)
             shutil.rmtree(folder)
         except FileNotFoundError:
             return  # there is no such folder, or another process is deleting it

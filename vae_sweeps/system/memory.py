@@ -67,8 +67,12 @@ def limited(more_bytes: float) -> Iterator[None]:
     Without it, the kernel kills a process that takes too much. Counts private memory but no mapped files, and on
     systems other than Linux nothing. Processes that are started meanwhile inherit the limit, each for itself.
     """
+    if math.isinf(more_bytes):
+        yield
+        return
+    _prepare_openblas()
     taken = _private_bytes()
-    if taken is None or math.isinf(more_bytes):
+    if taken is None:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -82,6 +86,13 @@ def limited(more_bytes: float) -> Iterator[None]:
         raise MemoryError(f"needs more than {in_gb(more_bytes)}, which this process could get") from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _prepare_openblas() -> None:
+    """Let numpy's OpenBLAS take its buffer: it does so with its first product, and ends the process if it cannot."""
+    import numpy as np
+
+    _ = np.ones((2, 2)) @ np.ones((2, 2))
 
 
 # How PyTorch and its libraries say it.

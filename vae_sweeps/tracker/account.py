@@ -43,12 +43,6 @@ def require_key(what: str, otherwise: str = "") -> None:
         raise ValueError(f"{what}: there is no key for {base_url()}; {HOW_TO_LOG_IN}{otherwise}")
 
 
-def check(mode: str) -> None:
-    """Raise ValueError if `mode` is online and there is no key."""
-    if mode == "online":
-        require_key("tracker.mode=online", ", or take auto")
-
-
 def answers() -> bool:
     """Whether the server answers within two seconds; any response but a 5xx error counts."""
     results: list[bool] = []

@@ -3,13 +3,12 @@
 import json
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vae_sweeps.runs import catalogue
-from vae_sweeps.runs.catalogue import with_unit
 from vae_sweeps.tracker import account, server
 from vae_sweeps.tracker.board import Board
+from vae_sweeps.tracker.sections import MAX_RUNS, grouping, library, sections
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import Report
@@ -19,25 +18,13 @@ _INTRODUCTION = (
     "One run is one trained VAE. All numbers are in nats per image unless they say otherwise, and the ELBO is at "
     "beta = 1 whatever the run was trained with: elbo = log_px - kl, where log_px = log p(x|z)."
 )
-# How many of the filtered runs W&B draws; its default is 10.
-_MAX_RUNS = 100
 # The grid in a W&B report is 24 units wide.
 _WIDTH, _HEIGHT = 24, 9
 
 
-@dataclass(frozen=True)
-class _Section:
-    """A section of both dashboards; `grouped` draws runs that differ only in the seed as one."""
-
-    name: str
-    look_for: str
-    panels: list[Any]
-    grouped: bool = True
-
-
 def workspace(board: Board) -> "Workspace":
     """The sweep's workspace, unsaved. Raises ValueError without the extra `dashboard`."""
-    ws, _ = _library()
+    ws, _ = library()
     return ws.Workspace(
         entity=board.entity,
         project=board.project,
@@ -52,12 +39,12 @@ def workspace(board: Board) -> "Workspace":
                 ),
                 panel_settings=ws.SectionPanelSettings(x_axis="global_step"),
             )
-            for section in _sections(board)
+            for section in sections(board)
         ],
-        settings=ws.WorkspaceSettings(x_axis="global_step", max_runs=_MAX_RUNS),
+        settings=ws.WorkspaceSettings(x_axis="global_step", max_runs=MAX_RUNS),
         # A workspace has one set of runs for all its sections, so all sections are grouped.
         runset_settings=ws.RunsetSettings(
-            filters=_of_group(board.sweep), groupby=[ws.Config(key) for key in _grouping(board)]
+            filters=_of_group(board.sweep), groupby=[ws.Config(key) for key in grouping(board)]
         ),
     )
 
@@ -86,7 +73,7 @@ def save(board: Board) -> list[str]:
 
     Raises ValueError if the extra `dashboard`, the API key or the project is missing, or the server does not answer.
     """
-    _library()
+    library()
     account.require_key("W&B")
     try:
         board = replace(board, entity=board.entity or server.default_entity())
@@ -101,19 +88,10 @@ def _save(board: Board) -> list[str]:
     return [workspace(board).save().url, saved.url]
 
 
-def _library() -> tuple[Any, Any]:
-    try:
-        import wandb_workspaces.reports.v2 as wr
-        import wandb_workspaces.workspaces as ws
-    except ModuleNotFoundError as error:
-        raise ValueError("dashboard: needs the extra of that name; pip install 'vae-sweeps[dashboard]'") from error
-    return ws, wr
-
-
 def _report(board: Board, entity: str, project: str) -> Any:
-    _, wr = _library()
+    _, wr = library()
     blocks = [wr.P(_INTRODUCTION)]
-    for section in _sections(board):
+    for section in sections(board):
         columns = _columns(len(section.panels))
         for i, panel in enumerate(section.panels):
             width = _WIDTH // columns
@@ -123,7 +101,7 @@ def _report(board: Board, entity: str, project: str) -> Any:
             project=project,
             name=board.sweep,
             filters=_of_group(board.sweep),
-            groupby=[f"config.{key}" for key in _grouping(board)] if section.grouped else [],
+            groupby=[f"config.{key}" for key in grouping(board)] if section.grouped else [],
         )
         blocks += [wr.H2(section.name), wr.P(section.look_for), wr.PanelGrid(runsets=[runs], panels=section.panels)]
     return wr.Report(
@@ -134,132 +112,6 @@ def _report(board: Board, entity: str, project: str) -> Any:
         blocks=blocks,
         width="fluid",
     )
-
-
-def _sections(board: Board) -> list[_Section]:
-    """The sections of both dashboards, in order; each call makes new panels, because a report sets their layout."""
-    _, wr = _library()
-    keys = _grouping(board) or board.swept
-    columns = {key: wr.Config(key) for key in board.swept}
-    metrics = ["test/elbo", "test/kl", "test/active_units"]
-    metrics += [f"fid/{board.features}/prior"] if board.features else []
-    columns |= {catalogue.label(name): wr.SummaryMetric(name) for name in metrics}
-    return [
-        _Section(
-            "ELBO and its terms",
-            "Look for curves that have flattened (the training was long enough), and for a training ELBO that keeps "
-            "rising while the validation ELBO falls: that is overfitting. A KL near 0 means that the latents carry "
-            "nothing about the image. A band spans the lowest and highest of what a line averages, such as seeds.",
-            [
-                _line("train/elbo", "ELBO, training"),
-                _line("val/elbo", "ELBO, validation"),
-                _line("val/log_px", "Reconstruction: log p(x|z), validation"),
-                _line("val/kl", "KL to the prior, validation"),
-                _line("val/bits_per_dim", "Bound in bits per dimension, validation"),
-            ],
-        ),
-        _Section(
-            "Rate and distortion",
-            "Look for the curve that the runs trace: a larger KL (rate) buys a higher log p(x|z), that is, a lower "
-            "distortion, and a larger beta moves a run to the left. A run below the curve is worse at its rate.",
-            [
-                _scatter(
-                    (f"rate = {with_unit('test/kl')}", wr.SummaryMetric("test/kl")),
-                    (f"minus distortion = {with_unit('test/log_px')}", wr.SummaryMetric("test/log_px")),
-                    _first("beta", keys),
-                )
-            ],
-        ),
-        *([_fid_section(board.features, keys)] if board.features and keys else []),
-        _Section(
-            "All choices at once",
-            "Follow the lines from the choices on the left to the numbers on the right: look for a choice whose lines "
-            "all end high or all end low, and for latents beyond the number of active units, which are unused.",
-            [
-                wr.ParallelCoordinatesPlot(
-                    title="From choices to results, test split",
-                    columns=[wr.ParallelCoordinatesPlotColumn(key, display_name=name) for name, key in columns.items()],
-                )
-            ],
-            grouped=False,
-        ),
-        _Section(
-            "Which choice matters",
-            "Look for the longest bars: what the test ELBO depends on most. The sign of a correlation says which way.",
-            [wr.ParameterImportancePlot(with_respect_to="test/elbo")],
-            grouped=False,
-        ),
-        _Section(
-            "Runs side by side",
-            "Look for what differs between two runs whose results differ: only such rows are shown.",
-            [wr.RunComparer(diff_only="split")],
-            grouped=False,
-        ),
-        _Section(
-            "Pictures",
-            "Look for blurred reconstructions (the rate is too low), and for samples that are worse than the "
-            "reconstructions: the latents of real images then lie where the prior seldom samples.",
-            # The library has no panel for the histogram val/kl_per_latent; W&B shows it on the run's page.
-            [
-                wr.MediaBrowser(title="Samples from the prior", media_keys=["pictures/samples"], num_columns=3),
-                wr.MediaBrowser(title="Reconstructions", media_keys=["pictures/reconstructions"], num_columns=3),
-            ],
-            grouped=False,
-        ),
-    ]
-
-
-def _fid_section(features: str, keys: tuple[str, ...]) -> _Section:
-    """FID against the number of latents, or against the first swept key if all runs have the same number."""
-    _, wr = _library()
-    across = _first("latent", keys)
-    colour = _first("beta", tuple(key for key in keys if key != across))
-    scores = [f"fid/{features}/{samples}" for samples in catalogue.SAMPLES]
-    return _Section(
-        "FID",
-        f"Lower is better; the numbers have no unit, and compare only within the same features ({features}). Look for "
-        "where the reconstructions stop improving, and for samples from a mixture fitted to the latents that beat "
-        "samples from the prior: the prior fits the latents badly.",
-        [
-            _scatter(
-                (str(across), wr.Config(across)),
-                (catalogue.label(score), wr.SummaryMetric(score)),
-                colour,
-                log_x=True if across == "latent" else None,
-            )
-            for score in scores
-        ],
-    )
-
-
-def _line(metric: str, title: str) -> Any:
-    _, wr = _library()
-    return wr.LinePlot(
-        title=title,
-        x="global_step",
-        y=[metric],
-        title_x="optimiser steps",
-        title_y=with_unit(metric),
-        groupby_aggfunc="mean",
-        groupby_rangefunc="minmax",
-        max_runs_to_show=_MAX_RUNS,
-    )
-
-
-def _scatter(x: tuple[str, Any], y: tuple[str, Any], colour: str | None, **more: Any) -> Any:
-    """One point per run or group of runs. The plot's title names the axes, because the library cannot label them."""
-    _, wr = _library()
-    title = f"x: {x[0]}; y: {y[0]}" + (f"; colour: {colour}" if colour else "")
-    return wr.ScatterPlot(title=title, x=x[1], y=y[1], z=wr.Config(colour) if colour else None, **more)
-
-
-def _first(wanted: str, keys: tuple[str, ...]) -> str | None:
-    return wanted if wanted in keys else next(iter(keys), None)
-
-
-def _grouping(board: Board) -> tuple[str, ...]:
-    """All swept keys but the seed; grouping by fewer would average over runs that differ in more than the seed."""
-    return tuple(key for key in board.swept if key != "seed")
 
 
 def _columns(panels: int) -> int:

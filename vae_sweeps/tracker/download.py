@@ -16,8 +16,8 @@ _STATUS = {
     "running": "running",
     "failed": "failed",
     "crashed": "failed",
-    "preempted": "preempted",
-    "preempting": "preempted",
+    "preempted": "interrupted",
+    "preempting": "interrupted",
 }
 
 

@@ -2,10 +2,8 @@
 
 import contextlib
 import io
-import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +17,7 @@ from vae_sweeps.system import lease
 from vae_sweeps.system.lease import Lease
 from vae_sweeps.tracker import address, offline_files, server, view
 from vae_sweeps.tracker.address import Place
+from vae_sweeps.tracker.rows import RowTail
 
 # Once, at import: if several threads open their first image at the same time, Pillow has not yet loaded its formats.
 Image.init()
@@ -77,20 +76,17 @@ class Feed:
     def __init__(self, folder: RunFolder, place: Place, run: Any, mode: str, sent_step: int, lock: Lease) -> None:
         self.folder, self.place, self.run, self.mode = folder, place, run, mode
         self.sent_step, self._lock = sent_step, lock
-        self._inode, self._offset = -1, 0
-        self._unsent: list[dict[str, Any]] = []
+        self._tail = RowTail(folder)
 
     def send(self, up_to: float) -> None:
         """Log the rows up to a step; the last row of a training waits for `end`, because its pictures come later."""
-        self._unsent += self._read()
-        self._log([row for row in self._unsent if row["step"] <= up_to and row["step"] < row["num_steps"]])
+        self._log([row for row in self._tail.rows() if row["step"] <= up_to and row["step"] < row["num_steps"]])
 
     def end(self) -> None:
         """Log the remaining rows and the summary, and finish. Raises TimeoutError if W&B takes too long."""
         result = self.folder.read_result()
         if result is not None:
-            self._unsent += self._read()
-            self._log(self._unsent)
+            self._log(self._tail.rows())
             self.run.summary.update(view.summary(result))
         elif not self.folder.failure.exists():
             self.run.mark_preempting()
@@ -113,7 +109,7 @@ class Feed:
         group = self.run.group
         return f"{self.run.project_url}/groups/{quote(group)}" if group else str(self.run.url)
 
-    def _log(self, rows: list[dict[str, Any]]) -> None:
+    def _log(self, rows: Sequence[dict[str, Any]]) -> None:
         for row in rows:
             if row["step"] > self.sent_step:
                 content = view.history_row(row)
@@ -122,29 +118,7 @@ class Feed:
                 # Pass our step as W&B's: the server ignores a step that it already has.
                 self.run.log(content, step=row["step"], commit=True)
                 self.sent_step = row["step"]
-        self._unsent = [row for row in self._unsent if row["step"] > self.sent_step]
-
-    def _read(self) -> list[dict[str, Any]]:
-        """The rows added since the last call. A resumed training replaces the file; it is then read from its start."""
-        try:
-            with self.folder.rows.open("rb") as file:
-                inode = os.fstat(file.fileno()).st_ino
-                if inode != self._inode:
-                    self._inode, self._offset, self._unsent = inode, 0, []
-                file.seek(self._offset)
-                whole = file.read().rpartition(b"\n")[0]
-        except FileNotFoundError:
-            return []
-        self._offset += len(whole) + 1 if whole else 0
-        return list(_rows(whole))
-
-
-def _rows(lines: bytes) -> Iterator[dict[str, Any]]:
-    for line in lines.splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:  # truncated by a kill
-            continue
+        self._tail.drop(self.sent_step)
 
 
 def _images(pictures: Mapping[str, Picture]) -> dict[str, Any]:

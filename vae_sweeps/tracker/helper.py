@@ -1,12 +1,11 @@
 """The work of the helper process: opens, feeds and finishes a job's runs on W&B."""
 
 import contextlib
-import json
 import resource
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,11 +26,6 @@ _MAX_LIVE = 256
 _NUM_THREADS = 32
 _SIDE_BY_SIDE = 16
 _LOOK_S = 8
-
-
-def say(text: str, level: str = "info") -> None:
-    """Print a message that the job writes to its log."""
-    print(json.dumps({"say": text, "level": level}), flush=True)
 
 
 def _max_live() -> int:
@@ -60,8 +54,9 @@ class _Channel:
 class Helper:
     """Sends the runs of a job to W&B. Runs beyond the limit of open runs wait until others end."""
 
-    def __init__(self, hello: Mapping[str, Any]) -> None:
-        self.settings = hello["settings"]
+    def __init__(self, hello: Mapping[str, Any], say: Callable[..., None]) -> None:
+        """`say(text, level)` writes a message to the job's log."""
+        self.settings, self.say = hello["settings"], say
         self.sweep = SweepFolder(Path(hello["sweep_folder"])) if hello["sweep_folder"] else None
         self.keeps_place, self.how_to_sync = hello["keeps_place"], hello["how_to_sync"]
         self.channels: dict[RunFolder, _Channel] = {}
@@ -161,7 +156,7 @@ class Helper:
         if self.mode == "online":
             try:
                 feed = self._open_as("online", folder, channel)
-                say(f"W&B: {feed.url}")
+                self.say(f"W&B: {feed.url}")
                 return feed
             except Exception as error:
                 # The caller starts wandb again, but only once, and then opens the run again.
@@ -208,7 +203,7 @@ class Helper:
             total = f"{sum(kept.values())} of {len(self.channels)} runs"
             is_asked = self.settings["mode"] == "offline" and list(kept) == [self.why_offline]
             text = f"W&B: {total} kept offline" if is_asked else f"W&B is missing data of {total} ({reasons})"
-            say(f"{text}; to send the rest: {self.how_to_sync}", "info" if is_asked else "warning")
+            self.say(f"{text}; to send the rest: {self.how_to_sync}", "info" if is_asked else "warning")
 
     def _distrust(self, reason: str) -> None:
         """Give `reason` as the trouble of all runs that were not seen to be complete and have none."""

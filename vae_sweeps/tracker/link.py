@@ -1,6 +1,7 @@
-"""Reports a job's runs to W&B while they train: the job's side, which only writes lines to a helper process.
+"""Reports a job's runs to a tracker while they train: the job's side, which only writes lines to a helper process.
 
-The helper (`__main__.py`) runs in its own session, so Ctrl-C does not reach it and a dead server cannot stop training.
+The helper (`__main__.py`) runs in its own session, so Ctrl-C does not reach it, and neither a dead server nor a full
+disk can stop training.
 """
 
 import json
@@ -37,7 +38,10 @@ class Link:
         self, settings: Tracker | None = None, sweep: SweepFolder | None = None, *, keeps_place: bool = False
     ) -> None:
         """`keeps_place`: runs that are already on W&B stay in their projects."""
-        self._mode, self._how_to_sync = _effective_mode(settings), how_to_send(sweep)
+        self.keeps_place = keeps_place
+        self._mode = _effective_mode(settings)
+        self._tracker, command = ("TensorBoard", "tensorboard") if self._mode == "tensorboard" else ("W&B", "sync")
+        self._how_to_sync = how_to_send(sweep, command)
         self._hello = {
             "settings": {**(asdict(settings) if settings else {}), "mode": self._mode},
             "sweep_folder": str(sweep.path.resolve()) if sweep else None,
@@ -70,7 +74,7 @@ class Link:
         self._tell(do="ended", folders=[str(folder.path.resolve()) for folder in folders])
 
     def close(self) -> None:
-        """Wait up to 30 s until W&B has everything; one line in the log reports what is missing."""
+        """Wait up to 30 s until the tracker has everything; one line in the log reports what is missing."""
         if self._process is None:
             return
         self._tell(do="close", seconds=_CLOSE_S)
@@ -83,7 +87,8 @@ class Link:
         for thread in self._threads:
             thread.join(1.0)
         if self._process.returncode != 0:
-            log.warning("W&B may be missing data (its helper process failed); to send the rest: %s", self._how_to_sync)
+            text = "%s may be missing data (its helper process failed); to send the rest: %s"
+            log.warning(text, self._tracker, self._how_to_sync)
         self._process = None
 
     def _start(self) -> None:
@@ -121,7 +126,7 @@ def _listen(process: "subprocess.Popen[str]") -> None:
 def _effective_mode(settings: Tracker | None) -> str:
     """The mode of the settings; for `auto`, W&B's variable WANDB_MODE decides if it is set."""
     automatic = {"offline": "offline", "disabled": "none"}.get(os.environ.get("WANDB_MODE", ""), "auto")
-    modes = {"auto": automatic, "online": "online", "offline": "offline"}
+    modes = {"auto": automatic, "online": "online", "offline": "offline", "tensorboard": "tensorboard"}
     return modes.get(settings.mode, "none") if settings else "none"
 
 
@@ -135,8 +140,8 @@ def linked(settings: Tracker, sweep: SweepFolder | None, *, keeps_place: bool = 
         link.close()
 
 
-def how_to_send(sweep: SweepFolder | None) -> str:
-    """The command that later sends what W&B is missing."""
+def how_to_send(sweep: SweepFolder | None, command: str) -> str:
+    """The command that later sends what the tracker is missing; `command` is that of `vae-sweeps`."""
     if sweep is None:
-        return "vae-sweeps sync RUN_FOLDER"
-    return f"vae-sweeps sync {shlex.quote(sweep.name)}{output_dir_option(sweep)}"
+        return f"vae-sweeps {command} RUN_FOLDER"
+    return f"vae-sweeps {command} {shlex.quote(sweep.name)}{output_dir_option(sweep)}"

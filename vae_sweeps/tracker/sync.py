@@ -19,6 +19,7 @@ from vae_sweeps.system import files
 from vae_sweeps.tracker import account, address, offline_files, server, view
 from vae_sweeps.tracker.address import Place
 from vae_sweeps.tracker.feed import open_feed, own_files, remove_copies
+from vae_sweeps.tracker.rows import last_kept_step
 from vae_sweeps.tracker.server import Remote
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def _to_send(folders: Sequence[RunFolder], target: Target) -> tuple[list[_Run], 
         if claims.is_held(folder):
             left[folder] = "it is being trained, and its job sends it"
             continue
-        result, up_to = folder.read_result(), _last_kept_step(folder)
+        result, up_to = folder.read_result(), last_kept_step(folder)
         steps = [row["step"] for row in folder.read_rows() if row["step"] <= up_to]
         if not steps and result is None:
             left[folder] = "it has no rows yet"
@@ -114,16 +115,6 @@ def _to_send(folders: Sequence[RunFolder], target: Target) -> tuple[list[_Run], 
         state = ("finished" if result["status"] in ("done", STOPPED) else "failed") if result else None
         runs.append(_Run(folder, _place(folder, target), steps, summary, state))
     return runs, left
-
-
-def _last_kept_step(folder: RunFolder) -> float:
-    """The last step that training will not roll back: a run that is resumed continues from its checkpoint."""
-    if folder.read_result() is not None:
-        return float("inf")
-    from vae_sweeps.runs import checkpoint  # imports torch, which finished runs do not need
-
-    checkpoints = checkpoint.available(folder)
-    return checkpoints[0].step if checkpoints else -1
 
 
 def _place(folder: RunFolder, target: Target) -> Place:

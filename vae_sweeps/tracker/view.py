@@ -1,4 +1,4 @@
-"""Converts a run folder's rows, pictures and summary to W&B's form. Pure functions of the folder."""
+"""Converts a run folder's rows, pictures and summary to the form of a tracker. Pure functions of the folder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,19 +11,30 @@ from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 # Entries of a result that are no columns on W&B; the metrics become columns of their own.
-_NOT_SHOWN = {"metrics", "missing", "evaluated", "evaluation_s", "kl_per_latent", "rows"}
+_NOT_SHOWN = {"metrics", "missing", "evaluated", "evaluation_s", "kl_per_latent", "factors", "rows"}
 
 
 def title(config: Mapping[str, Any], swept: Sequence[str]) -> str:
     """`beta=0.01 latent=10`: the values that distinguish this run from the others of its sweep."""
-    keys = dict.fromkeys([*(key for key in swept if key not in ("beta", "latent")), "beta", "latent"])
-    return " ".join(f"{key}={_in_words(config, key)}" for key in keys)
+    return " ".join(f"{key}={in_words(config, key)}" for key in keys_of_title(swept))
 
 
-def _in_words(config: Mapping[str, Any], key: str) -> str:
+def keys_of_title(swept: Sequence[str]) -> list[str]:
+    """The keys whose values are in a title: the swept ones, and beta and latent at the end."""
+    return list(dict.fromkeys([*(key for key in swept if key not in ("beta", "latent")), "beta", "latent"]))
+
+
+def value_of(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a key, such as `optim.lr`, in a config of nested dicts; None if it has no such key."""
     value: Any = config
     for name in key.replace("/", ".").split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def in_words(config: Mapping[str, Any], key: str) -> str:
+    """The value of a key as people read it; for a group, the name of its choice."""
+    value = value_of(config, key)
     if isinstance(value, Mapping):
         return short_name(str(value.get("_target_", "")))
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -43,7 +54,7 @@ def arguments(
         "job_type": "train",
         "name": title(config, content["swept"]),
         "tags": list(
-            dict.fromkeys([*groups, *(f"{key}={_in_words(config, key)}" for key in ("beta", "latent")), *tags])
+            dict.fromkeys([*groups, *(f"{key}={in_words(config, key)}" for key in ("beta", "latent")), *tags])
         ),
         "config": {**config, **facts, "vae_sweeps": origin},
     }

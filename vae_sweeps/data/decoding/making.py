@@ -11,9 +11,8 @@ from typing import Literal, NoReturn
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vae_sweeps.data.bars import bar
 from vae_sweeps.data.decoding.array import (
     BLOCK_BYTES,
     DECODING,
@@ -84,23 +83,19 @@ def _decode(folder: Path, chunks: Sequence[Chunk], shape: tuple[int, int, int], 
     if not remaining:
         return flaws
     log.info("%s: decoding %s of %s images into the cache", remaining[0].root, f"{num_remaining:,}", f"{num_files:,}")
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
     with (
-        progress,
+        bar("decoding", num_files, num_files - num_remaining) as advance,
         (folder / JOURNAL).open("a") as journal,
         (folder / DECODING).open("r+b") as array,
         contextlib.closing(decode_all(remaining, folder / DECODING, shape, transform)) as decoding,
     ):
-        task = progress.add_task("decoding", total=num_files, completed=num_files - num_remaining)
         for chunk, new_flaws, sha256 in decoding:
             flaws += new_flaws
             os.fsync(array.fileno())  # the workers continue meanwhile
             if not new_flaws:  # other chunks are decoded again next time, since their files may have been repaired
                 journal.write(journal_line(chunk, sha256))
                 journal.flush()
-            progress.advance(task, len(chunk.names))
+            advance(len(chunk.names))
             if any(flaw.is_odd_size for flaw in new_flaws):
                 break
     return sorted(flaws, key=lambda flaw: flaw.row)

@@ -1,4 +1,4 @@
-"""Features that FID and KID compare: one vector for each image in [0,1]."""
+"""Features that scores such as FID compare: one vector for each image in [0,1]."""
 
 import lazy_loader
 

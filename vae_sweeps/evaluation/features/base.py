@@ -1,4 +1,4 @@
-"""Features that FID and KID compare: one vector for each image in [0,1]."""
+"""Features that scores such as FID compare: one vector for each image in [0,1]."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -86,7 +86,7 @@ def of_module(name: str, module: nn.Module, image_shape: tuple[int, int, int]) -
 
 
 def build_features(config: Mapping[str, Any], dataset: Dataset) -> Features:
-    """The features for FID and KID: built in, or a user's module. Raises ValueError if they do not suit the data."""
+    """The features for scores: built in, or a user's module. Raises ValueError if they do not suit the data."""
     made = instantiate_target(config)
     if isinstance(made, partial):  # `_partial_: true` means that the target takes the dataset
         made = made(dataset)

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vae_sweeps.system import machine
+
 # scikit-learn takes a second to import, and a launch that evaluates nothing does not need it.
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
@@ -185,7 +187,8 @@ def fit_mixture(codes: Float[np.ndarray, "N L"], num_components: int, seed: int)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    with _one_thread(), warnings.catch_warnings():
+    kept = machine.memory_kept(torch.device("cpu"), "fitting")
+    with kept, _one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that stops before convergence is still a density
         return GaussianMixture(num_components, random_state=seed, max_iter=100, reg_covar=1e-6).fit(codes)
 

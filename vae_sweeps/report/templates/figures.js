@@ -3,9 +3,13 @@
 
 const figures = (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const CONFIG = { responsive: true, displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: ["autoScale2d", "toImage"] };
+  const SELECTING = ["select2d", "lasso2d"];
+  const FORMATS = ["svg", "png"];
   const PAPER_PX = 660; // fits between the margins of A4 and Letter
   const drawn = new Map(); // place -> what is drawn there
+  const controls = (key) => [...document.querySelectorAll(`[data-figure="${key}"]`)];
+  const control = (key, what) => controls(key).find((one) => one.dataset.control === what);
   let isPrinted = false;
 
   function template() {
@@ -25,18 +29,42 @@ const figures = (() => {
     };
   }
 
+  // A button of the figure's toolbar. Pictures are drawn as they are shown, PNG with three times the pixels.
+  function saver(place, format) {
+    const filename = `${document.title} ${place.dataset.plot ?? place.id}`;
+    const click = (figure) => Plotly.downloadImage(figure, { format, filename, scale: format === "png" ? 3 : 1 });
+    return { name: `Save as ${format.toUpperCase()}`, icon: format === "svg" ? Plotly.Icons.disk : Plotly.Icons.camera, click };
+  }
+
+  function config(place, data) {
+    const hasMarkers = data.some((trace) => trace.type === "scatter" && Array.isArray(trace.customdata));
+    const removed = [...CONFIG.modeBarButtonsToRemove, ...(hasMarkers ? [] : SELECTING)];
+    return { ...CONFIG, modeBarButtonsToRemove: removed, modeBarButtonsToAdd: FORMATS.map((format) => saver(place, format)) };
+  }
+
   // Plotly modifies its arguments, so it gets copies.
   function draw(place, data, layout) {
     const isNew = !drawn.has(place);
     drawn.set(place, { data, layout });
-    const finalLayout = { ...structuredClone(layout), template: template(), width: isPrinted ? PAPER_PX : undefined };
-    Plotly.react(place, structuredClone(data), finalLayout, CONFIG);
-    if (isNew) {
-      place.on("plotly_click", ({ points: [point] }) => {
-        const run = point.customdata ?? point.data.meta; // of this marker, or of the whole line
-        if (run != null) location.hash = toRun(typeof run === "number" ? DATA.tables.points.runs[run] : run);
-      });
-    }
+    const dragmode = place.layout?.dragmode ?? layout.dragmode;
+    const finalLayout = { ...structuredClone(layout), dragmode, template: template(), width: isPrinted ? PAPER_PX : undefined };
+    Plotly.react(place, marks.faded(structuredClone(data)), finalLayout, config(place, data));
+    if (isNew) listen(place);
+  }
+
+  function listen(place) {
+    place.on("plotly_click", ({ points: [point] }) => {
+      const run = point.customdata ?? point.data.meta; // of this marker, or of the whole line
+      if (run != null) location.hash = toRun(marks.runOf(run));
+    });
+    place.on("plotly_selected", (event) => {
+      const runs = event?.points.map((point) => point.customdata).filter((run) => run != null);
+      if (runs) selection.set("box", runs.map(marks.runOf));
+    });
+    place.on("plotly_deselect", () => selection.set("box", null));
+    place.on("plotly_restyle", () => {
+      if (place.data[0].type === "parcoords") selection.set("axes", marks.between(place.data[0]));
+    });
   }
 
   function clear(place) {
@@ -46,10 +74,19 @@ const figures = (() => {
   const redraw = () => drawn.forEach(({ data, layout }, place) => draw(place, data, layout));
   const places = [...document.querySelectorAll("[data-plot]")];
 
+  // Draw the chosen view of a figure, as its other controls say.
   function show(place) {
-    const select = document.querySelector(`select[data-figure="${place.dataset.plot}"]`);
-    const { data, layout } = DATA.figures[place.dataset.plot][select ? Number(select.value) : 0];
-    draw(place, data, layout);
+    const key = place.dataset.plot;
+    const view = structuredClone(DATA.figures[key][Number(control(key, "view")?.value ?? 0)]);
+    const whole = control(key, "whole");
+    whole.closest("label").hidden = Object.keys(view.clip).length === 0;
+    const note = document.querySelector(`[data-note="${key}"]`);
+    note.textContent = whole.checked ? "" : marks.clip(view);
+    if (control(key, "against")) {
+      marks.smooth(view, Number(control(key, "smooth").value));
+      marks.follow(view, control(key, "against").value);
+    }
+    draw(place, view.data, view.layout);
   }
 
   const watcher = new IntersectionObserver(
@@ -63,8 +100,8 @@ const figures = (() => {
     { rootMargin: "300px" },
   );
   places.forEach((place) => watcher.observe(place));
-  for (const select of document.querySelectorAll("select[data-figure]")) {
-    select.onchange = () => show(document.querySelector(`[data-plot="${select.dataset.figure}"]`));
+  for (const place of places) {
+    for (const one of controls(place.dataset.plot)) one.addEventListener(one.type === "range" ? "input" : "change", () => show(place));
   }
 
   function print(on) {
@@ -76,6 +113,11 @@ const figures = (() => {
   addEventListener("beforeprint", () => print(true));
   addEventListener("afterprint", () => print(false));
   dark.addEventListener("change", redraw);
+  selection.onChange((how) => {
+    for (const [place, { data, layout }] of drawn) {
+      if (how !== "axes" || data[0]?.type !== "parcoords") draw(place, data, layout); // keeps what is marked on the axes
+    }
+  });
 
   return { draw, clear };
 })();

@@ -12,7 +12,7 @@ const points = (() => {
   // A point of which the page has the columns alone, because there are too many points.
   function plain(run) {
     const text = (name) => DATA.tables.points.columns.find((c) => c.name === name).texts[rowOf(run)];
-    return { run, label: run, state: text("status"), reason: "", seeds: [], failure: "", images: {}, epoch: null, left_out: [], curves: [], kl: [] };
+    return { run, label: run, state: text("status"), reason: "", seeds: [], num_more_seeds: 0, failure: "", images: {}, epoch: null, left_out: [], curves: [], kl: [], recipe: null };
   }
 
   function showSamples(link) {
@@ -34,6 +34,7 @@ const points = (() => {
   );
   const links = [...document.querySelectorAll("[data-samples]")];
   links.forEach((link) => watcher.observe(link));
+  selection.onChange(() => links.forEach((link) => link.classList.toggle("faded", !selection.has(link.dataset.samples))));
   addEventListener("beforeprint", () => links.filter((link) => !link.querySelector("img")).forEach(showSamples));
 
   function drawIn(place, traces, layout) {
@@ -42,11 +43,32 @@ const points = (() => {
     else figures.clear(place);
   }
 
+  // What is empty is left out; what all points share stands at the top of the page.
+  function showRecipe(recipe) {
+    const place = byId("recipe");
+    place.hidden = recipe === null;
+    if (recipe === null) return;
+    const code = (text) => element("code", { textContent: text });
+    const settings = Object.entries(recipe.config).flatMap(([key, value]) => [code(`${key}=${value}`), element("br")]);
+    const lines = [
+      ...(recipe.command ? [["command", [code(recipe.command)]]] : []),
+      ...(settings.length ? [["config", settings]] : []),
+      ...Object.entries(recipe.about),
+    ];
+    place.querySelector("dl").replaceChildren(
+      ...lines.flatMap(([name, content]) => [element("dt", { textContent: name }), element("dd", {}, ...[content].flat())]),
+    );
+    byId("diff").hidden = recipe.diff === null;
+    byId("diff").open = false;
+    byId("diff").querySelector("pre").textContent = recipe.diff === null ? "" : DATA.diffs[recipe.diff];
+  }
+
   function fill(point) {
     byId("label").textContent = point.label;
     byId("state").textContent = [point.state, point.reason].filter(Boolean).join(": ");
     const seeds = point.seeds.flatMap(({ run, seed }) => [" ", element("a", { href: toRun(run), textContent: seed })]);
-    byId("seeds").replaceChildren(...(seeds.length ? ["Other seeds:", ...seeds] : []));
+    const more = point.num_more_seeds ? [` and ${point.num_more_seeds} more`] : [];
+    byId("seeds").replaceChildren(...(seeds.length ? ["Other seeds:", ...seeds, ...more] : []));
     byId("failure").textContent = point.failure;
     const when = point.epoch === null ? "" : ` (epoch ${point.epoch})`;
     byId("pictures").replaceChildren(
@@ -58,6 +80,7 @@ const points = (() => {
     const noPictures = Object.keys(point.images).length ? "" : (!blocks.has(point.run) && `${DATA.not_shown} `) || "No pictures yet. ";
     const leftOut = point.left_out.length ? `Omitted to limit the size of this file: ${point.left_out.join(", ").replaceAll("_", " ")}. ` : "";
     byId("left-out").textContent = `${noPictures}${leftOut}Folder: ${DATA.runs_folder}/${point.run}`;
+    showRecipe(point.recipe);
     const row = rowOf(point.run);
     byId("values").replaceChildren(
       ...DATA.tables.points.columns.flatMap((c) => [element("dt", { textContent: c.name }), element("dd", { textContent: c.texts[row] })]),

@@ -1,16 +1,7 @@
 "use strict";
 // The table of points, sorted and filtered. It shows a page of rows at a time: thousands of cells are slow to lay out.
 
-const DATA = JSON.parse(document.getElementById("data").textContent);
 const PAGE_ROWS = 100;
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
-const toRun = (run) => `#run/${encodeURIComponent(run)}`;
 
 const table = (() => {
   const byId = (id) => document.getElementById(`table-${id}`);
@@ -38,7 +29,7 @@ const table = (() => {
     const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
     const tests = all.filter((c) => now.filters.get(c.name)).map((c) => test(c, now.filters.get(c.name)));
     const rows = [...runs.keys()].filter(
-      (row) => tests.every((holds) => holds(row)) && words.every((word) => all.some((c) => c.texts[row].toLowerCase().includes(word))),
+      (row) => selection.has(runs[row], "table") && tests.every((holds) => holds(row)) && words.every((word) => all.some((c) => c.texts[row].toLowerCase().includes(word))),
     );
     const by = all.find((c) => c.name === now.sorted);
     if (!by) return rows;
@@ -51,6 +42,8 @@ const table = (() => {
     return rows.sort(by.is_number ? numbers : texts);
   }
 
+  const classOf = (column, row) => (column.is_number ? (column.best.includes(row) ? "number best" : "number") : "");
+
   function drawBody() {
     const { runs } = DATA.tables[now.name];
     const rows = visibleRows();
@@ -61,7 +54,7 @@ const table = (() => {
     body.replaceChildren(
       ...onPage.map((row) => {
         const link = element("a", { href: toRun(runs[row]), textContent: row + 1, title: runs[row] });
-        const cells = columns().map((c) => element("td", { textContent: c.texts[row], className: c.is_number ? "number" : "" }));
+        const cells = columns().map((c) => element("td", { textContent: c.texts[row], className: classOf(c, row) }));
         return element("tr", {}, element("td", { className: "number" }, link), ...cells);
       }),
     );
@@ -70,6 +63,23 @@ const table = (() => {
     byId("previous").disabled = now.page === 0;
     byId("next").disabled = now.page === numPages - 1;
     byId("previous").parentElement.hidden = numPages === 1;
+  }
+
+  // Other parts of the page show the rows that pass the filters, too.
+  function filter() {
+    drawBody();
+    const isFiltered = byId("search").value.trim() !== "" || [...now.filters.values()].some((wanted) => wanted.trim() !== "");
+    selection.set("table", isFiltered ? visibleRows().map((row) => DATA.tables[now.name].runs[row]) : null);
+  }
+
+  // The rows of all pages, in the order shown.
+  function asText() {
+    const [all, rows] = [columns(), visibleRows()];
+    return exported[byId("format").value]({
+      names: all.map((c) => c.name),
+      areNumbers: all.map((c) => c.is_number),
+      rows: rows.map((row) => all.map((c) => c.texts[row])),
+    });
   }
 
   function sortBy(column) {
@@ -94,7 +104,7 @@ const table = (() => {
       const input = element("input", { value: now.filters.get(column.name) ?? "", placeholder: "filter", ariaLabel: `filter ${column.name}` });
       input.oninput = () => {
         now.filters.set(column.name, input.value);
-        drawBody();
+        filter();
       };
       return element("th", {}, input);
     });
@@ -111,8 +121,20 @@ const table = (() => {
   byId("name").onchange = () => {
     now = { ...now, name: byId("name").value, sorted: null, filters: new Map(), page: 0 };
     draw();
+    filter();
   };
-  byId("search").oninput = drawBody;
+  byId("search").oninput = filter;
+  selection.onChange((how) => {
+    if (how === "clear") {
+      now.filters.clear();
+      byId("search").value = "";
+      draw();
+    } else if (how !== "table") drawBody();
+  });
+  byId("save").onclick = () => exported.save(`${document.title}.${byId("format").value}`, asText());
+  byId("copy").onclick = () => {
+    byId("said").textContent = exported.copy(asText()) ? "copied" : "this browser does not allow it; save it instead";
+  };
   byId("all").onchange = draw;
   byId("previous").onclick = () => drawBody(now.page--);
   byId("next").onclick = () => drawBody(now.page++);

@@ -39,16 +39,21 @@ def fade(opened: Page) -> dict[str, bool]:
     return {t["meta"]: t.get("opacity", 1) < 1 for t in plot(opened, "curves") if t.get("meta") and t["mode"] != "none"}
 
 
-def select_box(opened: Page, share: float) -> None:
+def drag(opened: Page, share: float) -> None:
     """Draw a box over the right part of the explored plot."""
-    place = opened.locator("#explore-plot")
-    place.evaluate("(place) => Plotly.relayout(place, { dragmode: 'select' })")
-    box = place.locator(".nsewdrag").first.bounding_box()
+    area = opened.locator("#explore-plot .nsewdrag").first
+    area.hover(position={"x": 5, "y": 5})  # waits until the page above it has been drawn
+    box = area.bounding_box()
     assert box is not None
     opened.mouse.move(box["x"] + share * box["width"], box["y"] + 2)
     opened.mouse.down()
     opened.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] - 2, steps=5)
     opened.mouse.up()
+
+
+def select_box(opened: Page, share: float) -> None:
+    opened.locator("#explore-plot").evaluate("(place) => Plotly.relayout(place, { dragmode: 'select' })")
+    drag(opened, share)
 
 
 def test_an_outlier_is_marked_at_the_edge_until_the_whole_range_is_asked_for(report, open_page: Open) -> None:
@@ -107,6 +112,19 @@ def test_a_box_chooses_points_in_all_parts_of_the_page(report, open_page: Open) 
     expect(opened.locator("#selection")).to_be_hidden()
     expect(opened.locator("#table-count")).to_have_text("20 of 20")
     assert not any(fade(opened).values())
+
+
+def test_a_zoom_stays_when_points_are_chosen_and_goes_with_the_axis(report, open_page: Open) -> None:
+    opened = open_page(report)
+    plot(opened, "explore")
+    drag(opened, 0.5)
+    zoomed = plot(opened, "explore", "layout.xaxis.range")
+    opened.get_by_label("filter beta").fill("=1")
+    expect(opened.locator("#selection span")).to_have_text("2 of 10 chosen")
+    assert plot(opened, "explore", "layout.xaxis.range") == zoomed
+    assert plot(opened, "explore", "layout.xaxis.autorange") is False
+    opened.locator("#explore-x").select_option("test/kl")
+    assert plot(opened, "explore", "layout.xaxis.autorange") is True
 
 
 def test_the_tables_filters_choose_points_too(report, open_page: Open) -> None:

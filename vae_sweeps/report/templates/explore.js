@@ -62,7 +62,7 @@
   new IntersectionObserver((entries, watcher) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     watcher.disconnect();
-    show();
+    if (!figures.has(place)) show(); // a control may have drawn it, and drawing again would end a box that is being drawn
   }, { rootMargin: "300px" }).observe(place);
   addEventListener("beforeprint", show);
 })();

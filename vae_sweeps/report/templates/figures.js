@@ -8,9 +8,11 @@ const figures = (() => {
   const FORMATS = ["svg", "png"];
   const PAPER_PX = 660; // fits between the margins of A4 and Letter
   const drawn = new Map(); // place -> what is drawn there
+  const savers = new Map(); // place -> its buttons, since plotly draws anew, without the reader's zoom, if they are others
   const controls = (key) => [...document.querySelectorAll(`[data-figure="${key}"]`)];
   const control = (key, what) => controls(key).find((one) => one.dataset.control === what);
   let isPrinted = false;
+  let isDrawing = false; // plotly then tells of an empty box, which no reader has drawn
 
   function template() {
     const isDark = dark.matches && !isPrinted;
@@ -39,7 +41,8 @@ const figures = (() => {
   function config(place, data) {
     const hasMarkers = data.some((trace) => trace.type === "scatter" && Array.isArray(trace.customdata));
     const removed = [...CONFIG.modeBarButtonsToRemove, ...(hasMarkers ? [] : SELECTING)];
-    return { ...CONFIG, modeBarButtonsToRemove: removed, modeBarButtonsToAdd: FORMATS.map((format) => saver(place, format)) };
+    if (!savers.has(place)) savers.set(place, FORMATS.map((format) => saver(place, format)));
+    return { ...CONFIG, modeBarButtonsToRemove: removed, modeBarButtonsToAdd: savers.get(place) };
   }
 
   // Plotly modifies its arguments, so it gets copies.
@@ -48,7 +51,11 @@ const figures = (() => {
     drawn.set(place, { data, layout });
     const dragmode = place.layout?.dragmode ?? layout.dragmode;
     const finalLayout = { ...structuredClone(layout), dragmode, template: template(), width: isPrinted ? PAPER_PX : undefined };
+    const revision = JSON.stringify(layout); // a reader's zoom stays until the axes are others
+    for (const name of Object.keys(layout).filter((one) => /^[xy]axis/.test(one))) finalLayout[name].uirevision = revision;
+    isDrawing = true;
     Plotly.react(place, marks.faded(structuredClone(data)), finalLayout, config(place, data));
+    isDrawing = false;
     if (isNew) listen(place);
   }
 
@@ -58,10 +65,10 @@ const figures = (() => {
       if (run != null) location.hash = toRun(marks.runOf(run));
     });
     place.on("plotly_selected", (event) => {
-      const runs = event?.points.map((point) => point.customdata).filter((run) => run != null);
+      const runs = isDrawing ? null : event?.points.map((point) => point.customdata).filter((run) => run != null);
       if (runs) selection.set("box", runs.map(marks.runOf));
     });
-    place.on("plotly_deselect", () => selection.set("box", null));
+    place.on("plotly_deselect", () => isDrawing || selection.set("box", null));
     place.on("plotly_restyle", () => {
       if (place.data[0].type === "parcoords") selection.set("axes", marks.between(place.data[0]));
     });
@@ -119,5 +126,5 @@ const figures = (() => {
     }
   });
 
-  return { draw, clear };
+  return { draw, clear, has: (place) => drawn.has(place) };
 })();

@@ -56,3 +56,8 @@ def test_a_wheel_launches_from_any_folder(installed: Path, tmp_path: Path) -> No
     assert ended.returncode == 0, ended.stderr
     assert "2 points: all done" in ended.stdout
     assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 2
+    (report,) = (tmp_path / "outputs" / "sweeps").glob("*/report.html")
+    page = report.read_text()
+    assert "vae-sweeps launch -m beta=0,1 latent=2" in page
+    assert "vae-sweeps launch beta=0 latent=2" in page
+    assert "launch.py" not in page

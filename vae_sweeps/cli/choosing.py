@@ -1,6 +1,5 @@
 """Subcommands that choose and compare: the best points of a sweep, two sweeps, two runs."""
 
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,7 +51,7 @@ def best(
         f"the best of {len(done)} points by {by} ({metric.better} is better), with the commands that train them:"
     )
     for name in map(str, rows["run"]):
-        typer.echo(f"  {by_name[name].path}\n    {_command(by_name[name])}")
+        typer.echo(f"  {by_name[name].path}\n    {by_name[name].read_command()}")
 
 
 def _with_direction(column: str) -> Any:
@@ -63,10 +62,6 @@ def _with_direction(column: str) -> Any:
     if metric.better is None:
         raise ValueError(f"--by={column}: neither direction is better; choose another column")
     return metric
-
-
-def _command(run: "RunFolder") -> str:
-    return shlex.join(["python", "launch.py", *run.read_overrides()])
 
 
 def compare(first: Sweep, second: Sweep, by: By = "test/elbo", output_dir: OutputDir = OUTPUTS) -> None:

@@ -1,6 +1,7 @@
 """One-line messages for mistakes in a command: the key, its value, what is allowed, and what to do."""
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
@@ -10,6 +11,7 @@ from yaml import YAMLError
 
 from vae_sweeps.config.keys import choices_with, describe, did_you_mean, is_schema, known_keys
 from vae_sweeps.config.secrets import hide_in_override
+from vae_sweeps.system.files import LAUNCH
 
 # Errors that are reported in one line; any other exception is a bug and keeps its traceback.
 UserErrors = (ValueError, HydraException, OmegaConfBaseException, YAMLError)
@@ -96,7 +98,7 @@ def _bad_value(full_key: str, value: str) -> str:
     parent = full_key.rpartition(".")[0]
     if allowed := describe(parent):
         return f"{full_key}={value}: {parent} is not a group; must be {allowed}"
-    return f"{full_key}={value}: is not allowed; `python launch.py --cfg job` shows all keys and values"
+    return f"{full_key}={value}: is not allowed; `{shlex.join(LAUNCH)} --cfg job` shows all keys and values"
 
 
 class RefusedError(Exception):

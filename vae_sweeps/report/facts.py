@@ -41,7 +41,7 @@ def facts(contents: Contents) -> list[Fact]:
     """List command, points, data, commit, machine, time and cost; unknown facts are left out."""
     results = [run.result for run in contents.runs.values() if run.result]
     launches = [launch for sweep in contents.sweeps for launch in sweep.launches]
-    commands = dict.fromkeys(f"python {shlex.join(map(str, launch['command']))}" for launch in launches)
+    commands = dict.fromkeys(_typed(*map(str, launch["command"])) for launch in launches)
     all_facts = [
         Fact("command", list(commands), is_code=True),
         Fact("points", [states.counts(contents.points)]),
@@ -58,6 +58,11 @@ def facts(contents: Contents) -> list[Fact]:
 
 def _distinct(results: Iterable[Mapping[str, Any]], key: str) -> list[str]:
     return list(dict.fromkeys(str(result[key]) for result in results if result.get(key) is not None))
+
+
+def _typed(program: str, *arguments: str) -> str:
+    """The command of a launch, by launch.py or by `vae-sweeps launch`."""
+    return shlex.join([*(program.split() if program == "vae-sweeps launch" else ["python", program]), *arguments])
 
 
 def _machine(result: Mapping[str, Any]) -> str:

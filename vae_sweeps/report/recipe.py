@@ -1,6 +1,5 @@
 """How each point was made: its config, the command that trains it again, its code, and how long it took."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,7 +45,7 @@ def of(content: Contents) -> Recipes:
         run, config = content.runs[name], configs[name]
         order = [key for key in content.keys if key in config] + sorted(config)
         differing = {key: config[key] for key in order if key not in shared}
-        found.of_runs[name] = Recipe(_command(run.folder), differing, _about(run), _diff(run.folder, found.diffs))
+        found.of_runs[name] = Recipe(run.folder.read_command(), differing, _about(run), _diff(run.folder, found.diffs))
     return found
 
 
@@ -56,12 +55,6 @@ def _shared(configs: Sequence[Mapping[str, str]]) -> dict[str, str]:
         return {}
     first, *others = configs
     return {key: first[key] for key in sorted(first) if all(other.get(key) == first[key] for other in others)}
-
-
-def _command(folder: RunFolder) -> str:
-    """The command that trains the point again, as it was typed for it; empty if the folder does not say."""
-    overrides = folder.read_overrides()
-    return shlex.join(["python", "launch.py", *overrides]) if overrides else ""
 
 
 def _about(run: Run) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -224,14 +225,15 @@ class RunFolder(ClaimedFolder):
         is_earlier = self.earlier_launch_options.exists() and not self.launch_options.exists()
         return read_options(self.earlier_launch_options if is_earlier else self.launch_options)
 
-    def read_overrides(self) -> list[str]:
-        """The overrides of the launch that made the folder, without those that named its sweep and folder."""
+    def read_command(self) -> str:
+        """The command that trains the point again, without its sweep and folder; empty if the folder does not say."""
         try:
             found = yaml_files.load(self.launch_options.read_text(encoding="utf-8"))["overrides"]
             overrides = [str(override) for override in found]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return []
-        return [override for override in overrides if not override.lstrip("+").startswith(("sweep=", "output_dir="))]
+            return ""
+        kept = [override for override in overrides if not override.lstrip("+").startswith(("sweep=", "output_dir="))]
+        return shlex.join([*files.LAUNCH, *kept]) if kept else ""
 
     def read_rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""

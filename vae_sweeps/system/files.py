@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 # The folder that contains the package; in a checkout, the root of the repository.
 ROOT = Path(__file__).resolve().parents[2]
+# How sweeps are launched from here: a wheel has no launch.py.
+LAUNCH = ("python", "launch.py") if (ROOT / "launch.py").is_file() else ("vae-sweeps", "launch")
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 
 

@@ -4,8 +4,9 @@ BIN := .venv/bin
 UNCONSTRAINED := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PIP := $(UNCONSTRAINED) --constraint constraints.txt
 
-# Test files run in parallel, one worker per core, since many tests wait for subprocesses.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# Test files run in parallel: one worker per core, or two for slow tests, which often wait for SLURM.
+PYTEST := $(BIN)/python -m pytest --maxprocesses 8 --dist loadfile --numprocesses
+TWICE_THE_CORES = $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
 
 .PHONY: demo test test-slow test-all lint format docs bench bench-quick clean
 
@@ -13,13 +14,13 @@ demo: .venv/core
 	$(BIN)/python launch.py -m beta=0,0.01,1 latent=2,10,128
 
 test: .venv/dev
-	$(PYTEST)
+	$(PYTEST) auto
 
 test-slow: .venv/dev
-	$(PYTEST) -m slow
+	$(PYTEST) $(TWICE_THE_CORES) -m slow
 
 test-all: .venv/dev
-	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) $(TWICE_THE_CORES) -m "slow or not slow"
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ NEEDS_SLURM = [pytest.mark.slow, pytest.mark.skipif(_WHY_NOT is not None, reason
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
 SMALL = ["arch.hidden=[16]", "evaluation=none", "log_every_steps=50", "checkpoint_every_s=0.5"]
 GRID = ["-m", "beta=0.1,1", "latent=2,5", "sweep=grid", *SMALL]
-LONG = [*GRID, "arch.hidden=[100]", "steps=2000"]
+LONG = [*GRID, "arch.hidden=[32]", "batch_size=32", "steps=2000"]
 
 
 @contextlib.contextmanager

@@ -133,13 +133,13 @@ def test_two_tasks_train_a_pack_and_are_requeued_together(cluster, tmp_path) -> 
 def test_a_job_resumes_after_its_time_limit(cluster, undisturbed, tmp_path) -> None:
     """SLURM checks limits every half minute, so this grid trains longer; its first rows equal `undisturbed`."""
     limits = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=55", "hydra.launcher.max_num_timeout=50"]
-    submit_long(tmp_path, *limits, "steps=9000")
+    submit_long(tmp_path, *limits, "steps=20000")
     wait(tmp_path)
     for run, expected in zip(runs_by_point(tmp_path), runs_by_point(undisturbed), strict=True):
         assert "resumes after step" in (run / "log.txt").read_text()
         steps = [row["step"] for row in RunFolder(run).read_rows()]
         assert steps == sorted(set(steps))
-        assert steps[-1] == 9000
+        assert steps[-1] == 20000
         both = zip(RunFolder(run).read_rows(), RunFolder(expected).read_rows(), strict=False)
         assert all(row["train/elbo"] == other["train/elbo"] for row, other in both)
 
@@ -258,7 +258,7 @@ def test_jobs_say_what_they_use_and_the_last_one_calls_the_hook(cluster, tmp_pat
     """Two jobs of two points each; the hook adds a line to a file."""
     called, output_dir = tmp_path / "called", tmp_path / "out"
     hook = f"on_end=['cat >> {called}; echo >> {called}']"
-    submit_long(output_dir, "hydra.launcher.packs=2", hook, "steps=3000")  # they train while status is asked twice
+    submit_long(output_dir, "hydra.launcher.packs=2", hook, "steps=6000")  # they train while status is asked twice
     sweep = SweepFolder.under(output_dir, "grid")
     wait_for(lambda: len(running_jobs.read(sweep)) == 2)
     tasks = set(sweep.submitted().task_of.values())

@@ -30,7 +30,7 @@ from vae_sweeps.system import machine
 GRID = ["-m", "beta=0.1,1", "latent=2,5", "arch.hidden=[16]", "evaluation=none", "sweep=grid", "log_every_steps=20"]
 VAE_SWEEPS = str(Path(sys.executable).parent / "vae-sweeps")
 TWO = "hydra.launcher.workers=2"
-WITHOUT_CHECKPOINTS = [*GRID, TWO, "checkpoint_every_s=1e9"]
+WITHOUT_CHECKPOINTS = [*GRID, TWO, "checkpoint_every_s=1e9", "batch_size=16", "log_every_steps=100"]
 
 
 def table(output_dir: Path) -> pd.DataFrame:
@@ -66,7 +66,8 @@ def test_evaluating_in_two_processes_gives_the_numbers_of_one(tmp_path) -> None:
     assert trained.returncode == 0, trained.stderr
     for name in ("two", "launched"):
         shutil.copytree(tmp_path / "one", tmp_path / name)
-    fast = ["evaluation=fast", "evaluation/features=random"]
+    fast = ["evaluation=fast", "evaluation/features=random", "evaluation.num_images=200"]
+    fast += ["evaluation.max_fit_images=300", "evaluation.iwae_samples=5"]
     for name, workers in (("one", "1"), ("two", "2")):
         command = [VAE_SWEEPS, "evaluate", "grid", *fast, "--workers", workers, "--output-dir", str(tmp_path / name)]
         done = subprocess.run(command, capture_output=True, text=True)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 GRID = ["-m", "beta=0.01,1", "latent=2,5", "arch.hidden=[16]", "evaluation=none", "sweep=grid"]
 SHORT = [*GRID, "steps=150", "log_every_steps=20"]
-LONG = [*GRID, "steps=2500", "log_every_steps=50", "checkpoint_every_s=0.5"]
+LONG = [*GRID, "batch_size=16", "steps=2500", "log_every_steps=50", "checkpoint_every_s=0.5"]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from vae_sweeps.runs.run_folder import RunFolder
 
 GRID = ["-m", "beta=0.01,1", "latent=2,5", "seed=3", "log_every_steps=30", "checkpoint_every_s=0.1"]
 GRID += ["evaluation=none"]
-MLP = [*GRID, "arch.hidden=[40]", "steps=1000"]
+MLP = [*GRID, "arch.hidden=[20]", "batch_size=32", "steps=1000"]
 # For what is not to be killed: a checkpoint takes longer than twenty of these steps.
 TO_THE_END = "checkpoint_every_s=1e9"
 # Two packs, one after the other: the first is done, and has its previous checkpoint, while the second trains.

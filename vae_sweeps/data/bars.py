@@ -8,11 +8,12 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+
+from vae_sweeps.system.bars import Bars
 
 
 @contextlib.contextmanager
@@ -21,6 +22,6 @@ def bar(what: str, total: int | None, done: int = 0, *, is_of_bytes: bool = Fals
     console = Console(stderr=True)
     amount = (DownloadColumn(), TransferSpeedColumn()) if is_of_bytes else (MofNCompleteColumn(), TimeRemainingColumn())
     columns = (TextColumn("{task.description}"), BarColumn(), *amount)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Bars(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(what, total=total, completed=done)
         yield lambda number: progress.advance(task, number)

@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
-from rich.progress import Progress as Bars
 from rich.table import Column
 from rich.text import Text
 
+from vae_sweeps.system.bars import Bars
 from vae_sweeps.system.logs import console
 
 log = logging.getLogger(__name__)

@@ -203,6 +203,8 @@ def test_a_snapshot_keeps_the_commit_of_its_moment(tmp_path: Path) -> None:
     run("init")
     (source / "file").write_text("one")
     (source / "untracked").write_text("x")
+    (source / "vae_sweeps").mkdir()
+    (source / "vae_sweeps" / "new.py").write_text("new = 1")
     run("add", "file")
     run("commit", "-m", "first")
     first = git.commit_of(source)
@@ -214,6 +216,7 @@ def test_a_snapshot_keeps_the_commit_of_its_moment(tmp_path: Path) -> None:
     assert commits == [first, f"{first}-dirty"]
     assert [(copy / "file").read_text() for copy in (clean, dirty)] == ["one", "two"]
     assert not (clean / "untracked").exists()
+    assert (clean / "vae_sweeps" / "new.py").read_text() == "new = 1"
     assert sorted(code.iterdir()) == sorted([clean, dirty])
 
 

@@ -130,7 +130,7 @@ def test_a_worker_that_is_killed_is_named_and_the_others_go_on(tmp_path) -> None
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out.count("its process was killed") == 1
-    assert "2 pending, 2 done" in out
+    assert any(counts in out for counts in ("4 points: 2 pending, 2 done", "4 points: 2 done, 2 pending")), out
     retry = [VAE_SWEEPS, "retry", "grid", "--output-dir", str(tmp_path)]
     again = subprocess.run(retry, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr

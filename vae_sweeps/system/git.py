@@ -55,17 +55,19 @@ def is_snapshot(path: Path) -> bool:
 
 
 def snapshot(folder: Path, source: Path) -> Path:
-    """Copy the tracked files of `source`, as they are now, into a new folder in `folder`, with their commit.
+    """Copy the files of `source`, as they are now, into a new folder in `folder`, with their commit.
 
+    They are those that git tracks, and new modules of the package. Other new files stay away: they may hold secrets.
     An existing copy is not used again: it is in an output folder, which may come from someone else.
     """
     recorded = commit_of(source) or ""
-    tracked = [Path(name) for name in _git("ls-files", "-z", source=source).split("\0") if name]
+    tracked = _git("ls-files", "-z", source=source)
+    new = _git("ls-files", "-z", "--others", "--exclude-standard", "--", "vae_sweeps/*.py", source=source)
     unique = uuid.uuid4().hex[:8]
     aside = folder / f".{unique}.tmp"
     aside.mkdir(parents=True)
     try:
-        for name in tracked:
+        for name in map(Path, filter(None, (tracked + new).split("\0"))):
             if (source / name).is_file():
                 (aside / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / name, aside / name)

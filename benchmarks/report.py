@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
@@ -43,18 +44,18 @@ def train_one(output_dir: Path) -> RunFolder:
 def make_sweep(run: RunFolder, num: int) -> SweepFolder:
     """Make a sweep of `num` copies of `run` in its output folder; pictures are hard links to the same files."""
     sweep, draw = SweepFolder.under(run.output_dir, f"{num}-points"), random.Random(0)
-    config, result = run.config.read_text(), run.read_result()
+    point, options, result = run.read_point(), run.read_launch_options(), run.read_result()
     assert result is not None
     names = [f"copy-of-{num}-{i:04d}" for i in range(num)]
     sweep.add(names, ["beta", "latent"])
     for i, copy in enumerate(sweep.runs()):
         beta, latent = 0.5 + i // NUM_LATENTS, 2 + i % NUM_LATENTS
+        copy.create(replace(point, beta=beta, latent=latent), options, [])
         shutil.copytree(run.pictures, copy.pictures, copy_function=os.link)
         shutil.copy(run.rows, copy.rows)
-        text = config.replace("\nbeta: 0.5\n", f"\nbeta: {beta}\n").replace("\nlatent: 3\n", f"\nlatent: {latent}\n")
-        copy.config.write_text(text)
-        metrics = {name: value * draw.uniform(0.8, 1.2) for name, value in result["metrics"].items()}
-        copy.write_result(result | {"metrics": metrics})
+        numbers = {name: value for name, value in result["metrics"].items() if isinstance(value, float)}
+        others = {name: value * draw.uniform(0.8, 1.2) for name, value in numbers.items()}
+        copy.write_result(result | {"metrics": result["metrics"] | others})
     return sweep
 
 
@@ -66,7 +67,7 @@ def open_s(browser: Browser, file: Path) -> tuple[float, float]:
     opened.wait_for_selector("#points-table tbody tr")
     rows, table_ms = opened.evaluate(SHOWN)
     assert rows > 0
-    opened.evaluate("document.querySelector('[data-plot]').scrollIntoView()")
+    opened.evaluate("document.querySelector('[data-plot]').scrollIntoView({ behavior: 'instant' })")
     opened.wait_for_selector("[data-plot] .main-svg")
     figure_ms = opened.evaluate("performance.now()")
     context.close()

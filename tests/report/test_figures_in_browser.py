@@ -23,7 +23,24 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, run in enumerate(sweep.runs()[:2]):
         metrics = report_runs.metrics(0, 2, seed) | {"test/elbo": OUTLIER}
         run.write_result(report_runs.result(0, 2, seed, metrics=metrics))
+    for epoch in (1, 5):
+        report_runs.draw(sweep.runs()[0].epoch_pictures(epoch), epoch)
     return page.write(contents.read([sweep]), folder / "report.html")
+
+
+def test_samples_are_shown_as_they_were_earlier_in_training(report, open_page: Open) -> None:
+    opened = open_page(report)
+    opened.evaluate("location.hash = toRun(DATA.first_runs[0])")
+    figure = opened.locator("#point-pictures figure").filter(has_text="samples")
+    shown = {}
+    for place, title in enumerate(("samples (epoch 1)", "samples (epoch 5)", "samples")):
+        figure.get_by_label("samples during training").fill(str(place))
+        expect(figure.locator("figcaption")).to_have_text(title)
+        shown[title] = figure.get_by_alt_text(title, exact=True).get_attribute("src")
+    assert len(set(shown.values())) == 3
+    opened.evaluate("location.hash = toRun(DATA.first_runs[1])")
+    expect(opened.locator("#point-pictures figure").first).to_be_visible()
+    expect(opened.get_by_label("samples during training")).to_have_count(0)
 
 
 def plot(opened: Page, key: str, what: str = "data"):

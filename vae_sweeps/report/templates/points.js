@@ -12,7 +12,7 @@ const points = (() => {
   // A point of which the page has the columns alone, because there are too many points.
   function plain(run) {
     const text = (name) => DATA.tables.points.columns.find((c) => c.name === name).texts[rowOf(run)];
-    return { run, label: run, state: text("status"), reason: "", seeds: [], num_more_seeds: 0, failure: "", images: {}, epoch: null, left_out: [], curves: [], kl: [], recipe: null };
+    return { run, label: run, state: text("status"), reason: "", seeds: [], num_more_seeds: 0, failure: "", images: {}, earlier: {}, epoch: null, left_out: [], curves: [], kl: [], recipe: null };
   }
 
   function showSamples(link) {
@@ -63,6 +63,19 @@ const points = (() => {
     byId("diff").querySelector("pre").textContent = recipe.diff === null ? "" : DATA.diffs[recipe.diff];
   }
 
+  // What shows the samples as they were earlier in training, if there are any.
+  function slider({ earlier, images }, image, caption) {
+    const shown = [...Object.entries(earlier).map(([at, src]) => [`samples (epoch ${at})`, src]), [caption.textContent, images.samples]];
+    if (shown.length === 1) return [];
+    const [max, control] = [shown.length - 1, element("input", { type: "range", min: 0, ariaLabel: "samples during training" })];
+    Object.assign(control, { max, value: max });
+    control.oninput = () => {
+      [image.alt, image.src] = shown[control.value];
+      caption.textContent = image.alt;
+    };
+    return [control];
+  }
+
   function fill(point) {
     byId("label").textContent = point.label;
     byId("state").textContent = [point.state, point.reason].filter(Boolean).join(": ");
@@ -74,7 +87,8 @@ const points = (() => {
     byId("pictures").replaceChildren(
       ...Object.entries(point.images).map(([name, src]) => {
         const title = name.replaceAll("_", " ") + when;
-        return element("figure", {}, element("img", { src, alt: title }), element("figcaption", { textContent: title }));
+        const [image, caption] = [element("img", { src, alt: title }), element("figcaption", { textContent: title })];
+        return element("figure", {}, image, caption, ...(name === "samples" ? slider(point, image, caption) : []));
       }),
     );
     const noPictures = Object.keys(point.images).length ? "" : (!blocks.has(point.run) && `${DATA.not_shown} `) || "No pictures yet. ";

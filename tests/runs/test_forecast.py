@@ -126,7 +126,7 @@ def test_without_a_row_no_end_is_known(tmp_path) -> None:
     sweep, _ = make_sweep(tmp_path, 2)
     start_job(sweep, "7")
     assert of(sweep) == Forecast("gpu", 0, True)
-    assert forecast.described(of(sweep)) == ""
+    assert forecast.described(of(sweep)) == []
 
 
 def test_without_a_job_no_end_is_known(tmp_path) -> None:
@@ -138,7 +138,7 @@ def test_without_a_job_no_end_is_known(tmp_path) -> None:
     long_ago = time.time() - 200
     os.utime(sweep.running_job("7"), (long_ago, long_ago))
     assert of(sweep) == Forecast("gpu", 3600, True, expected_s=7200)
-    assert forecast.described(of(sweep)) == "GPU hours: 1.0 used, 2.0 expected"
+    assert forecast.described(of(sweep)) == ["GPU hours: 1.0 used, 2.0 expected"]
 
 
 def test_results_of_earlier_releases_are_read(tmp_path) -> None:
@@ -146,10 +146,10 @@ def test_results_of_earlier_releases_are_read(tmp_path) -> None:
     sweep, runs = make_sweep(tmp_path, 2)
     end(runs[0], 1800, device="H100", num_devices=4)
     assert of(sweep).used_s == 4 * 1800
-    assert forecast.described(of(sweep)).startswith("GPU hours: 2.0 used")
+    assert forecast.described(of(sweep))[0].startswith("GPU hours: 2.0 used")
     end(runs[0], 1800, device="cpu")
     end(runs[1], 1800, device="cpu", core_s=3600.0)
-    assert forecast.described(of(sweep)) == "CPU core hours: at least 1.0 used"
+    assert forecast.described(of(sweep)) == ["CPU core hours: at least 1.0 used"]
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_results_of_earlier_releases_are_read(tmp_path) -> None:
     ],
 )
 def test_the_expected_end_is_a_time_and_a_span(left_s: float, end: str) -> None:
-    line = forecast.described(Forecast("gpu", 36, True, 360_000, 12.3, left_s), now=NOON)
-    assert line == f"12 points an hour; expected end: {end}; GPU hours: 0.01 used, 100 expected"
+    lines = forecast.described(Forecast("gpu", 36, True, 360_000, 12.3, left_s), now=NOON)
+    assert lines == [f"12 points an hour; expected end: {end}", "GPU hours: 0.01 used, 100 expected"]
 
 
 def test_status_shows_the_end_the_cost_and_the_jobs(tmp_path, capsys) -> None:
@@ -178,8 +178,9 @@ def test_status_shows_the_end_the_cost_and_the_jobs(tmp_path, capsys) -> None:
     first, line, *lines = ended.out.splitlines()
     assert first == "grid: 1 done, 1 pending"
     assert line.startswith("  10 points an hour; expected end: ")
-    assert line.endswith(" (in 6 min); GPU hours: 0.10 used, 0.20 expected")
+    assert line.endswith(" (in 6 min)")
     assert lines == [
+        "  GPU hours: 0.10 used, 0.20 expected",
         "  job 8_0   node07  NVIDIA H100 80GB HBM3   97 % busy  41 GB of 85 GB memory",
         "  job 8_11  n8      2 cores of EPYC          5 % busy  1.2 GB of 32 GB memory",
     ]

@@ -86,9 +86,9 @@ def _end_of(run: RunFolder, results: KnownResults) -> str:
 def summary_of(sweep: SweepFolder, results: KnownResults) -> dict[str, Any]:
     """What hooks receive: "text" (one line), "sweep" (its name), "counts" (points by state) and "report" (its path)."""
     (points,) = states.of_sweeps([sweep], may_ask_slurm=False, results=results)
-    cost = forecast.described(forecast.of_sweep(points, []))
+    cost = "".join(f"; {line}" for line in forecast.described(forecast.of_sweep(points, [])))
     report = str(sweep.report.resolve())
-    text = f"{sweep.name} has ended: {states.counts(points)}{f'; {cost}' if cost else ''}; report: {report}"
+    text = f"{sweep.name} has ended: {states.counts(points)}{cost}; report: {report}"
     found = [point.state for point in points]
     return {
         "text": text,

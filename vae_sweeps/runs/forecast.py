@@ -82,18 +82,18 @@ def _left_s(point: PointState, kind: str, per_point_s: float) -> float:
     return (1 - progress) * (cost_s / progress if cost_s and progress else per_point_s)
 
 
-def described(forecast: Forecast, now: float | None = None) -> str:
-    """One line: points an hour, the expected end and the device hours, as far as they are known; "" if nothing is."""
-    parts = []
+def described(forecast: Forecast, now: float | None = None) -> list[str]:
+    """A line on the speed and the expected end, and one on the device hours, as far as they are known."""
+    lines = []
     if forecast.points_per_h is not None and forecast.left_s is not None:
-        parts.append(f"{_number(forecast.points_per_h)} points an hour")
-        parts.append(f"expected end: {_end(forecast.left_s, time.time() if now is None else now)}")
+        end = _end(forecast.left_s, time.time() if now is None else now)
+        lines.append(f"{_number(forecast.points_per_h)} points an hour; expected end: {end}")
     if forecast.used_s or not forecast.is_whole:
         what = "GPU hours" if forecast.kind == "gpu" else "CPU core hours"
         used = f"{'' if forecast.is_whole else 'at least '}{_number(forecast.used_s / _S_PER_H)} used"
         expected = "" if forecast.expected_s is None else f", {_number(forecast.expected_s / _S_PER_H)} expected"
-        parts.append(f"{what}: {used}{expected}")
-    return "; ".join(parts)
+        lines.append(f"{what}: {used}{expected}")
+    return lines
 
 
 def _number(value: float) -> str:

@@ -10,5 +10,5 @@ from vae_sweeps.runs.sweep_folder import SweepFolder
 def described(sweep: SweepFolder, points: Sequence[PointState]) -> list[str]:
     """Lines on the sweep's speed, end and cost, on its running jobs, and on the points that are not done."""
     jobs = running_jobs.read(sweep)
-    line = forecast.described(forecast.of_sweep(points, jobs))
-    return [*([f"  {line}"] if line else []), *running_jobs.described(jobs), *states.described(points)]
+    lines = forecast.described(forecast.of_sweep(points, jobs))
+    return [*(f"  {line}" for line in lines), *running_jobs.described(jobs), *states.described(points)]

@@ -48,7 +48,7 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 120) -> None:
 def vs(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `vae-sweeps ...` in a subprocess."""
     command = [str(Path(sys.executable).parent / "vae-sweeps"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1200)
 
 
 def wait(output_dir: Path) -> None:

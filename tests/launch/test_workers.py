@@ -93,7 +93,7 @@ def test_ctrl_c_stops_the_workers_and_nothing_is_lost(tmp_path) -> None:
     arguments = [*WITHOUT_CHECKPOINTS, "steps=2500", f"output_dir={tmp_path}"]
     process, runs = training(arguments, tmp_path), runs_folder(tmp_path)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 130, err
     assert "interrupted; everything is saved" in out
     for run in runs.iterdir():
@@ -112,7 +112,7 @@ def test_ctrl_c_stops_the_workers_and_nothing_is_lost(tmp_path) -> None:
 def test_workers_whose_launch_is_killed_save_and_end(tmp_path) -> None:
     process = training([*WITHOUT_CHECKPOINTS, "steps=100000", f"output_dir={tmp_path}"], tmp_path)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
     folders = all_runs(tmp_path)
     assert len(folders) == 4
     wait_until(lambda: not any(claims.is_held(run) for run in folders))
@@ -127,7 +127,7 @@ def test_a_worker_that_is_killed_is_named_and_the_others_go_on(tmp_path) -> None
     process = training(arguments, tmp_path)
     owner = json.loads(next(runs_folder(tmp_path).glob("*/.claim*/owner.json")).read_text())
     os.kill(owner["pid"], signal.SIGKILL)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=180)
     assert process.returncode == 1
     assert out.count("its process was killed") == 1
     assert any(counts in out for counts in ("4 points: 2 pending, 2 done", "4 points: 2 done, 2 pending")), out

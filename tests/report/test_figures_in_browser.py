@@ -47,7 +47,7 @@ def plot(opened: Page, key: str, what: str = "data"):
     """Show a figure, and return what plotly has of it."""
     place = opened.locator("#explore-plot" if key == "explore" else f"[data-plot={key}]")
     place.evaluate("(place) => place.scrollIntoView({ behavior: 'instant', block: 'center' })")
-    expect(place.locator(".main-svg").first).to_be_visible(timeout=30_000)  # WebGL without a GPU
+    expect(place.locator(".main-svg").first).to_be_visible()  # WebGL without a GPU is slow
     return place.evaluate(f"(place) => place.{what}")
 
 

@@ -38,7 +38,7 @@ def test_ranks_meet_on_a_port_of_the_kernel_through_a_private_file_that_is_remov
         store = rendezvous.meet(Rank(1, 2, file=file), timedelta(seconds=60))
         assert store.get("greeting") == b"hello"
         assert not list(tmp_path.iterdir())
-        host.communicate(timeout=60)
+        host.communicate(timeout=180)
     assert host.returncode == 0
 
 

@@ -233,7 +233,7 @@ def test_a_launch_that_is_killed_and_goes_on_has_the_events_of_one_without_a_tra
         process = start_launch(*arguments)
         wait_until(lambda before=before: num_longer(content(live), before) == 4, process)
         process.send_signal(stop)
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
     done = launch(*arguments)
     assert done.returncode == 0, done.stderr
     assert f"TensorBoard: tensorboard --logdir {live.tensorboard}\n" in done.stdout

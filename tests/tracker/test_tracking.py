@@ -106,7 +106,7 @@ def test_preempted_runs_are_marked_and_resumed(server: WandbServer, tmp_path: Pa
     process = start_launch(*arguments, environment=server.environment())
     wait_until(lambda: sum(folder.checkpoint.exists() for folder in all_runs(tmp_path)) == 4, process)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
     assert process.returncode == 130
     assert {run.state for run in server.runs.values()} == {"preempted"}
     assert {run.num_preempting for run in server.runs.values()} == {1}

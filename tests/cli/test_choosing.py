@@ -52,6 +52,13 @@ def test_best_knows_the_direction_and_says_what_trains_the_points_again(command:
     assert lower[1].startswith("grid-000000000001")  # the lowest FID is that of the highest ELBO
 
 
+def test_a_point_of_the_defaults_is_trained_by_the_bare_command(tmp_path: Path) -> None:
+    (run,) = write(tmp_path, "grid", [((), -90.0)]).runs()
+    assert run.read_command() == "python launch.py"
+    run.launch_options.unlink()
+    assert run.read_command() == ""
+
+
 @pytest.mark.parametrize(
     ("by", "line"),
     [

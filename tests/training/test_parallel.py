@@ -3,7 +3,6 @@
 import itertools
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,9 +89,7 @@ def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
     process = start_launch(*arguments)
     wait_until(lambda: has_passed(tmp_path, 0), process)
     os.kill(ranks_under(process.pid)[1], signal.SIGKILL)
-    killed_at = time.monotonic()
     out, err = process.communicate(timeout=180)
-    assert time.monotonic() - killed_at < 180
     assert process.returncode == 1
     assert "rank 0 of 2" in out + err
     assert "Traceback" in out + err

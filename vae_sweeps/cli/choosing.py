@@ -51,7 +51,7 @@ def best(
         f"the best of {len(done)} points by {by} ({metric.better} is better), with the commands that train them:"
     )
     for name in map(str, rows["run"]):
-        typer.echo(f"  {by_name[name].path}\n    {by_name[name].read_command()}")
+        typer.echo(f"  {by_name[name].path}\n    {by_name[name].read_command() or 'its command is not known'}")
 
 
 def _with_direction(column: str) -> Any:

@@ -51,7 +51,7 @@ def embed(folders: Sequence[RunFolder], max_bytes: int) -> list[Pictures]:
             rung += 1
             images = _encode(files, rung)
         kept = _that_fit(images, allowance)
-        before = _that_fit(_encode(earlier, max(rung, _EARLIER)), allowance - _size(kept))
+        before = _that_fit(_encode(earlier, _EARLIER), allowance - _size(kept)) if rung <= _EARLIER else {}
         embedded.append(Pictures(kept, before, epoch, [name for name in images if name not in kept]))
     return embedded
 

@@ -233,7 +233,7 @@ class RunFolder(ClaimedFolder):
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return ""
         kept = [override for override in overrides if not override.lstrip("+").startswith(("sweep=", "output_dir="))]
-        return shlex.join([*files.LAUNCH, *kept]) if kept else ""
+        return shlex.join([*files.LAUNCH, *kept])
 
     def read_rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""

@@ -67,8 +67,8 @@ const points = (() => {
   function slider({ earlier, images }, image, caption) {
     const shown = [...Object.entries(earlier).map(([at, src]) => [`samples (epoch ${at})`, src]), [caption.textContent, images.samples]];
     if (shown.length === 1) return [];
-    const [max, control] = [shown.length - 1, element("input", { type: "range", min: 0, ariaLabel: "samples during training" })];
-    Object.assign(control, { max, value: max });
+    const max = shown.length - 1;
+    const control = element("input", { type: "range", max, value: max, ariaLabel: "samples during training" });
     control.oninput = () => {
       [image.alt, image.src] = shown[control.value];
       caption.textContent = image.alt;

@@ -1,8 +1,10 @@
 """Event files hold what the run folders hold, once, as TensorBoard itself reads them."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,9 +46,13 @@ def train_live(sweep: SweepFolder, points: Sequence[Point] = POINTS, num_steps: 
 
 
 def content(sweep: SweepFolder) -> dict[Path, bytes]:
-    """The event files that are not empty; those that were replaced are."""
-    found = {path: path.read_bytes() for path in sorted(sweep.tensorboard.rglob("*")) if path.is_file()}
-    return {path: data for path, data in found.items() if data}
+    """The event files that are not empty; those that were replaced are. A job may be writing them."""
+    found = {}
+    for folder, _, names in os.walk(sweep.tensorboard):  # passes over folders that vanish meanwhile, as leases do
+        for name in names:
+            with suppress(FileNotFoundError):
+                found[Path(folder, name)] = Path(folder, name).read_bytes()
+    return {path: found[path] for path in sorted(found) if found[path]}
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def line_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], str]:
         several.add("pack 1 of 2 (9 points)")
         several.update("pack 1 of 2 (9 points)", Progress(1500, 17500, [-140.12, -102.33], 12345.6))
         with console.capture() as captured:
-            console.print(bars.get_renderable())
+            console.print(bars.make_tasks_table(bars.tasks))
         return captured.get().rstrip("\n")
 
     return draw

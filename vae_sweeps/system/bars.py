@@ -1,8 +1,9 @@
 """Progress bars that leave nothing behind on a terminal that becomes narrower."""
 
+from collections.abc import Iterator
 from math import ceil
 
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.control import Control
 from rich.progress import Progress
 from rich.segment import ControlType, Segment
@@ -29,7 +30,7 @@ class Bars(Progress):
             one_row = Control((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
             for _ in range(self._num_broken(before, self._width)):
                 self.console.control(one_row)
-        return super().get_renderable()
+        return _Cut(super().get_renderable())
 
     def _num_broken(self, before: int, width: int) -> int:
         """By how many rows the bars have grown that were drawn for `before` columns, if there are only `width` now."""
@@ -38,3 +39,24 @@ class Bars(Progress):
         options = self.console.options.update(width=before)
         lines = self.console.render_lines(self.make_tasks_table(self.tasks), options, pad=False)
         return sum(max(ceil(Segment.get_line_length(line) / width) - 1, 0) for line in lines)
+
+
+class _Cut:
+    """Lines that the terminal cuts where they are too long, instead of breaking them.
+
+    tmux tells a program of a new size up to 250 ms late. Frames that are drawn meanwhile, for the old size, must not
+    take more rows: only the last frame before the change has been broken, so `_num_broken` knows how many to clear.
+    """
+
+    # DEC's private mode 7, autowrap. The control code is for old Windows consoles, where it does no harm.
+    _OFF, _ON = (Segment(f"\x1b[?7{end}", None, [(ControlType.CARRIAGE_RETURN,)]) for end in "lh")
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for line in console.render_lines(self._renderable, options, pad=False):
+            yield self._OFF
+            yield from line
+            yield self._ON
+            yield Segment.line()

@@ -8,7 +8,9 @@ rounds; ratios are computed within each round, since the machine's speed may dri
 
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as launch.py does
+from vae_sweeps.system import before_torch
+
+before_torch.prepare()
 
 import logging
 import statistics

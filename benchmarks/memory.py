@@ -10,7 +10,9 @@ decoding, of its children, so it needs Linux.
 import argparse
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as launch.py does
+from vae_sweeps.system import before_torch
+
+before_torch.prepare()
 
 import logging
 import tempfile

@@ -4,7 +4,6 @@
 """
 
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from benchmarks import commands, images, rounds, tables, tracking
 from benchmarks.main_job import timed
 from tests.helpers.drawn_faces import write_celeba
-from vae_sweeps.system import cpus, machine
+from vae_sweeps.system import before_torch, cpus, machine
 
 COMMANDS = (
     "launch.py -m, refused",
@@ -86,5 +85,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as launch.py does
+    before_torch.prepare()
     main()

@@ -9,7 +9,9 @@ rounds of mean ms per step and point; ratios are computed within each round, sin
 
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as launch.py does
+from vae_sweeps.system import before_torch
+
+before_torch.prepare()
 
 import logging
 import statistics

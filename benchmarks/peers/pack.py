@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,7 +11,9 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as launch.py does, for all contestants
+from vae_sweeps.system import before_torch
+
+before_torch.prepare()
 
 import numpy as np
 import torch

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.faults import Fault, all_faults, kinds_of
-from tests.faults.processes import StuckError
 from tests.faults.scenes import Grid, Stock
 from tests.faults.verdict import Problem, judge
+from tests.helpers.processes import StuckError
 
 _COLUMNS = ("lost", "twice", "silent", "unequal", "stray", "traceback", "code", "stuck")
 

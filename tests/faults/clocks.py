@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from tests.faults.faults import Fault
-from tests.faults.processes import Zygote
 from tests.faults.scenes import Scene
 from tests.faults.verdict import Marks
+from tests.helpers.processes import Zygote
 
 _OFFSETS = ("+0", "-3s", "+90s", "-2h", "+1d", "-400d", "+20y", "-30y")
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from tests.faults.faults import Fault
-from tests.faults.processes import Running, Zygote
 from tests.faults.scenes import NINE_ALONE, SIX_ALONE, Grid, Scene
 from tests.faults.verdict import Marks, Problem
+from tests.helpers.processes import Running, Zygote
 
 # Sweeps of one name, which share points; each point trains in a pack of its own.
 _OVERLAPPING = (SIX_ALONE, NINE_ALONE, Grid("nine-alone", (8, 5), alone=True), Grid("nine-alone", (2, 8), alone=True))

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.faults import Fault
-from tests.faults.processes import Ended
 from tests.faults.scenes import Scene, is_resumable
 from tests.faults.verdict import Marks, Problem
+from tests.helpers.processes import Ended
 
 _ENOUGH = "size=200m,nr_inodes=20000"
 _REASON = re.compile(r"no space left|disk|inode|read-only|permission|not permitted|cannot be (written|read)", re.I)

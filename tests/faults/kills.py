@@ -3,9 +3,9 @@
 import signal
 
 from tests.faults.faults import Fault
-from tests.faults.processes import Ended, Running
 from tests.faults.scenes import Scene
 from tests.faults.verdict import Marks, Problem
+from tests.helpers.processes import Ended, Running
 
 
 def _killed(number: signal.Signals):

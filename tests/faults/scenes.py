@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.faults.processes import Ended, Running, Zygote
+from tests.helpers.processes import Ended, Running, Zygote
 from tests.helpers.slurm_cluster import Cluster
 from vae_sweeps.runs.finding import all_runs
 from vae_sweeps.runs.run_folder import RunFolder

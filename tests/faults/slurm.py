@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tests.faults import damage
 from tests.faults.faults import Fault
-from tests.faults.processes import StuckError
 from tests.faults.scenes import SIX, SIX_ALONE, Scene, Stock, is_resumable
 from tests.faults.verdict import Marks
 from tests.helpers import slurm_cluster
+from tests.helpers.processes import StuckError
 from tests.helpers.slurm_cluster import Cluster
 
 # A sweep is one job, also if its packs are of one point.

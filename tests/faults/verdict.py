@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from tests.faults.processes import Ended, StuckError
 from tests.faults.scenes import Grid, Scene
 from tests.helpers.checkpoints import tensors_of
+from tests.helpers.processes import Ended, StuckError
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.finding import all_runs
 from vae_sweeps.runs.run_folder import RunFolder

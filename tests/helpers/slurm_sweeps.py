@@ -1,8 +1,6 @@
 """Small sweeps on a real SLURM: their commands, what they wrote, and how to wait for it."""
 
 import contextlib
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +11,7 @@ import pandas as pd
 import pytest
 
 import vae_sweeps
+from tests.conftest import vs
 from tests.helpers import slurm_cluster
 from tests.helpers.slurm_cluster import Cluster
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
@@ -43,12 +42,6 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 120) -> None:
     while not condition():
         assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.1)
-
-
-def vs(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run `vae-sweeps ...` in a subprocess."""
-    command = [str(Path(sys.executable).parent / "vae-sweeps"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=1200)
 
 
 def wait(output_dir: Path) -> None:

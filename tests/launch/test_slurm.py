@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import launch, start_launch
+from tests.conftest import launch, start_launch, vs
 from tests.helpers.slurm_cluster import Cluster
 from tests.helpers.slurm_sweeps import (
     GRID,
@@ -22,7 +22,6 @@ from tests.helpers.slurm_sweeps import (
     running_cluster,
     steps_of,
     table,
-    vs,
     wait,
     wait_for,
 )

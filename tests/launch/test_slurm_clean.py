@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import launch
+from tests.conftest import launch, vs
 from tests.helpers.slurm_cluster import Cluster
 from tests.helpers.slurm_sweeps import (
     GRID,
@@ -18,7 +18,6 @@ from tests.helpers.slurm_sweeps import (
     has_checkpoints,
     running_cluster,
     table,
-    vs,
     wait,
     wait_for,
 )

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 import vae_sweeps
-from tests.conftest import launch
+from tests.conftest import launch, vs
 from tests.helpers.slurm_cluster import Cluster
-from tests.helpers.slurm_sweeps import NEEDS_SLURM, SLURM, SMALL, running_cluster, status, table, vs, wait, wait_for
+from tests.helpers.slurm_sweeps import NEEDS_SLURM, SLURM, SMALL, running_cluster, status, table, wait, wait_for
 from vae_sweeps.runs import claims
 from vae_sweeps.runs.run_folder import RunFolder, runs_folder
 

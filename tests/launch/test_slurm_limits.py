@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import launch
+from tests.conftest import launch, vs
 from tests.helpers.slurm_cluster import Cluster
 from tests.helpers.slurm_sweeps import (
     GRID,
@@ -21,7 +21,6 @@ from tests.helpers.slurm_sweeps import (
     running_cluster,
     status,
     table,
-    vs,
     wait,
     wait_for,
 )

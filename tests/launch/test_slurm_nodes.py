@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import vae_sweeps
-from tests.conftest import ROOT, launch
+from tests.conftest import ROOT, launch, vs
 from tests.helpers.slurm_cluster import Cluster
 from tests.helpers.slurm_sweeps import (
     GRID,
@@ -26,7 +26,6 @@ from tests.helpers.slurm_sweeps import (
     running_cluster,
     steps_of,
     table,
-    vs,
     wait,
     wait_for,
 )

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import vae_sweeps
-from tests.conftest import launch
+from tests.conftest import launch, vs
 from tests.helpers.slurm_cluster import Cluster
-from tests.helpers.slurm_sweeps import GRID, NEEDS_SLURM, SLURM, SMALL, of_launcher, running_cluster, vs, wait
+from tests.helpers.slurm_sweeps import GRID, NEEDS_SLURM, SLURM, SMALL, of_launcher, running_cluster, wait
 from vae_sweeps.runs.sweep_folder import SweepFolder
 
 pytestmark = NEEDS_SLURM

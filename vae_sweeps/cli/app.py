@@ -1,6 +1,5 @@
 """The command `vae-sweeps`: its subcommands, their help panels and examples."""
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -9,9 +8,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from vae_sweeps.cli import choosing, clean, doctor, export, listing, results, storage, sweeps, tracking
+from vae_sweeps.system import before_torch
 
-# Set before torch is imported, as in launch.py: spinning OpenMP threads would slow down other processes.
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+before_torch.prepare()
 
 app = typer.Typer(
     add_completion=True,  # --install-completion

@@ -20,7 +20,7 @@ from vae_sweeps.launch.request import Launch
 from vae_sweeps.runs.run_folder import RunFolder
 from vae_sweeps.runs.rungs import Rung
 from vae_sweeps.runs.sweep_folder import SweepFolder
-from vae_sweeps.system import lease_owner
+from vae_sweeps.system import before_torch, lease_owner
 
 _LEFT_EVERY_S = 0.5
 
@@ -77,7 +77,7 @@ class Job:
         for number in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, note)
         began = lives.beginning_of(self)
-        os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # before torch is imported; see launch.py
+        before_torch.prepare()
         with trust.allowing(self.allowed):
             self._work(lambda: bool(received) or is_left())
         os.umask(0o077)  # what follows are submitit's own files

@@ -2,11 +2,12 @@
 
 The parent writes one JSON object a line to its standard input, and reads one a line from its standard output:
 
-    {"start": [program, arguments...], "output": path, "cwd": path, "env": {...}}  ->  {"started": pid}
+    {"start": [program, arguments...], "cwd": path, "env": {...}, "output": path, "errors": path}  ->  {"started": pid}
     {"signal": number, "pid": pid}, to the command and its children  ->  {"signalled": pid}
     when a command has ended  ->  {"ended": pid, "code": number}
 
-Process ids are those of the zygote's own namespace, so it also serves from a namespace of its own.
+Process ids are those of the zygote's own namespace, so it also serves from a namespace of its own. With the argument
+`--plain` it draws no figures.
 """
 
 import contextlib
@@ -20,13 +21,15 @@ import selectors
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.faults import ROOT
+ROOT = Path(__file__).resolve().parents[2]
 
-# The tracker's modules import wandb, which the campaign does not use; a __main__ would run.
+# The tracker's modules import wandb, which few commands use; a __main__ would run.
 _NOT_IMPORTED = ("vae_sweeps.tracker", "__main__")
-_LIBRARIES = ("matplotlib.backends.backend_agg", "torch._dynamo", "scipy.stats", "pyarrow.parquet", "plotly.io")
+_STREAMS = ("output", "errors")
+_LIBRARIES = ("matplotlib.backends.backend_agg", "scipy.stats", "pyarrow.parquet", "plotly.io")
 
 
 def _import_everything() -> None:
@@ -62,13 +65,15 @@ def _sleep_with_select() -> None:
 
 def _become(request: dict[str, Any]) -> NoReturn:
     """Run the command in this process, as a new process would."""
-    output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    output, errors = (os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) for name in _STREAMS)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+    for source, target in ((nothing, 0), (output, 1), (errors, 2)):
         os.dup2(source, target)
     os.closerange(3, 256)
     os.chdir(request["cwd"])
+    os.environ.clear()
     os.environ.update(request["env"])
+    sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     program, *arguments = request["start"]
     sys.argv = [program, *arguments]
     code: Any = 1
@@ -136,6 +141,7 @@ def _carry_out(request: dict[str, Any], waiting: selectors.BaseSelector) -> None
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     _import_everything()
-    _draw_plainly()
+    if "--plain" in sys.argv:
+        _draw_plainly()
     _sleep_with_select()
     serve()

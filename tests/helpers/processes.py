@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.faults import ROOT
+from tests.helpers.zygote import ROOT
 
 _LONG_S = 240.0
 
@@ -36,6 +36,8 @@ class Running:
     zygote: "Zygote"
     pid: int
     log: Path
+    # For what it prints to standard error; the same file, or another one.
+    errors: Path
 
     def send(self, number: int) -> None:
         """Send a signal to the command and its children."""
@@ -67,6 +69,7 @@ class Zygote:
     folder: Path
     prefix: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    draws: bool = False
 
     def __post_init__(self) -> None:
         self.codes: dict[int, int] = {}
@@ -75,9 +78,9 @@ class Zygote:
         self._count = 0
         self.folder.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
-            [*self.prefix, sys.executable, "-m", "tests.faults.zygote"],
+            [*self.prefix, sys.executable, "-m", "tests.helpers.zygote", *(() if self.draws else ("--plain",))],
             cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", **self.environment},
+            env=self._environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -87,15 +90,32 @@ class Zygote:
         self._waiting.register(self._process.stdout, selectors.EVENT_READ)
         self._take("ready")
 
-    def start(self, program: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Running:
+    def start(
+        self,
+        program: str,
+        *arguments: object,
+        environment: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        splits_errors: bool = False,
+    ) -> Running:
         """Start `launch.py` or `vae-sweeps`; in an empty folder, as `python launch.py` may be started anywhere."""
         self._count += 1
         log = self.folder / f"{os.getpid()}-{self._count}.log"
+        errors = log.with_suffix(".err") if splits_errors else log
         path = str(ROOT / program) if program.endswith(".py") else program
-        request = {"start": [path, *map(str, arguments)], "output": str(log), "cwd": str(self.folder)}
-        answer = self.ask(request | {"env": dict(environment or {})}, "started")
+        request = {
+            "start": [path, *map(str, arguments)],
+            "cwd": str(cwd or self.folder),
+            "env": self._environment() | (environment or {}),
+            "output": str(log),
+            "errors": str(errors),
+        }
+        answer = self.ask(request, "started")
         self.codes.pop(answer["started"], None)  # of an earlier process with the same number
-        return Running(self, answer["started"], log)
+        return Running(self, answer["started"], log, errors)
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"OMP_NUM_THREADS": "1", **self.environment}
 
     def ask(self, request: Mapping[str, Any], answer: str) -> dict[str, Any]:
         """Send a request, and return the first answer of this kind."""

@@ -106,7 +106,7 @@ class Zygote:
         request = {
             "start": [path, *map(str, arguments)],
             "cwd": str(cwd or self.folder),
-            "env": self._environment() | (environment or {}),
+            "env": {**self._environment(), **(environment or {})},
             "output": str(log),
             "errors": str(errors),
         }

@@ -28,8 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The tracker's modules import wandb, which few commands use; a __main__ would run.
 _NOT_IMPORTED = ("vae_sweeps.tracker", "__main__")
-_STREAMS = ("output", "errors")
 _LIBRARIES = ("matplotlib.backends.backend_agg", "scipy.stats", "pyarrow.parquet", "plotly.io")
+# The files of a request, for standard output and standard error.
+_STREAMS = ("output", "errors")
 
 
 def _import_everything() -> None:

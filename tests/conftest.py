@@ -146,7 +146,9 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     running = _zygote().start(program, *arguments, cwd=cwd, environment=environment, splits_errors=True)
     ended = running.wait(1200)
-    return subprocess.CompletedProcess([program, *map(str, arguments)], ended.code, ended.output, running.errors.read_text())
+    return subprocess.CompletedProcess(
+        [program, *map(str, arguments)], ended.code, ended.output, running.errors.read_text()
+    )
 
 
 def launch(

@@ -129,18 +129,19 @@ def test_two_tasks_train_a_pack_and_are_requeued_together(cluster, tmp_path) -> 
         assert "resumes after step" in (run / "log.txt").read_text()
 
 
+def worker(output_dir: Path) -> int:
+    """The process that trains the grid."""
+    (run, *_) = runs_folder(output_dir).iterdir()
+    (owner,) = run.glob(".claim-*/owner.json")
+    return json.loads(owner.read_text())["pid"]
+
+
 def test_a_job_resumes_after_its_time_limit(cluster, undisturbed, tmp_path) -> None:
-    """SLURM checks limits every half minute, so this grid trains longer; its first rows equal `undisturbed`."""
+    """SLURM checks limits every half minute. Until then the process is stopped, since the grid would be done."""
     limits = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=55", "hydra.launcher.max_num_timeout=50"]
-    submit_long(tmp_path, *limits, "steps=20000")
-    wait(tmp_path)
-    for run, expected in zip(runs_by_point(tmp_path), runs_by_point(undisturbed), strict=True):
-        assert "resumes after step" in (run / "log.txt").read_text()
-        steps = [row["step"] for row in RunFolder(run).read_rows()]
-        assert steps == sorted(set(steps))
-        assert steps[-1] == 20000
-        both = zip(RunFolder(run).read_rows(), RunFolder(expected).read_rows(), strict=False)
-        assert all(row["train/elbo"] == other["train/elbo"] for row, other in both)
+    submit_long(tmp_path, *limits)
+    os.kill(worker(tmp_path), signal.SIGSTOP)  # SLURM continues it to send it the signal
+    assert_undisturbed(tmp_path, undisturbed)
 
 
 def test_points_of_a_job_without_requeues_left_can_be_retried(cluster, undisturbed, tmp_path) -> None:
@@ -160,9 +161,7 @@ def test_points_of_a_job_without_requeues_left_can_be_retried(cluster, undisturb
 
 def test_points_of_a_killed_worker_resume_in_the_next_launch(cluster, undisturbed, tmp_path) -> None:
     submit_long(tmp_path)
-    (run, *_) = runs_folder(tmp_path).iterdir()
-    (owner,) = run.glob(".claim-*/owner.json")
-    os.kill(json.loads(owner.read_text())["pid"], signal.SIGKILL)
+    os.kill(worker(tmp_path), signal.SIGKILL)
     assert vs("wait", "grid", "--output-dir", tmp_path).returncode == 1
     lost = vs("status", "grid", "--output-dir", tmp_path).stdout
     assert lost.startswith("grid: 4 lost\n")

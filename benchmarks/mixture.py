@@ -25,7 +25,7 @@ ROUNDS = 3
 
 def seconds(codes: np.ndarray, *, is_kept: bool, num_threads: int) -> float:
     """The time of one fit."""
-    kept = machine.memory_kept(torch.device("cpu"), "fitting") if is_kept else nullcontext()
+    kept = machine.memory_kept(torch.device("cpu"), "evaluation") if is_kept else nullcontext()
     began = time.perf_counter()
     with kept, threadpool_limits(num_threads), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # all cases make the same number of iterations

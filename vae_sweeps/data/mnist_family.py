@@ -1,5 +1,6 @@
 """MNIST-like data: 5,000 digits that need no download, the full MNIST, Fashion-MNIST, and any four IDX files."""
 
+import hashlib
 import io
 import logging
 import os
@@ -122,7 +123,7 @@ def from_idx_files(name: str, source: Source, root: str | None, options: DigitOp
         )
     num_val = _NUM_VAL if len(labels) >= 50_000 else len(labels) // 12
     try:
-        train, val = _stratified(labels, np.arange(len(labels)), num_val)
+        train, val = _cached_split(labels, num_val)
     except ValueError as error:
         num_classes = len(np.unique(labels))
         raise ValueError(
@@ -140,6 +141,16 @@ def _images_and_labels(images_path: Path, labels_path: Path) -> tuple[Grey, Labe
             f"{labels_path}: {len(labels)} labels, but {images_path} has {len(images)} images; must be equal"
         )
     return images, labels
+
+
+def _cached_split(labels: Labels, num_val: int) -> tuple[np.ndarray, np.ndarray]:
+    def split() -> dict[str, torch.Tensor]:
+        train, val = _stratified(labels, np.arange(len(labels)), num_val)
+        return {"train": torch.from_numpy(train), "val": torch.from_numpy(val)}
+
+    recipe = {"labels": hashlib.sha256(labels.tobytes()).hexdigest(), "val": num_val, "seed": _SPLIT_SEED}
+    parts = cache.once("split", recipe, split)
+    return parts["train"].numpy(), parts["val"].numpy()
 
 
 def _stratified(labels: Labels, indices: np.ndarray, num_taken: int) -> tuple[np.ndarray, np.ndarray]:

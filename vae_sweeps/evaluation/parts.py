@@ -17,6 +17,7 @@ from vae_sweeps.evaluation.metrics.elbo import bits_per_dim, evaluate_split, imp
 from vae_sweeps.evaluation.metrics.factors.measure import measure
 from vae_sweeps.evaluation.model_outputs import ModelOutputs
 from vae_sweeps.runs.catalogue import FLOOR, SAMPLES, SCORES
+from vae_sweeps.system import machine
 from vae_sweeps.system.logs import warn_once
 
 # The metrics of disentanglement use at most so many test images, as in the literature.
@@ -77,15 +78,16 @@ def elbo(outputs: ModelOutputs) -> Findings:
     metrics: dict[str, float] = {}
     how, model, dataset = outputs.how, outputs.model, outputs.dataset
     for split in SPLITS:
-        terms = evaluate_split(
-            model.vae,
-            dataset,
-            split,
-            seed=how.seed,
-            batch_size=how.batch_size,
-            dtype=model.dtype,
-            num_samples=how.elbo_samples if split == "test" else 1,
-        )
+        with machine.memory_kept(model.device, "evaluation"):
+            terms = evaluate_split(
+                model.vae,
+                dataset,
+                split,
+                seed=how.seed,
+                batch_size=how.batch_size,
+                dtype=model.dtype,
+                num_samples=how.elbo_samples if split == "test" else 1,
+            )
         metrics[f"{split}/elbo"] = terms.elbo.item()
         metrics[f"{split}/log_px"] = terms.log_px.item()
         metrics[f"{split}/kl"] = terms.kl.item()
@@ -102,15 +104,16 @@ def elbo(outputs: ModelOutputs) -> Findings:
 
 def _likelihood(outputs: ModelOutputs) -> Findings:
     how, model = outputs.how, outputs.model
-    found = importance_bound(
-        model.vae,
-        outputs.dataset,
-        "test",
-        num_samples=how.iwae_samples,
-        seed=how.seed,
-        batch_size=how.batch_size,
-        dtype=model.dtype,
-    )
+    with machine.memory_kept(model.device, "evaluation"):
+        found = importance_bound(
+            model.vae,
+            outputs.dataset,
+            "test",
+            num_samples=how.iwae_samples,
+            seed=how.seed,
+            batch_size=how.batch_size,
+            dtype=model.dtype,
+        )
     metrics = {
         "test/iwae": found.bound.item(),
         "test/iwae_se": found.standard_error.item(),

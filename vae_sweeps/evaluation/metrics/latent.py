@@ -187,7 +187,7 @@ def fit_mixture(codes: Float[np.ndarray, "N L"], num_components: int, seed: int)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    kept = machine.memory_kept(torch.device("cpu"), "fitting")
+    kept = machine.memory_kept(torch.device("cpu"), "evaluation")
     with kept, _one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that stops before convergence is still a density
         return GaussianMixture(num_components, random_state=seed, max_iter=100, reg_covar=1e-6).fit(codes)

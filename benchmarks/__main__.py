@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -20,9 +19,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import environment, growth, main_job, services, tables, training
 from benchmarks.cases import CASES
 from vae_sweeps.system import cpus
+from vae_sweeps.system.logs import count
+from vae_sweeps.system.usage import device_name
 
 RESULTS = Path(__file__).parent / "results.json"
 PARTS = tables.PARTS
@@ -30,9 +33,7 @@ PARTS = tables.PARTS
 
 def machine() -> str:
     """The processor and how many of its CPUs this process may use."""
-    info, usable = Path("/proc/cpuinfo"), cpus.usable()
-    model = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return f"{model[1].strip() if model else platform.processor()}, {usable} CPU{'' if usable == 1 else 's'}"
+    return f"{device_name(torch.device('cpu'))}, {count(cpus.usable(), 'CPU')}"
 
 
 def versions() -> dict[str, str]:

@@ -4,7 +4,7 @@ Packs of one and of nine train in turn with the tight loop, on one CPU, so that 
 disturb them less. The figure is how many times as fast as the tight loop a point is, by the tenth of the steps that are
 the fastest in each turn. It fails if the median over the rounds, with its error, is below the floor in floors.json; or
 if the geometric mean of all, with its smaller error, is below that of the floors.
-`--set-floors` writes these: 0.93 of what it measures. Floors hold for one kind of machine and version of torch.
+`--set-floors` writes these: 0.93 of what it measures. Floors hold for one kind of processor and version of torch.
 """
 
 import argparse
@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks import rounds
 from benchmarks.cases import CASES, Case, images_of, specification
 from benchmarks.processes import Processes
+from vae_sweeps.system.usage import device_name
 
 FLOORS = Path(__file__).parent / "floors.json"
 ROUNDS, SECONDS_PER_TURN, SHARE = 16, 0.12, 0.93
@@ -70,14 +72,17 @@ def together(speeds: Sequence[Speed], floors: Mapping[str, float]) -> tuple[floa
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set-floors", action="store_true", help="write floors.json instead of comparing with it")
+    parser.add_argument("--set-floors", action="store_true", help="write the floors of this processor")
     is_set = parser.parse_args().set_floors
+    processor, floors_of = device_name(torch.device("cpu")), json.loads(FLOORS.read_text())
+    if not is_set and processor not in floors_of:
+        sys.exit(f"{FLOORS.name} has no floors for {processor}; set them on code known to be fast: --set-floors")
     os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])  # of the processes that it starts, too
     speeds = [speed for case in CASES[:2] for speed in measure(case)]
     if is_set:
-        floors = {f"{speed.name}, K = {speed.k}": round(SHARE * speed.speed, 3) for speed in speeds}
-        FLOORS.write_text(json.dumps(floors, indent=1) + "\n")
-    floors = json.loads(FLOORS.read_text())
+        floors_of[processor] = {f"{speed.name}, K = {speed.k}": round(SHARE * speed.speed, 3) for speed in speeds}
+        FLOORS.write_text(json.dumps(floors_of, indent=1) + "\n")
+    floors = floors_of[processor]
     of_floor, error = together(speeds, floors)
     all_speeds = [*speeds, Speed("all together, of their floors", 0, of_floor, error)]
     num_slow = 0

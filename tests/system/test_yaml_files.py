@@ -65,6 +65,7 @@ def test_what_is_written_comes_out_again_also_for_omegaconf() -> None:
         "numbers": [1e-05, 1e300, -0.0, 3, True, None],
     }
     text = yaml_files.dump(content)
+    assert text == yaml_files.dump(content) == OmegaConf.to_yaml(OmegaConf.create(content))
     assert shown(yaml_files.load(text)) == shown(content)
     assert shown(OmegaConf.to_container(OmegaConf.create(text))) == shown(content)
 

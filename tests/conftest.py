@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from tests.helpers import ROOT
 from tests.helpers.processes import Zygote
 from vae_sweeps.cli import app
 from vae_sweeps.config.compose import CONF, compose_sweep, register_schemas
@@ -42,8 +43,6 @@ for _name in [name for name in os.environ if name.startswith("WANDB_")]:
     del os.environ[_name]
 _HOME = os.environ["XDG_CACHE_HOME"]
 os.environ |= {"NETRC": f"{_HOME}/netrc", "WANDB_CONFIG_DIR": f"{_HOME}/wandb"}
-
-ROOT = Path(__file__).resolve().parent.parent
 
 before_torch.prepare()  # torch is imported already, but MKL reads its setting at the first product
 torch.set_num_threads(1)  # the models of the tests are tiny, and more threads would only slow them down

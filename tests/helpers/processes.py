@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.zygote import ROOT
+from tests.helpers import ROOT
 
 _LONG_S = 240.0
 

@@ -21,10 +21,9 @@ import selectors
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Any, NoReturn
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
 
 # The tracker's modules import wandb, which few commands use; a __main__ would run.
 _NOT_IMPORTED = ("vae_sweeps.tracker", "__main__")

@@ -92,7 +92,7 @@ def memory_kept(device: torch.device, purpose: Literal["training", "evaluation"]
 
     The arrays of a step take some MB each. By default glibc returns such blocks to the kernel when they are freed, and
     page faults bring them back (measured: 350 faults and a twelfth of the time of a step at K = 9; half of the time of
-    fitting a mixture to 3,500 codes of 128 numbers; a tenth to a third of the time of computing an ELBO).
+    fitting a mixture to 3,500 codes of 128 numbers; a seventh of the time of a sweep of one epoch, by its ELBOs).
     """
     kept = _KEPT_IN_TRAINING if purpose == "training" else _KEPT_IN_EVALUATION
     _keep_memory(kept if device.type == "cpu" else _KEPT_ELSEWHERE)

@@ -32,3 +32,15 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     before_torch.prepare()
     assert (os.environ["GOMP_SPINCOUNT"], os.environ["MKL_CBWR"]) == ("7", "COMPATIBLE")
+
+
+@pytest.mark.parametrize(("job", "count"), [(None, "3000"), ("7", "30000")])
+def test_threads_wait_longer_where_the_cores_are_those_of_a_job(
+    monkeypatch: pytest.MonkeyPatch, job: str | None, count: str
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if job:
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+    before_torch.prepare()
+    assert os.environ["GOMP_SPINCOUNT"] == count

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -23,8 +24,9 @@ from vae_sweeps.system.files import ROOT
 CONF = next(folder for folder in (ROOT / "vae_sweeps" / "conf", ROOT / "conf") if folder.is_dir())
 
 
+@cache
 def register_schemas() -> None:
-    """Register the schemas with Hydra; the defaults lists of conf/*.yaml refer to them by name."""
+    """Register the schemas with Hydra, once; the defaults lists of conf/*.yaml refer to them by name."""
     store = ConfigStore.instance()
     store.store(name="command_schema", node=Command)
     for (group, name), schema in GROUP_SCHEMAS.items():

@@ -38,11 +38,11 @@ def evaluate_here(points: Mapping[RunFolder, Point], launch: Launch, context: Jo
             evaluate_runs(list(points), context)
         return
     log.info("%s evaluated in %d processes", count(len(points), "point"), number)
-    # The points of more latents take longer, and each process has its share of them.
+    # Each process takes the next run when it is free. Points of more latents take longer, and come first.
     runs = sorted(points, key=lambda run: -points[run].latent)
     jobs = [
         replace(
-            job_of([], runs[i::number], launch),
+            job_of([], runs, launch),
             num_threads=max(1, machine.num_threads() // number),
             explicit=context.explicit,
             keeps_place=context.link.keeps_place,

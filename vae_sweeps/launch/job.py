@@ -93,7 +93,7 @@ class Job:
     def _work(self, should_stop: Callable[[], bool]) -> None:
         import torch
 
-        from vae_sweeps.launch import sweep_files, worker
+        from vae_sweeps.launch import on_end, worker
         from vae_sweeps.launch.reporting import reported
         from vae_sweeps.system import cpus, distributed, machine
         from vae_sweeps.system.logs import start_logging
@@ -125,7 +125,7 @@ class Job:
                 self._lead(replace(context, link=link))
             distributed.broadcast(None)
         if self.sweep and not self.launched_by and not should_stop():
-            sweep_files.conclude(self.sweep, self.options.on_end)
+            on_end.conclude(self.sweep, self.options.on_end)
 
     def _device(self, rank: Any) -> Any:
         """The device to train on. A job that asked for a GPU and sees none fails, and says so in its runs."""

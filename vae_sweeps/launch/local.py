@@ -28,7 +28,6 @@ def run_here(plan: Plan, launch: Launch) -> bool:
     device = machine.resolve_device(options.device)
     if plan.packs:
         log.info("%s", described(plan, device, devices))
-    machine.prepare()
     with machine.stop_signals() as should_stop, linked(options.tracker, launch.sweep) as link:
         context = JobContext(device, options, should_stop, References(options, device), link)
         if plan.halving is None:

@@ -1,4 +1,4 @@
-"""Call the commands and addresses of `on_end` when a sweep has ended: each once, whoever finds out first."""
+"""What is done when a sweep has ended: write its files, and call the commands and addresses of `on_end`, each once."""
 
 import contextlib
 import hashlib
@@ -28,6 +28,15 @@ log = logging.getLogger(__name__)
 _TIMEOUT_S = 60.0
 # The shell reads the command from a variable, since other users can see the arguments of a program.
 _SHELL = ["/bin/sh", "-c", 'command=$VAE_SWEEPS_COMMAND; unset VAE_SWEEPS_COMMAND; eval "$command"']
+
+
+def conclude(sweep: SweepFolder, hooks: Sequence[str]) -> None:
+    """If all points of the sweep have ended, write its files and call `hooks`."""
+    if all(run.has_ended() for run in sweep.runs()):
+        from vae_sweeps.launch import sweep_files  # pandas, matplotlib and jinja2, which other jobs do not need
+
+        sweep_files.write(sweep)
+        announce(sweep, hooks)
 
 
 def announce(sweep: SweepFolder | None, hooks: Sequence[str], timeout_s: float = _TIMEOUT_S) -> None:

@@ -29,7 +29,7 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
     if not to_retry:
         log.info("%s: nothing to retry: %s", sweep.name, states.counts(states.of_sweep(sweep)))
         return True
-    from vae_sweeps.launch import again, cluster, local, planning, sweep_files  # torch, which takes seconds
+    from vae_sweeps.launch import again, cluster, local, on_end, planning  # torch, which takes seconds
 
     launch = again.launch_again(sweep, [point.run for point in to_retry], is_trusted=is_trusted)
     launch = replace(launch, largest_pack=_half_of_those_without_memory(sweep, to_retry))
@@ -44,7 +44,7 @@ def retry_sweep(where: str, output_dir: Path, *, is_trusted: bool = False) -> bo
             cluster.on_cluster(planned, launch)
             return True
         local.run_here(planned, launch)
-        sweep_files.conclude(sweep, launch.options.on_end)
+        on_end.conclude(sweep, launch.options.on_end)
     return all(run.has_ended() for run in runs)
 
 

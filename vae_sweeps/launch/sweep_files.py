@@ -10,7 +10,6 @@ import torch
 from vae_sweeps.analysis import pictures, table
 from vae_sweeps.analysis.mosaic import mosaic
 from vae_sweeps.evaluation.model import load_run
-from vae_sweeps.launch import on_end
 from vae_sweeps.report import contents, page
 from vae_sweeps.report.contents import Contents
 from vae_sweeps.runs.run_folder import RunFolder
@@ -20,13 +19,6 @@ from vae_sweeps.system.rng import generator
 log = logging.getLogger(__name__)
 
 _BEST_PER_ROW = 10
-
-
-def conclude(sweep: SweepFolder, hooks: Sequence[str]) -> None:
-    """If all points of the sweep have ended, write its files, and call the hooks of `on_end`."""
-    if all(run.has_ended() for run in sweep.runs()):
-        write(sweep)
-        on_end.announce(sweep, hooks)
 
 
 def write(sweep: SweepFolder, content: Contents | None = None) -> list[Path]:

@@ -16,7 +16,7 @@ from vae_sweeps.config.launch_options import LaunchOptions, options_from
 from vae_sweeps.config.schema import Point
 from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.settings import parts_left
-from vae_sweeps.launch import resubmission
+from vae_sweeps.launch import on_end, resubmission
 from vae_sweeps.launch.packing import Candidate, candidate, next_pack
 from vae_sweeps.launch.reporting import reported
 from vae_sweeps.launch.worker import JobContext, References, evaluate_runs, run_claimed
@@ -145,8 +145,6 @@ def work(
     `config.trust`. Returns whether all points are done or diverged. Raises ValueError for a mistake, before anything is
     trained.
     """
-    from vae_sweeps.launch import sweep_files
-
     sweep = get_sweep(where, output_dir)
     points = sweep.points_of(sweep.read()["runs"])
     options, allowed = _options(sweep, next(iter(points)))
@@ -168,7 +166,7 @@ def work(
             was_stopped = should_stop()
         runs = sweep.runs()
         if not was_stopped:
-            sweep_files.conclude(sweep, options.on_end)
+            on_end.conclude(sweep, options.on_end)
     left = sum(not run.has_ended() for run in runs)
     log.info("%s: %s", sweep.name, f"{count(left, 'point')} left" if left else "all points have ended")
     return all(run.result.exists() for run in runs)

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 
@@ -94,13 +94,31 @@ def run_claimed(claimed: Sequence[RunFolder], context: JobContext, label: str) -
     if open_runs:
         with logged_to(lambda: [run.log for run in open_runs if run.is_ours()]):
             _train_or_split(open_runs, context, label)
-    _notify_tracker(_evaluate(claimed, context), open_runs, context)
+    evaluated = []
+    left = [run for run in claimed if _parts_left(run, context)]
+    with progress.evaluating(len(left), is_hidden=not context.shows_progress) as advance:
+        for run in left:
+            if context.should_stop():
+                break
+            if _evaluate(run, context):
+                evaluated.append(run)
+            advance()
+    _notify_tracker(evaluated, open_runs, context)
 
 
 def evaluate_runs(runs: Sequence[RunFolder], context: JobContext) -> None:
-    """Evaluate the missing parts of those runs that are done and that no other process works on."""
-    with claims.taken(runs) as claimed:
-        _notify_tracker(_evaluate(claimed, context), [], context)
+    """Evaluate the missing parts of those runs that are done and that no other process works on.
+
+    Each run is claimed when its turn comes, so processes with the same runs share the work.
+    """
+    left = [run for run in runs if _parts_left(run, context)]
+    with progress.evaluating(len(left), is_hidden=not context.shows_progress) as advance:
+        for run in left:
+            if context.should_stop():
+                break
+            with claims.taken([run]) as claimed:
+                _notify_tracker([run for run in claimed if _evaluate(run, context)], [], context)
+            advance()
 
 
 def _notify_tracker(evaluated: Sequence[RunFolder], trained: Sequence[RunFolder], context: JobContext) -> None:
@@ -110,29 +128,29 @@ def _notify_tracker(evaluated: Sequence[RunFolder], trained: Sequence[RunFolder]
     context.link.ended([*trained, *others])
 
 
-def _evaluate(runs: Sequence[RunFolder], context: JobContext) -> list[RunFolder]:
-    """Evaluate the missing parts of the runs that are done; returns the runs whose results have changed."""
-    changed, left = [], list[tuple[RunFolder, dict[str, Any], Sequence[str]]]()
-    for run in runs:
-        result = run.read_result()
-        if result is not None and result["status"] == "done":
-            left.append((run, result, parts_left(result, context.options.evaluation, context.explicit)))
-    left = [(run, result, parts) for run, result, parts in left if parts]
-    with progress.evaluating(len(left), is_hidden=not context.shows_progress) as advance:
-        for run, result, parts in left:
-            if context.should_stop():
-                break
-            with logged_to(lambda run=run: [run.log] if run.is_ours() else []):
-                try:
-                    model = load_run(run)
-                    findings, to_draw = evaluate_parts(model, context.references.of(model.point), run.name, parts)
-                    context.drawer.findings(run, to_draw)
-                    run.write_result(with_findings(result, findings))
-                    changed.append(run)
-                except (ValueError, LostLeaseError) as error:
-                    log.warning("%s: not evaluated (%s)", run.name, error)
-            advance()
-    return changed
+def _parts_left(run: RunFolder, context: JobContext) -> Sequence[str]:
+    """The parts of the run's evaluation that are missing; none unless the run is done."""
+    result = run.read_result()
+    if result is None or result["status"] != "done":
+        return []
+    return parts_left(result, context.options.evaluation, context.explicit)
+
+
+def _evaluate(run: RunFolder, context: JobContext) -> bool:
+    """Evaluate the missing parts of a run that this process has claimed; returns whether its result has changed."""
+    result, parts = run.read_result(), _parts_left(run, context)
+    if result is None or not parts:  # another process has evaluated it
+        return False
+    with logged_to(lambda: [run.log] if run.is_ours() else []):
+        try:
+            model = load_run(run)
+            findings, to_draw = evaluate_parts(model, context.references.of(model.point), run.name, parts)
+            context.drawer.findings(run, to_draw)
+            run.write_result(with_findings(result, findings))
+            return True
+        except (ValueError, LostLeaseError) as error:
+            log.warning("%s: not evaluated (%s)", run.name, error)
+            return False
 
 
 def _train_or_split(runs: Sequence[RunFolder], context: JobContext, label: str) -> None:

@@ -84,6 +84,23 @@ def prepare() -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     _keep_memory(_KEPT_ELSEWHERE)
+    with denormals_flushed():
+        torch.ones(torch.get_num_threads() << 16)  # starts OpenMP's threads
+
+
+@contextlib.contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Compute with 0 in place of numbers below 1e-38, in this thread and, for good, in those that it starts meanwhile.
+
+    Where gradients have become 0, as those of dead units and of pixels that are always black, Adam's averages decay to
+    such numbers, which slow down processors (measured on an Intel Xeon: 0.63 instead of 0.25 ms for an update of one
+    network of 784-100-100 after 1,000 steps).
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.models.precision import computing
 from vae_sweeps.models.vae import elbo_terms
 from vae_sweeps.runs.rungs import Rung
-from vae_sweeps.system import distributed
+from vae_sweeps.system import distributed, machine
 from vae_sweeps.training import objective
 from vae_sweeps.training.noise import PosteriorNoise
 from vae_sweeps.training.pack import Outcome, Pack
@@ -57,6 +57,7 @@ class NoObserver:
         pass
 
 
+@machine.denormals_flushed()
 def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observer) -> list[Outcome]:
     """Train the pack's points together, and save checkpoints into their folders.
 
@@ -88,8 +89,9 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
         with computing(first.precision, device):
             terms = elbo_terms(pack.vae, x[share], noise(step)[:, :num_images][:, share])
             loss = weights.loss(terms, step, num_images)
-            pack.vae.zero_grad()
-            loss.sum().backward()  # the models' losses are independent
+            for parameter in parameters:
+                parameter.grad = None
+            loss.backward(torch.ones_like(loss))  # the models' losses are independent
         with torch.no_grad():
             return torch.stack((terms.log_px.sum(1), terms.kl.sum(1), loss))
 

@@ -98,6 +98,7 @@ def sent(server: WandbServer, sweep: SweepFolder, tmp_path_factory: pytest.TempP
     return server
 
 
+@pytest.mark.slow
 def test_wandb_gives_back_the_same_table(sent: WandbServer, sweep: SweepFolder, tmp_path: Path) -> None:
     here = vae_sweeps.results(sweep.path)
     of_group, of_project, *errors = fetch(
@@ -113,6 +114,7 @@ def test_wandb_gives_back_the_same_table(sent: WandbServer, sweep: SweepFolder, 
     assert wrong_key.startswith("team/vae: the key is refused")
 
 
+@pytest.mark.slow
 def test_runs_come_in_pages(sent: WandbServer, sweep: SweepFolder, tmp_path: Path) -> None:
     folder = sweep.runs()[0]
     for k in range(120):

@@ -82,6 +82,7 @@ def files_of_training(output_dir: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in found if path.name in ("metrics.jsonl", "checkpoint.pt", "config.yaml")}
 
 
+@pytest.mark.slow
 def test_evaluate_adds_columns_without_training(trained_without, capsys) -> None:
     before, trained = vae_sweeps.results(trained_without / "sweeps/grid"), files_of_training(trained_without)
     ended = ended_command(capsys, "evaluate", "grid", "evaluation=full", "--output-dir", trained_without)
@@ -112,6 +113,7 @@ NEW += ["test/psnr", "test/ssim", "neighbour/ratio", "neighbour/distance"]
 SAMPLES = ["prior", "reconstruction", "mixture", "floor"]
 
 
+@pytest.mark.slow
 def test_the_same_command_again_evaluates_nothing_and_other_settings_only_what_they_change(
     trained_without, capsys
 ) -> None:
@@ -147,6 +149,7 @@ def test_a_launch_evaluates_done_points_where_parts_were_never_made(tmp_path) ->
     assert "to evaluate" not in launch(*arguments).stdout
 
 
+@pytest.mark.slow
 def test_pack_and_time_of_evaluation_change_no_digit(trained_without, tmp_path, capsys) -> None:
     """Packed and evaluated later == one by one and evaluated at once, where the weights are the same."""
     ended_command(capsys, "evaluate", "grid", "evaluation=full", "--output-dir", trained_without)
@@ -319,6 +322,7 @@ class Corners(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_custom_features(trained_without, tmp_path, monkeypatch, capsys) -> None:
     (tmp_path / "my_features.py").write_text(USERS_FEATURES)
     monkeypatch.syspath_prepend(tmp_path)

@@ -107,11 +107,13 @@ def in_trained_cache(trained, monkeypatch: pytest.MonkeyPatch) -> Path:
     return trained.cache_home / "vae-sweeps"
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_want_the_classifier_at_once_one_trains_it(trained) -> None:
     assert sorted(trained.num_trained) == [0, 1]
     assert trained.found[0] == trained.found[1]
 
 
+@pytest.mark.slow
 def test_a_trained_classifier_is_read_and_not_trained_again(trained, in_trained_cache, caplog) -> None:
     caplog.set_level(logging.INFO)
     before = {path: path.stat().st_mtime_ns for path in in_trained_cache.glob("*.bin")}
@@ -122,12 +124,14 @@ def test_a_trained_classifier_is_read_and_not_trained_again(trained, in_trained_
     assert len(before) == 1
 
 
+@pytest.mark.slow
 def test_easy_images_are_classified(in_trained_cache) -> None:
     accuracy = classifier(easy()).load().accuracy
     assert accuracy is not None
     assert 0.95 < accuracy <= 1
 
 
+@pytest.mark.slow
 def test_the_classifiers_features_have_mean_0_and_variance_1_on_the_training_images(in_trained_cache) -> None:
     dataset = easy()
     features = classifier(dataset)

@@ -25,7 +25,7 @@ SAMPLES = ["hydra.sweeper.num_samples=5", "hydra.sweeper.seed=1"]
     [
         pytest.param(["beta=0.5"], [1], id="one point"),
         pytest.param(["-m", "beta=0,1,1.0", "latent=2,3"], [4], id="grid"),
-        pytest.param(["-m", "seed=range(3)", "batch_size=32,64", "max_pack=2"], [1, 1, 2, 2], id="small packs"),
+        _slow(["-m", "seed=range(3)", "batch_size=32,64", "max_pack=2"], [1, 1, 2, 2], "small packs"),
         _slow(["-m", "p=zip(beta=[0,1,2],batch_size=[32,32,64])", "seed=0,1"], [2, 4], "zip"),
         _slow(["-m", *TINY, "beta=0,1", "+also", "beta=2", "batch_size=32"], [1, 2], "also"),
         _slow(["-m", "beta=0,1,2", "latent=2,3", "hydra.sweeper.where=beta<latent"], [5], "where"),

@@ -97,6 +97,7 @@ def test_celeba_presets_can_be_swept_and_changed() -> None:
 QUICK = ["data=mnist5k", "evaluation=none", "tracker=none"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "overrides", "steps"),
     [
@@ -114,6 +115,7 @@ def test_a_preset_runs_from_the_command_line(door, tmp_path, experiment, overrid
     assert (run / "pictures" / "samples.png").exists()
 
 
+@pytest.mark.slow
 def test_a_preset_can_be_swept_from_the_command_line(door, tmp_path) -> None:
     arguments = ["experiment=mnist_beta", "beta=0,0.01", "latent=2,3", "steps=2", "arch.hidden=[9]", *QUICK]
     assert door("-m", *arguments, f"output_dir={tmp_path / 'out'}").code == 0

@@ -58,6 +58,7 @@ def halved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_the_best_are_trained_to_the_end_and_all_numbers_are_those_of_the_full_grid(full: Path, halved: Path) -> None:
     table, there = (vae_sweeps.results(out / "sweeps" / "grid") for out in (halved, full))
     assert table["status"].value_counts().to_dict() == {"stopped": 5, "done": 1}
@@ -68,6 +69,7 @@ def test_the_best_are_trained_to_the_end_and_all_numbers_are_those_of_the_full_g
     pd.testing.assert_frame_equal(table.loc[best, numbers], there.loc[best, numbers], rtol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_each_rung_keeps_the_best_by_their_rows(full: Path, halved: Path) -> None:
     rungs = SweepFolder.under(halved, "grid").all_rungs()
     assert [(rung["epochs"], len(rung["values"]), len(rung["kept"])) for rung in rungs] == [(1, 6, 3), (2, 3, 1)]
@@ -80,6 +82,7 @@ def test_each_rung_keeps_the_best_by_their_rows(full: Path, halved: Path) -> Non
         assert ranked[: len(rung["kept"])] == rung["kept"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_has_its_numbers_a_model_and_pictures(halved: Path) -> None:
     rungs = SweepFolder.under(halved, "grid").all_rungs()
     name = next(name for name in rungs[1]["values"] if name not in rungs[1]["kept"])
@@ -93,6 +96,7 @@ def test_a_stopped_run_has_its_numbers_a_model_and_pictures(halved: Path) -> Non
     assert "samples" in run.pictures_at(None)
 
 
+@pytest.mark.slow
 def test_the_same_command_again_trains_nothing(door: Door, halved: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (halved / "runs").rglob("*") if path.is_file()}
     again = door(*GRID, HALVING, f"output_dir={halved}")

@@ -154,6 +154,7 @@ def test_a_run_with_a_corrupt_result_is_trained_again_with_a_warning(tmp_path, d
     assert again_whole["metrics"] == whole["metrics"]
 
 
+@pytest.mark.slow
 def test_overwrite_trains_again(tmp_path, door: Door) -> None:
     arguments = [*SMALL, f"output_dir={tmp_path / 'out'}"]
     door(*arguments)
@@ -181,6 +182,7 @@ class Fragile(Gaussian):
 """
 
 
+@pytest.mark.slow
 def test_a_point_that_raises_is_marked_failed_with_its_traceback(tmp_path, monkeypatch, door: Door) -> None:
     """A user's likelihood raises for one point of the pack; the other points train in smaller packs."""
     (tmp_path / "fragile_at_one_half.py").write_text(FRAGILE)
@@ -234,6 +236,7 @@ def test_the_claim_of_a_process_that_was_killed_after_its_run_was_done_is_remove
     assert not list(run.path.glob(".claim*"))
 
 
+@pytest.mark.slow
 def test_the_basic_sweeper_of_hydra_works(tmp_path, door: Door) -> None:
     assert door("-m", "beta=0,1", *SMALL, "hydra/sweeper=basic", f"output_dir={tmp_path / 'out'}").code == 0
     assert set(vae_sweeps.results(tmp_path / "out")["status"]) == {"done"}

@@ -38,6 +38,7 @@ def worker(sweep: SweepFolder, *options: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_worker_trains_all_points_that_wait_and_gives_the_numbers_of_a_launch(sweep, capsys, tmp_path) -> None:
     assert vae_sweeps.results(sweep.path)["status"].tolist() == ["pending"] * 8
     ended = ended_command(capsys, "work", "grid", "--output-dir", sweep.output_dir)
@@ -83,6 +84,7 @@ def test_a_patient_worker_takes_over_what_a_killed_one_leaves(sweep) -> None:
     assert {run.read_result()["status"] for run in sweep.runs()} == {"done"}
 
 
+@pytest.mark.slow
 def test_points_that_failed_are_left_alone(sweep, capsys) -> None:
     first, *_ = sweep.runs()
     first.write_failure("RuntimeError: none\n")

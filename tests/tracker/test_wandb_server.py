@@ -146,6 +146,7 @@ def test_wrong_key_is_refused(server: WandbServer, client: Client) -> None:
     assert server.runs == {}
 
 
+@pytest.mark.slow
 def test_temporary_errors_change_nothing(server: WandbServer, client: Client) -> None:
     server.fail("graphql")
     server.heal()
@@ -157,6 +158,7 @@ def test_temporary_errors_change_nothing(server: WandbServer, client: Client) ->
     assert server.run("one").state == "finished"
 
 
+@pytest.mark.slow
 def test_restart_at_the_same_address(server: WandbServer, environment: dict[str, str]) -> None:
     script = PRELUDE + "run = start(); log(run, range(3)); input(); log(run, range(3, 6)); run.finish()"
     process = subprocess.Popen([sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE)

@@ -59,6 +59,7 @@ def undisturbed(tmp_path_factory) -> Path:
     return output_dir
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted_after_kill_9_and_ctrl_c(undisturbed, tmp_path, door: Door) -> None:
     """Killed, then taken up and interrupted, then taken up to the end: the third process inherits from both."""
     out = tmp_path / "out"

@@ -72,6 +72,7 @@ def test_crop_and_label_are_part_of_the_fingerprint(root: Path, tmp_path: Path) 
     assert len(list(tmp_path.glob("images-*/images.u8"))) == 4  # another label decodes nothing
 
 
+@pytest.mark.slow
 def test_a_launch_trains_on_celeba(door, root: Path, tmp_path: Path) -> None:
     ended = door(*DATA, f"data.root={root}", f"data.cache={tmp_path / 'cache'}", "arch.hidden=[4]", "epochs=1",
                  "evaluation=none", f"output_dir={tmp_path / 'out'}")  # fmt: skip

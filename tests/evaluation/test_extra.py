@@ -47,6 +47,7 @@ def as_in_a_new_process() -> None:
     settings._digest_of.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_metric_is_a_column_and_is_made_again_when_its_source_changes(module: Path, tmp_path: Path, capsys) -> None:
     as_in_a_new_process()
     out = tmp_path / "out"

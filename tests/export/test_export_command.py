@@ -25,6 +25,7 @@ def run(tmp_path: Path) -> RunFolder:
     return folder
 
 
+@pytest.mark.slow
 def test_the_cards_snippet_works(run: RunFolder, tmp_path: Path, capsys) -> None:
     ended = ended_command(capsys, "export", run.path, tmp_path / "to")
     assert ended.code == 0, ended.err

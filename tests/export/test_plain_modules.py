@@ -73,6 +73,7 @@ def drawn(*overrides: str, shape: tuple[int, int, int] = (2, 8, 12)) -> Model:
         return from_state(point, state, shape)
 
 
+@pytest.mark.slow
 def test_outputs_are_equal_in_a_process_without_the_package(tmp_path: Path) -> None:
     models = {name: drawn(*overrides) for name, overrides in POINTS.items()}
     inputs = {name: write._inputs(model) for name, model in models.items()}

@@ -63,6 +63,7 @@ def test_a_batch_trains_in_one_pack(searched: Path) -> None:
     assert sorted(result["pack_size"] for result in results) == [2, 2, 3, 3, 3]
 
 
+@pytest.mark.slow
 def test_the_same_command_does_nothing_and_a_larger_total_goes_on(door: Door, searched: Path) -> None:
     before = values(searched)
     again = door(*SEARCH, trials(5), f"output_dir={searched}")

@@ -24,7 +24,7 @@ SAMPLES = ["hydra.sweeper.num_samples=5", "hydra.sweeper.seed=1"]
     ("command", "pack_sizes"),
     [
         pytest.param(["beta=0.5"], [1], id="one point"),
-        pytest.param(["-m", "beta=0,1,1.0", "latent=2,3"], [4], id="grid"),
+        _slow(["-m", "beta=0,1,1.0", "latent=2,3"], [4], "grid"),
         _slow(["-m", "seed=range(3)", "batch_size=32,64", "max_pack=2"], [1, 1, 2, 2], "small packs"),
         _slow(["-m", "p=zip(beta=[0,1,2],batch_size=[32,32,64])", "seed=0,1"], [2, 4], "zip"),
         _slow(["-m", *TINY, "beta=0,1", "+also", "beta=2", "batch_size=32"], [1, 2], "also"),
@@ -58,6 +58,7 @@ def test_the_packs_that_it_names_are_trained(
     assert "nothing to do" in again
 
 
+@pytest.mark.slow
 def test_it_says_how_long_it_will_take_where_the_like_was_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

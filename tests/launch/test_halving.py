@@ -121,6 +121,7 @@ def test_a_stopped_run_can_be_taken_to_its_end(door: Door, full: Path, tmp_path:
         assert_close(run, RunFolder.under(full, run.name))
 
 
+@pytest.mark.slow
 def test_diverged_and_failed_points_never_go_on(door: Door, tmp_path: Path) -> None:
     out = tmp_path / "out"
     grid = ["-m", "beta=1e38,1,3", "arch.hidden=[8]", "epochs=3", "sweep=grid", *QUIET]

@@ -88,6 +88,7 @@ def test_the_same_command_again_trains_nothing(swept, door: Door) -> None:
     assert len(all_sweeps(output_dir)) == 1
 
 
+@pytest.mark.slow
 def test_an_extended_grid_trains_only_what_is_new(swept, door: Door) -> None:
     output_dir, _ = swept
     before = rows_by_run(output_dir)

@@ -219,6 +219,7 @@ def test_a_sweep_that_has_not_ended_calls_nothing(sweep: SweepFolder, tmp_path: 
 SMALL = ["arch.hidden=[3]", "steps=5", "evaluation=none", "tracker=none"]
 
 
+@pytest.mark.slow
 def test_a_launch_calls_it_at_its_end_and_records_nothing_of_it(tmp_path: Path, server: Server, capsys) -> None:
     out = tmp_path / "out"
     hooks = f"on_end=['{server.address}','test {SECRET} = 1']"

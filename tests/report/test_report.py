@@ -198,6 +198,7 @@ def test_one_point_has_a_report(tmp_path) -> None:
     assert len(parsed.points) == 1
 
 
+@pytest.mark.slow
 def test_a_point_links_to_some_of_many_seeds(tmp_path) -> None:
     """All links of all points would make the page of 1,000 seeds 80 MB larger."""
     parsed = report(report_runs.make_sweep(tmp_path, betas=(1,), latents=(2,), num_seeds=53))
@@ -261,6 +262,7 @@ def test_failed_and_diverged_points_are_named_with_their_reasons(tmp_path) -> No
     assert parsed.points[failed.name]["failure"].startswith("Traceback")
 
 
+@pytest.mark.slow
 def test_the_whole_page_stays_below_its_size_limit(tmp_path, monkeypatch) -> None:
     sweep = report_runs.make_sweep(tmp_path, betas=range(10), latents=(2,), num_seeds=1)
     free = len(page.render(contents.read([sweep])).encode())

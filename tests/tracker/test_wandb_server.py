@@ -70,6 +70,7 @@ def expected(*steps: int) -> list[dict[str, Any]]:
     return [{"_step": k, "v": k, "inner": {"w": -k}} for k in steps]
 
 
+@pytest.mark.slow
 def test_online_resumed_and_read_back(server: WandbServer, client: Client) -> None:
     out = client("""
 run = start(name="beta 4", group="sweep", job_type="train", tags=["vae", "fast"], config={"model": {"latent": 2}})

@@ -159,4 +159,5 @@ def make(name: str, case: dict[str, Any], images: np.ndarray, k: int) -> Contest
 
 
 if __name__ == "__main__":
+    torch.set_flush_denormal(True)  # as vae_sweeps and JAX do
     serve(make)

@@ -91,7 +91,7 @@ def train(pack: Pack, dataset: Dataset, options: TrainOptions, observer: Observe
             loss = weights.loss(terms, step, num_images)
             for parameter in parameters:
                 parameter.grad = None
-            loss.backward(torch.ones_like(loss))  # the models' losses are independent
+            loss.sum().backward()  # the models' losses are independent
         with torch.no_grad():
             return torch.stack((terms.log_px.sum(1), terms.kl.sum(1), loss))
 

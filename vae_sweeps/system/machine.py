@@ -92,9 +92,9 @@ def prepare() -> None:
 def denormals_flushed() -> Iterator[None]:
     """Compute with 0 in place of numbers below 1e-38, in this thread and, for good, in those that it starts meanwhile.
 
-    Where gradients have become 0, as those of dead units and of pixels that are always black, Adam's averages decay to
-    such numbers, which slow down processors (measured on an Intel Xeon: 0.63 instead of 0.25 ms for an update of one
-    network of 784-100-100 after 1,000 steps).
+    Where gradients have become 0, as those of dead units and of pixels that are almost always black, Adam's averages
+    decay to such numbers, which slow down processors (measured on an Intel Xeon, for one network of 784-100-100 in the
+    course of 2,500 steps: an update took 0.63 ms, and takes 0.25 ms).
     """
     torch.set_flush_denormal(True)
     try:

@@ -13,6 +13,7 @@ import pytest
 
 import vae_sweeps
 from tests.conftest import ROOT, launch
+from tests.helpers.evaluated_columns import SAMPLES
 
 _FIDELITY = ROOT / ".venv" / "inception"
 
@@ -82,8 +83,7 @@ def test_a_point_is_scored_by_inception(weights, tmp_path) -> None:
     narrow = launch(*small, *chosen, "evaluation.features.num_features=64")
     assert narrow.returncode == 0, narrow.stderr
     found = vae_sweeps.results(tmp_path)
-    samples = ["prior", "reconstruction", "mixture", "floor"]
-    assert found[[f"fid/inception64/{s}" for s in samples]].notna().to_numpy().all()
+    assert found[[f"fid/inception64/{s}" for s in SAMPLES]].notna().to_numpy().all()
 
 
 @pytest.mark.parametrize("given", ["null", "/nowhere/weights.pth"])

@@ -30,7 +30,7 @@ def divided(
     `runs` are named by what is remembered of the data, which may have changed since.
     """
     points, options, cluster = launch.points, launch.options, launch.cluster
-    machine.prepare()  # before the first computation, which starts threads
+    machine.prepare()  # before the first computation, whose threads keep these settings
     device = torch.device("cpu") if cluster else machine.resolve_device(options.device)
     if cluster is None:
         machine.check_devices(device, options.devices, {point.precision for point in points})

@@ -6,9 +6,9 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -94,15 +94,8 @@ def run_claimed(claimed: Sequence[RunFolder], context: JobContext, label: str) -
     if open_runs:
         with logged_to(lambda: [run.log for run in open_runs if run.is_ours()]):
             _train_or_split(open_runs, context, label)
-    evaluated = []
-    left = [run for run in claimed if _parts_left(run, context)]
-    with progress.evaluating(len(left), is_hidden=not context.shows_progress) as advance:
-        for run in left:
-            if context.should_stop():
-                break
-            if _evaluate(run, context):
-                evaluated.append(run)
-            advance()
+    with _turns(claimed, context) as turns:
+        evaluated = [run for run in turns if _evaluate(run, context)]
     _notify_tracker(evaluated, open_runs, context)
 
 
@@ -111,14 +104,10 @@ def evaluate_runs(runs: Sequence[RunFolder], context: JobContext) -> None:
 
     Each run is claimed when its turn comes, so processes with the same runs share the work.
     """
-    left = [run for run in runs if _parts_left(run, context)]
-    with progress.evaluating(len(left), is_hidden=not context.shows_progress) as advance:
-        for run in left:
-            if context.should_stop():
-                break
+    with _turns(runs, context) as turns:
+        for run in turns:
             with claims.taken([run]) as claimed:
                 _notify_tracker([run for run in claimed if _evaluate(run, context)], [], context)
-            advance()
 
 
 def _notify_tracker(evaluated: Sequence[RunFolder], trained: Sequence[RunFolder], context: JobContext) -> None:
@@ -128,9 +117,24 @@ def _notify_tracker(evaluated: Sequence[RunFolder], trained: Sequence[RunFolder]
     context.link.ended([*trained, *others])
 
 
-def _parts_left(run: RunFolder, context: JobContext) -> Sequence[str]:
-    """The parts of the run's evaluation that are missing; none unless the run is done."""
-    result = run.read_result()
+@contextlib.contextmanager
+def _turns(runs: Sequence[RunFolder], context: JobContext) -> Iterator[Iterator[RunFolder]]:
+    """Yields those of the runs that lack parts of their evaluation, until the job is asked to stop, and shows a bar."""
+    left = [run for run in runs if _parts_left(run.read_result(), context)]
+    with progress.evaluating(len(left), is_hidden=not context.shows_progress) as advance:
+
+        def turns() -> Iterator[RunFolder]:
+            for run in left:
+                if context.should_stop():
+                    return
+                yield run
+                advance()
+
+        yield turns()
+
+
+def _parts_left(result: Mapping[str, Any] | None, context: JobContext) -> Sequence[str]:
+    """The parts of the evaluation that a run's result lacks; none unless the run is done."""
     if result is None or result["status"] != "done":
         return []
     return parts_left(result, context.options.evaluation, context.explicit)
@@ -138,7 +142,8 @@ def _parts_left(run: RunFolder, context: JobContext) -> Sequence[str]:
 
 def _evaluate(run: RunFolder, context: JobContext) -> bool:
     """Evaluate the missing parts of a run that this process has claimed; returns whether its result has changed."""
-    result, parts = run.read_result(), _parts_left(run, context)
+    result = run.read_result()
+    parts = _parts_left(result, context)
     if result is None or not parts:  # another process has evaluated it
         return False
     with logged_to(lambda: [run.log] if run.is_ours() else []):

@@ -4,7 +4,7 @@ BIN := .venv/bin
 UNCONSTRAINED := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PIP := $(UNCONSTRAINED) --constraint constraints.txt
 
-# Compiled modules start each of the many processes of the tests a tenth of a second earlier.
+# With compiled modules each of the tests' many processes starts a tenth of a second earlier.
 export PYTHONDONTWRITEBYTECODE :=
 
 # Test files run in parallel: one worker per core, or two for slow tests, which often wait for SLURM.

@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vae_sweeps.data.dataset import for_evaluation, in_unit_range, to_model
-from vae_sweeps.evaluation.batching import IMAGES_PER_DRAW, images_at_once, in_double
+from vae_sweeps.evaluation.batching import IMAGES_PER_DRAW, images_at_once, in_double, joined
 from vae_sweeps.evaluation.metrics import fidelity, latent
 from vae_sweeps.evaluation.model import Model
 from vae_sweeps.evaluation.reference import Reference
+from vae_sweeps.system import machine
 from vae_sweeps.system.rng import generator
 
 
@@ -86,7 +87,9 @@ class ModelOutputs:
         if samples not in self._features:
             try:
                 blocks = self.images(self._codes(samples), samples)
-                self._features[samples] = torch.cat([self.reference.features_of(block) for block in blocks])
+                features = (self.reference.features_of(block) for block in blocks)
+                with machine.memory_kept(self.device, "evaluation"):
+                    self._features[samples] = joined(features, self.reference.num_images)
             except ValueError as error:
                 self._features[samples] = str(error)
         found = self._features[samples]
@@ -108,12 +111,14 @@ class ModelOutputs:
         """Means over test, at z = mu, of PSNR, SSIM (if images are large enough), |x - x_hat|^2 in pixels of [0,1]."""
         sums: dict[str, float] = {}
         real = self._batches(for_evaluation(self.dataset, "test"))
-        for batch, mean in zip(real, self.means(self.test[0]), strict=True):
-            x = in_unit_range(batch, self.dataset.pixel_range).to(mean)
-            found = {"psnr": fidelity.peak_signal_to_noise(mean, x)}
-            found["squared_error"] = (x - mean).square().flatten(1).sum(1)
-            if min(x.shape[2:]) >= fidelity.SSIM_WINDOW:
-                found["ssim"] = fidelity.structural_similarity(mean, x)
-            for name, values in found.items():
-                sums[name] = sums.get(name, 0.0) + in_double(values).sum().item()
+        mu = self.test[0]
+        with machine.memory_kept(self.device, "evaluation"):
+            for batch, mean in zip(real, self.means(mu), strict=True):
+                x = in_unit_range(batch, self.dataset.pixel_range).to(mean)
+                found = {"psnr": fidelity.peak_signal_to_noise(mean, x)}
+                found["squared_error"] = (x - mean).square().flatten(1).sum(1)
+                if min(x.shape[2:]) >= fidelity.SSIM_WINDOW:
+                    found["ssim"] = fidelity.structural_similarity(mean, x)
+                for name, values in found.items():
+                    sums[name] = sums.get(name, 0.0) + in_double(values).sum().item()
         return {name: total / self.dataset.num_images("test") for name, total in sums.items()}

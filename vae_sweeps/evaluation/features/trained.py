@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vae_sweeps.data.dataset import Dataset, for_evaluation, identity, in_unit_range
 from vae_sweeps.evaluation.features.base import Extractor, Features, Standardised, weights_hash
-from vae_sweeps.system import cache
+from vae_sweeps.system import cache, machine
 from vae_sweeps.system.rng import generator
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def _train(dataset: Dataset) -> dict[str, Any]:
     module = _untrained(dataset)
     optim = torch.optim.Adam(module.parameters(), lr=_PEAK_LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optim, _PEAK_LR, total_steps=_STEPS)
-    with _one_thread():
+    with _one_thread(), machine.memory_kept(torch.device("cpu"), "evaluation"):
         for step in range(_STEPS):
             batch = torch.randint(len(labels), (_BATCH_SIZE,), generator=generator("classifier", step))
             x = images[batch.to(images.device)].cpu()

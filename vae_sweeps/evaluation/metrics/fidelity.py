@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_sweeps.system import machine
 from vae_sweeps.system.rng import generator
 
 # torchmetrics is imported by the functions that use it: importing it takes longer than importing torch, and most
@@ -53,7 +54,8 @@ def kernel_distance(real: Float[Tensor, "N d"], fake: Float[Tensor, "M d"], seed
 
     num_images = min(len(real), len(fake))
     subsets = 1 if len(real) == len(fake) <= _KID_SUBSET_SIZE else _KID_SUBSETS
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    kept = machine.memory_kept(torch.device("cpu"), "evaluation")
+    with kept, warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", UserWarning)  # torchmetrics warns that it keeps all features in memory
         metric = KernelInceptionDistance(
             feature=_Given(real.shape[1]), subsets=subsets, subset_size=min(num_images, _KID_SUBSET_SIZE)

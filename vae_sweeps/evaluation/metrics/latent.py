@@ -134,7 +134,7 @@ def _log_densities(
     precision, log_normaliser = sigma.pow(-2), _log_normaliser(sigma)
     quadratic = (mu.square() * precision).sum(1)
     num_at_once = max(1, _TABLE_AT_ONCE // len(mu))
-    # All rows use the same memory: new pages would take about half of the time.
+    # All rows use the same memory: new pages would take up to a third of the time.
     both = z.new_empty(2, min(num_at_once, len(z)), len(mu))
     for rows in torch.arange(len(z)).split(num_at_once):
         # Expand ((z - mu) / sigma)^2: matrix products instead of an N x M x L array.

@@ -12,6 +12,7 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor
 
+from vae_sweeps.evaluation.metrics import latent
 from vae_sweeps.evaluation.metrics.latent import (
     active_units,
     information,
@@ -97,6 +98,17 @@ def test_the_aggregate_posterior_of_ppca_is_the_prior() -> None:
     draws = [information(mu, sigma, normals(3000, 2, seed=seed)) for seed in range(1, 9)]
     assert np.mean([draw.mutual for draw in draws]) == pytest.approx(0.5 * eigenvalues.log().sum().item(), abs=0.01)
     assert np.mean([draw.marginal_kl for draw in draws]) == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_blocks_change_nothing(scale: float, monkeypatch) -> None:
+    """Neither those of wide posteriors nor those of narrow ones, whose distances are computed directly."""
+    mu, sigma, eps = normals(60, 3), scale * normals(60, 3, seed=1).exp(), normals(60, 3, seed=2)
+    others = normals(50, 3, seed=3), scale * normals(50, 3, seed=4).exp()
+    whole = information(mu, sigma, eps), marginal_kl_bounds(mu, sigma, eps, *others)
+    monkeypatch.setattr(latent, "_TABLE_AT_ONCE", 7 * 60)  # blocks of 7 and 8 rows, and smaller last ones
+    assert information(mu, sigma, eps) == pytest.approx(whole[0], rel=1e-12)
+    assert marginal_kl_bounds(mu, sigma, eps, *others) == pytest.approx(whole[1], rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,4 +1,4 @@
-"""Batch sizes for evaluation."""
+"""Batches for evaluation: how large they are, and their results in one tensor."""
 
 import math
 from collections.abc import Iterable, Sequence

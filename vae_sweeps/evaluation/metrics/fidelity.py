@@ -16,8 +16,8 @@ from vae_sweeps.system.rng import generator
 _KID_SUBSET_SIZE, _KID_SUBSETS = 1000, 100
 
 SSIM_WINDOW = 11  # pixels that torchmetrics' Gaussian window spans
-# Pixel values per batch of SSIM, which makes some dozen copies of them; oneDNN's convolution makes sixteen channels of
-# one. With four times as many values, those are too large for `machine.memory_kept`, and SSIM takes 1.6 times as long.
+# Pixel values per batch of SSIM, whose convolution needs some dozens of times their memory. With four times as many,
+# its blocks are too large for `machine.memory_kept`, and SSIM takes 1.6 times as long.
 _NUMBERS_AT_ONCE = 1 << 15
 
 

@@ -132,7 +132,7 @@ def _log_densities(
     The next rows overwrite the densities.
     """
     precision, log_normaliser = sigma.pow(-2), _log_normaliser(sigma)
-    quadratic = (mu.square() * precision).sum(1)
+    weighted, quadratic = mu * precision, (mu.square() * precision).sum(1)
     num_at_once = max(1, _TABLE_AT_ONCE // len(mu))
     # All rows use the same memory: new pages would take up to a third of the time.
     both = z.new_empty(2, min(num_at_once, len(z)), len(mu))
@@ -140,7 +140,7 @@ def _log_densities(
         # Expand ((z - mu) / sigma)^2: matrix products instead of an N x M x L array.
         sums, squares = both[:, : len(rows)]
         torch.mm(z[rows].square(), precision.T, out=sums).add_(quadratic)
-        torch.mm(2 * z[rows], (mu * precision).T, out=squares)
+        torch.mm(2 * z[rows], weighted.T, out=squares)
         torch.sub(sums, squares, out=squares)
         # The expansion loses digits for narrow posteriors far from 0; there, subtract directly if the pair may matter.
         if sums.max() * _ROUNDING > _LARGEST_ERROR:

@@ -27,8 +27,8 @@ pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 DEVICE = "cuda"
 GRID = ["-m", "beta=0.01,1", "latent=2,5", f"device={DEVICE}", "evaluation=none", "tracker=none", "sweep=grid"]
 DEMO = ["-m", "beta=0,0.01,1", "latent=2,10,128", f"device={DEVICE}", "tracker=none", "sweep=demo"]
-# Three other seeds on a CPU differ from the demo's by up to 1.1 nats.
-TOLERANCE = 3.0
+# In nats by latent size. On a CPU seeds 1 to 3 differ from the demo's by up to 6.3, 1.7 and 1.9 nats.
+TOLERANCE = {2: 10.0, 10: 3.0, 128: 3.0}
 
 
 def table(output_dir: Path, sweep: str = "grid") -> pd.DataFrame:
@@ -103,9 +103,9 @@ def test_the_demos_table_is_that_of_the_readme(tmp_path: Path) -> None:
     found = table(tmp_path, "demo").set_index(["beta", "latent"])
     for (beta, latent), (log_px, elbo) in of_readme().items():
         row = found.loc[(beta, latent)]
-        assert row["test/log_px"] == pytest.approx(log_px, abs=TOLERANCE), (beta, latent)
+        assert row["test/log_px"] == pytest.approx(log_px, abs=TOLERANCE[latent]), (beta, latent)
         if beta == 1:  # the KL of the others, which training hardly weighs, varies from seed to seed
-            assert row["test/elbo"] == pytest.approx(elbo, abs=TOLERANCE), (beta, latent)
+            assert row["test/elbo"] == pytest.approx(elbo, abs=TOLERANCE[latent]), (beta, latent)
 
 
 def of_readme() -> dict[tuple[float, int], tuple[float, float]]:

@@ -40,14 +40,13 @@ def extra(count: Callable[[int], int]) -> float:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_step_of_a_pack_starts_as_many_operations_as_that_of_one_model(name, monkeypatch, in_folders) -> None:
-    monkeypatch.setattr(torch, "Generator", stand_in_device.Generator)
-    device, per_step = stand_in_device.device(), {}
+def test_a_step_of_a_pack_starts_as_many_operations_as_that_of_one_model(name, stand_in, in_folders) -> None:
+    per_step = {}
 
     def started(num_models: int, steps: int) -> int:
         folders = in_folders(num_models, f"{num_models}-{steps}-")
         with stand_in_device.watched() as watched:
-            train_points(points_of(name, num_models, steps), folders, DATASET, device=device)
+            train_points(points_of(name, num_models, steps), folders, DATASET, device=stand_in)
         return len(watched.started)
 
     for num_models in (2, 5):

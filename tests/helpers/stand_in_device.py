@@ -123,8 +123,20 @@ def _copied(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 _library: list[torch.library.Library] = []
 
 
-def device() -> torch.device:
-    """The stand-in, which is made when it is first asked for, for the rest of the process."""
+@contextlib.contextmanager
+def in_use() -> Iterator[torch.device]:
+    """The stand-in, which is made when it is first used, and which programs can use as a GPU in this block."""
+    device, of_cpu = _device(), torch.Generator
+    torch.Generator = Generator  # type: ignore[misc]
+    try:
+        # PyTorch's threads for gradients serve the devices that there were at the first gradient of the process.
+        with torch.autograd.set_multithreading_enabled(False):
+            yield device
+    finally:
+        torch.Generator = of_cpu  # type: ignore[misc]
+
+
+def _device() -> torch.device:
     if not _library:
         backend_registration._setup_privateuseone_for_python_backend(NAME)
         library = torch.library.Library("aten", "IMPL")

@@ -7,7 +7,7 @@ and what the program would wait for. PyTorch has a place for devices of other pa
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,24 @@ class Watched:
     waits: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Recorded:
+    """An operation of a graph, on tensors of the CPU: each replay runs it on the same ones."""
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: list[Tensor | None]  # None for an argument that the operation returns
+
+    def run(self) -> None:
+        found = self.function(*self.args, **self.kwargs)
+        for result, new in zip(self.results, _tensors_in(found), strict=True):
+            if result is not None:
+                result.copy_(new)
+
+
 _watchers: list[Watched] = []
+_graph: list[_Recorded] | None = None
 _most_bytes = math.inf
 
 
@@ -86,7 +103,7 @@ def _held(value: Any) -> Any:
 
 def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     operation = func.overloadpacket
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    tensors = _tensors_in((args, kwargs))
     if any(tensor.dim() and not isinstance(tensor, _OnDevice) for tensor in tensors):  # single numbers may be mixed
         raise RuntimeError(f"{func}: expected all tensors to be on {NAME}, but found some on cpu")
     for watcher in _watchers:
@@ -94,17 +111,57 @@ def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             watcher.waits.append(str(func))
         elif not func.is_view and operation not in (aten.detach, aten._unsafe_view):
             watcher.started.append(str(func))
-    found = func(*tree_map(_held, args), **tree_map(_held, kwargs))
+    found = _run(func, tree_map(_held, args), tree_map(_held, kwargs))
     if operation in _NUMBERS:
         return found
-    for leaf in tree_leaves(found):
-        if isinstance(leaf, Tensor) and leaf.nbytes > _most_bytes:
-            raise torch.OutOfMemoryError(f"{NAME} out of memory: {func} needs {leaf.nbytes} bytes")
+    for tensor in _tensors_in(found):
+        if tensor.nbytes > _most_bytes:
+            raise torch.OutOfMemoryError(f"{NAME} out of memory: {func} needs {tensor.nbytes} bytes")
     # In inference mode, too, a view of an ordinary tensor is an ordinary one.
     is_inference = args[0].is_inference() if func.is_view else torch.is_inference_mode_enabled()
     with torch.inference_mode(is_inference):
         found = tree_map(lambda leaf: _OnDevice(leaf) if isinstance(leaf, Tensor) else leaf, found)
         return found if is_inference and func.is_view else return_and_correct_aliasing(func, args, kwargs, found)
+
+
+def _tensors_in(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run an operation on tensors of the CPU, or only record it while a graph is captured."""
+    if _graph is None or func.is_view:
+        return func(*args, **kwargs)
+    if func.overloadpacket in _NUMBERS | _OF_UNKNOWN_SIZE:
+        raise RuntimeError(f"{func}: operation not permitted when stream is capturing")
+
+    # On copies, since nothing is computed yet.
+    args_now, kwargs_now = tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, (args, kwargs))
+    found, given = func(*args_now, **kwargs_now), set(map(id, _tensors_in((args_now, kwargs_now))))
+    results = [None if id(tensor) in given else tensor for tensor in _tensors_in(found)]
+    _graph.append(_Recorded(func, args, kwargs, results))
+    return found
+
+
+def captured(compute: Callable[[], None]) -> Callable[[], None]:
+    """As a CUDA graph: what `compute` starts is only recorded, and run by each call of the function returned.
+
+    A replay reads and writes the same tensors, and passes the same numbers, as when it was recorded.
+    """
+    global _graph
+    _graph = graph = []
+    try:
+        compute()
+    finally:
+        _graph = None
+
+    def replay() -> None:
+        for watcher in _watchers:
+            watcher.started.append("graph")
+        for recorded in graph:
+            recorded.run()
+
+    return replay
 
 
 def _copied(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -114,7 +171,9 @@ def _copied(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     is_to_device, is_from_device = target.type == NAME, isinstance(source, _OnDevice)
     for watcher in _watchers:
         (watcher.started if is_to_device and is_from_device else watcher.waits).append(str(func))
-    found = func(*tree_map(_held, args), **tree_map(_held, kwargs))
+    if _graph is not None and not (is_to_device and is_from_device):
+        raise RuntimeError(f"{func}: operation not permitted when stream is capturing")
+    found = _run(func, tree_map(_held, args), tree_map(_held, kwargs))
     if is_in_place:
         return args[0]
     return _OnDevice(found) if is_to_device else found
@@ -151,6 +210,8 @@ def _device() -> torch.device:
             return _OnDevice(torch.eye(n, dtype=dtype))
 
         def copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
+            if _graph is not None:
+                raise RuntimeError("aten._copy_from: operation not permitted when stream is capturing")
             for watcher in _watchers:
                 watcher.waits.append("aten._copy_from")
             _held(target).copy_(_held(source))

@@ -12,7 +12,7 @@ from tests.training.test_packs import ARCHS, LIKELIHOODS, MIXED, relative_differ
 from vae_sweeps.config.schema import Point
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.run_folder import RunFolder
-from vae_sweeps.training import loop
+from vae_sweeps.training import steps
 from vae_sweeps.training.loop import TrainOptions
 from vae_sweeps.training.noise import PosteriorNoise
 
@@ -58,7 +58,7 @@ def rows_of(folder: RunFolder) -> list[dict]:
 def test_weights_moments_and_rows_are_those_of_the_cpu(
     arch, likelihood, device, is_gpu, in_folders, monkeypatch
 ) -> None:
-    monkeypatch.setattr(loop, "PosteriorNoise", NoiseOfCPU)
+    monkeypatch.setattr(steps, "PosteriorNoise", NoiseOfCPU)
     points, dataset = points_of(arch, likelihood, "optim.clip_norm=1"), make_dataset()
     here, there = in_folders(3, "cpu"), in_folders(3, "device")
     train_points(points, here, dataset)

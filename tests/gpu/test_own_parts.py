@@ -12,7 +12,7 @@ from tests.helpers.training import train_points
 from tests.training.test_packs import relative_difference
 from vae_sweeps.config import trust
 from vae_sweeps.config.schema import Point
-from vae_sweeps.training import loop
+from vae_sweeps.training import steps
 
 PARTS = "tests.helpers.own_parts"
 NETWORKS = ["arch=custom", f"arch.encoder._target_={PARTS}.Encoder", f"arch.decoder._target_={PARTS}.Decoder"]
@@ -33,7 +33,7 @@ def points_of(*overrides: str) -> list[Point]:
 
 @pytest.mark.parametrize("num_models", [1, 2])
 def test_they_compute_as_on_the_cpu(num_models, device, in_folders, monkeypatch) -> None:
-    monkeypatch.setattr(loop, "PosteriorNoise", NoiseOfCPU)
+    monkeypatch.setattr(steps, "PosteriorNoise", NoiseOfCPU)
     points, dataset = points_of(*LIKELIHOOD)[:num_models], make_dataset()
     here, there = in_folders(num_models, "cpu"), in_folders(num_models, "device")
     train_points(points, here, dataset)

@@ -112,6 +112,7 @@ class LaunchOptions:
     keep_previous_checkpoint: str = one_of("until_done", "always", numbers=False, default="until_done")
     dry_run: bool = free("true or false", numbers=False, default=False)
     optimized_metric: str = free("a column of the table", numbers=False, default="val/elbo")
+    graphs: str = one_of("auto", "off", numbers=False, default="auto")
 
 
 def options_from(content: Mapping[str, Any]) -> LaunchOptions:

@@ -220,7 +220,8 @@ def _train_from(step: int, members: Sequence[Member], absent: Collection[int], c
             observer = JobObserver(
                 pack, dataset, context.options.evaluation, drawer=context.drawer, link=context.link, show=show
             )
-            options = TrainOptions(context.options.checkpoint_every_s, context.should_stop, is_tried, context.rung)
+            how = context.options
+            options = TrainOptions(how.checkpoint_every_s, context.should_stop, is_tried, context.rung, how.graphs)
             outcomes = train(pack, dataset, options, observer)
         record(pack, outcomes, reference, context.drawer)
         if context.options.keep_previous_checkpoint == "until_done":

@@ -8,7 +8,7 @@ many steps, and the learning rates. The sums of each step are written into one t
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -65,7 +65,8 @@ class GraphedSteps(Steps):
         super().__init__(pack, dataset, schedule)
         assert isinstance(pack.optimiser, StackedOptimiser)
         self.optimiser, self._capture = pack.optimiser, capture
-        self._number = torch.zeros(1, dtype=torch.int64, device=pack.device)  # of the step that `_compute` takes
+        # The number of the step that `_compute` takes, which it raises by one; and what it is, as far as is known here.
+        self._number, self._known_number = torch.zeros(1, dtype=torch.int64, device=pack.device), 0
         shape = (schedule.steps_per_epoch, 3, len(pack.points))  # a row is due at least once in an epoch
         self._trace = torch.zeros(shape, device=pack.device, dtype=pack.dtype)
         self._x: Tensor | None = None  # the batch, if it has to be copied to the device
@@ -102,7 +103,9 @@ class GraphedSteps(Steps):
     def _provide(self, step: int) -> None:
         """Put into the device's memory what step `step` reads."""
         self.pack.begin_step(step, self.batch_size)
-        self._number.fill_(step)
+        if step != self._known_number:
+            self._number.fill_(step)
+        self._known_number = step + 1
         self.noise.draw_for(step)
         if self.batches.are_on_device:
             self.batches.begin_epoch(step)
@@ -118,28 +121,32 @@ class GraphedSteps(Steps):
         self.pack.clip_gradients()
         self.optimiser.update()
         self._trace.index_copy_(0, self._number.remainder(len(self._trace)), sums.unsqueeze(0))
+        self._number.add_(1)
 
     def _checked(self) -> Callable[[], None] | None:
         """Capture a graph; None if that fails, or if its numbers are not those of the operations themselves."""
-        state = [*self.pack.vae.state_dict().values(), *self.optimiser.state(), self._trace]
-        before = [tensor.clone() for tensor in state]
-        results = []
+        state = [*self.pack.vae.state_dict().values(), *self.optimiser.state(), self._trace, self._number]
+        before = [tensor.to("cpu", copy=True) for tensor in state]
         try:
             replay = self._capture(self._compute)
-            for compute in (self._compute, replay):
-                compute()
-                results.append([tensor.clone() for tensor in state])
-                for tensor, value in zip(state, before, strict=True):
-                    tensor.copy_(value)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            log.warning("graphs=auto: a step could not be captured (%s); going on without", first_line(error))
-            return None
-        if all(map(_is_same, *results)):
-            return replay
-        log.warning("graphs=auto: a captured step has other numbers than its operations; going on without")
+            self._compute()
+            expected = [tensor.clone() for tensor in state]
+            _copy(before, state)
+            replay()
+            if all(map(_is_same, state, expected)):
+                return replay
+            reason = "its numbers differ from those of the operations themselves"
+        except RuntimeError as error:  # also for lack of memory: the operations of a graph have theirs for themselves
+            reason = first_line(error)
+        finally:
+            _copy(before, state)
+        log.warning("graphs=auto: a step could not be captured (%s); going on without", reason)
         return None
+
+
+def _copy(values: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vae_sweeps.config.schema import Point
+from vae_sweeps.config.schema import Optim, Point
 from vae_sweeps.data.batches import steps_per_epoch
 from vae_sweeps.training.rates import learning_rate
 
@@ -33,7 +33,10 @@ class Schedule:
 
     def learning_rates(self, points: Sequence[Point], step: int) -> list[float]:
         """The learning rate of each point of the pack in `step` (from 0)."""
-        return [learning_rate(point.optim, step, self.steps_per_epoch, self.num_steps) for point in points]
+        return [self.learning_rate(point.optim, step) for point in points]
+
+    def learning_rate(self, optim: Optim, step: int) -> float:
+        return learning_rate(optim, step, self.steps_per_epoch, self.num_steps)
 
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch, or the whole training, ends after `step` steps."""

@@ -32,6 +32,9 @@ class Steps:
             points, dataset.image_shape, schedule.steps_per_epoch, device, dtype, schedule.num_steps
         )
         self.parameters = list(pack.vae.parameters())
+        # Of hundreds of models most have equal settings, and Python is as slow as a GPU in computing all their rates.
+        self._optims = {repr(point.optim): point.optim for point in points}
+        self._optim_of = [repr(point.optim) for point in points]
 
     def __call__(self, step: int) -> None:
         sums = self.gradients(step)
@@ -42,7 +45,8 @@ class Steps:
 
     def rates(self, step: int) -> Sequence[float]:
         """The learning rate of each model."""
-        return self.schedule.learning_rates(self.pack.points, step)
+        rates = {key: self.schedule.learning_rate(optim, step) for key, optim in self._optims.items()}
+        return [rates[key] for key in self._optim_of]
 
     def gradients(self, step: int) -> Float[Tensor, "3 K"]:
         """Compute the gradients of a step; returns the batch's sums of log_px and kl, and the loss."""

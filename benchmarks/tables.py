@@ -10,6 +10,7 @@ Table = list[list[str]]  # the head and the rows
 PROGRAMS = {
     "bare": "bare products of one model",
     "tight": "tight PyTorch loop, fused Adam",
+    "compiled": "tight PyTorch loop, `torch.compile`",
     "vmap": "`torch.func.vmap` ensemble",
     "jax": "JAX `vmap`",
     "pythae": "pythae",

@@ -38,12 +38,15 @@ class OutOfMemoryError(FailedError):
 class Processes:
     """One process for each module that is asked, with the same case. Ends them on exit.
 
-    `peers_python` is the Python of the other libraries; None makes an environment for them, see `environment`.
+    `peers_python` is the Python of the other libraries; None makes an environment for them, see `environment`. What
+    the processes say beside their answers is appended to the file `log`, or lost if that is None.
     """
 
-    def __init__(self, specification: Mapping[str, Any], peers_python: str | None = None) -> None:
+    def __init__(
+        self, specification: Mapping[str, Any], peers_python: str | None = None, log: Path | None = None
+    ) -> None:
         self._specification, self._device = json.dumps(specification), specification["device"]
-        self._peers_python = peers_python
+        self._peers_python, self._log = peers_python, log
         self._running: dict[str, subprocess.Popen[str]] = {}
 
     def start(self, name: str) -> subprocess.Popen[str]:
@@ -53,16 +56,12 @@ class Processes:
             python = (self._peers_python or environment.python()) if is_peer else sys.executable
             command = [python, "-m", f"benchmarks.peers.{module}", self._specification]
             pipe = subprocess.PIPE
-            self._running[module] = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                # Without this, JAX would compute on a CPU if it finds no GPU, and on a GPU when a CPU is measured.
-                env=os.environ | {"JAX_PLATFORMS": self._device},
-                stdin=pipe,
-                stdout=pipe,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
+            # Without this, JAX would compute on a CPU if it finds no GPU, and on a GPU when a CPU is measured.
+            env = os.environ | {"JAX_PLATFORMS": self._device}
+            with open(self._log or os.devnull, "a") as messages:
+                self._running[module] = subprocess.Popen(
+                    command, cwd=ROOT, env=env, stdin=pipe, stdout=pipe, stderr=messages, text=True
+                )
         return self._running[module]
 
     def ask(self, name: str, k: int, *, patience_s: float | None = None, **what: Any) -> dict[str, Any]:

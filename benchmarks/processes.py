@@ -15,15 +15,15 @@ ROOT = Path(__file__).parents[1]
 
 # Which module answers for which contestant, and whether it runs in the environment of the other libraries.
 MODULES = {
-    "pack": ("pack", False),
-    "pack-3-rates": ("pack", False),
-    "pack-9-rates": ("pack", False),
-    "bare": ("torch_loops", False),
-    "tight": ("torch_loops", False),
-    "compiled": ("torch_compiled", False),
-    "vmap": ("torch_loops", False),
-    "jax": ("jax_vmap", True),
-    "pythae": ("pythae_trainer", True),
+    "pack": ("benchmarks.peers.pack", False),
+    "pack-3-rates": ("benchmarks.peers.pack", False),
+    "pack-9-rates": ("benchmarks.peers.pack", False),
+    "bare": ("benchmarks.peers.torch_loops", False),
+    "tight": ("benchmarks.peers.torch_loops", False),
+    "compiled": ("benchmarks.peers.torch_compiled", False),
+    "vmap": ("benchmarks.peers.torch_loops", False),
+    "jax": ("benchmarks.peers.jax_vmap", True),
+    "pythae": ("benchmarks.peers.pythae_trainer", True),
 }
 
 
@@ -54,7 +54,7 @@ class Processes:
         module, is_peer = MODULES[name]
         if module not in self._running:
             python = (self._peers_python or environment.python()) if is_peer else sys.executable
-            command = [python, "-m", f"benchmarks.peers.{module}", self._specification]
+            command = [python, "-m", module, self._specification]
             pipe = subprocess.PIPE
             # Without this, JAX would compute on a CPU if it finds no GPU, and on a GPU when a CPU is measured.
             env = os.environ | {"JAX_PLATFORMS": self._device}

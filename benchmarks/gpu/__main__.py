@@ -10,6 +10,7 @@ no time for. --device cpu runs the same on a CPU, which tests it.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -27,6 +28,7 @@ from benchmarks.gpu import plan, results, scripts, steps, tables
 from benchmarks.gpu.plan import Item
 from benchmarks.gpu.results import Budget, Results, Settings
 from benchmarks.processes import FailedError
+from vae_sweeps.system import machine
 
 # An item is not begun with less time than this, in seconds.
 _LEAST_S = 10.0
@@ -99,11 +101,13 @@ def _chosen(asked: argparse.Namespace) -> list[Item]:
 
 
 def _peers_python(asked: str | None) -> str | None:
-    try:
-        return asked or environment.python_with_jax()
-    except (OSError, subprocess.SubprocessError) as error:
-        print(f"no Python with JAX: {error}", file=sys.stderr)
-        return None
+    """A Python that has JAX; None, with a message, if there is none and pip cannot make one."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        python = asked or environment.python_with_jax()
+        if results.jax_version(python) is not None:
+            return python
+    print("JAX is left out: no Python has it; see --peers-python", file=sys.stderr)
+    return None
 
 
 def show(file: Path) -> None:
@@ -136,6 +140,10 @@ def main() -> None:
     if asked.show:
         show(asked.show)
         return
+    try:
+        machine.resolve_device(asked.device)
+    except ValueError as error:
+        sys.exit(str(error))
     python = _peers_python(asked.peers_python) if "jax" in asked.programs else None
     if python is None:
         asked.programs = [name for name in asked.programs if name != "jax"]

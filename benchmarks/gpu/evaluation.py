@@ -1,6 +1,6 @@
 """How long the parts of a point's evaluation take. The point has its initial weights, which take as long as others.
 
-What it is told: the specification of a `case` on digits, and the number of `turns`.
+What it is told: the specification of a `case` on digits, the number of `turns`, and further `overrides`, if any.
 """
 
 import logging
@@ -28,7 +28,8 @@ from vae_sweeps.training.pack import new_start
 def measure(asked: dict[str, Any]) -> list[dict[str, Any]]:
     """Seconds of each turn. What all points share, such as the classifier of FID's features, is computed before."""
     case = asked["case"]
-    point, options = compose_command([*case["overrides"], "evaluation=full"])
+    further = ["data=mnist5k", "evaluation=full", *asked.get("overrides", [])]  # data that need no network
+    point, options = compose_command([*case["overrides"], *further])
     reference = new_reference(point, options.evaluation, torch.device(case["device"]))
     shape = reference.dataset.image_shape
     model = from_state(point, new_start(point, shape).model, shape).to(case["device"])

@@ -112,7 +112,7 @@ def machine(settings: Settings) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         **versions,
-        "jax": _jax_version(settings.peers_python),
+        "jax": jax_version(settings.peers_python),
         "date": datetime.now(UTC).date().isoformat(),
     }
 
@@ -135,6 +135,7 @@ def _driver() -> str | None:
     return _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 
 
-def _jax_version(python: str | None) -> str | None:
+def jax_version(python: str | None) -> str | None:
+    """The version of JAX that a Python has; None if it has none."""
     ask = "from importlib import metadata; print(metadata.version('jax'))"
     return None if python is None else _output(python, "-c", ask)

@@ -48,6 +48,11 @@ before_torch.prepare()  # torch is imported already, but MKL reads its setting a
 torch.set_num_threads(1)  # the models of the tests are tiny, and more threads would only slow them down
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip(f"torch {torch.__version__} sees no GPU")
+
+
 @cache
 def _config_loader() -> ConfigLoader:
     register_schemas()

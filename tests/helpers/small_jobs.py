@@ -4,12 +4,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import torch
 
 from tests.conftest import make_dataset, make_options
 from tests.helpers.checkpoints import tensors_of
 from tests.helpers.training import CPU, runs_of
 from vae_sweeps.config.schema import Point
+from vae_sweeps.data.dataset import Dataset
+from vae_sweeps.evaluation.model import Model
 from vae_sweeps.evaluation.reference import Reference
 from vae_sweeps.launch.draw import PictureDrawer
 from vae_sweeps.launch.observe import JobObserver
@@ -28,6 +31,13 @@ SMALL = ["arch.hidden=[9]", "batch_size=16", "log_every_steps=3"]
 CONV_BN = ["arch=conv", "arch.channels=[4,6]", "arch.batch_norm=true", "arch.kernel=3", "batch_size=16"]
 
 
+class NoPictures(PictureDrawer):
+    """Drawing takes most of the time of such short runs."""
+
+    def end_of_training(self, run: RunFolder, model: Model, dataset: Dataset) -> None:
+        pass
+
+
 def train_pack(
     points: Sequence[Point],
     folders: Sequence[RunFolder],
@@ -44,6 +54,11 @@ def train_pack(
     outcomes = train(pack, DATASET, TrainOptions(**options), observer)
     record(pack, outcomes, reference, drawer)
     return outcomes
+
+
+def slow(*values: object) -> list[Any]:
+    """Parameters for the slow suite."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def stop_after(num_steps: int) -> Callable[[], bool]:

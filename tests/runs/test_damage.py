@@ -7,20 +7,18 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from tests.conftest import make_options, make_point
+from tests.helpers.small_jobs import NoPictures, slow
 from tests.training.test_resume import assert_same_runs
 from vae_sweeps.analysis import table
 from vae_sweeps.config.identity import run_id, run_name
 from vae_sweeps.config.launch_options import LaunchOptions
-from vae_sweeps.data.dataset import Dataset
 from vae_sweeps.data.load import load_dataset
-from vae_sweeps.evaluation.model import Model, load
-from vae_sweeps.launch.draw import PictureDrawer
+from vae_sweeps.evaluation.model import load
 from vae_sweeps.launch.worker import JobContext, References, run_pack
 from vae_sweeps.runs import checkpoint, checkup, states
 from vae_sweeps.runs.finding import all_runs
@@ -34,18 +32,6 @@ POINTS = [
     make_point("data=mnist5k", "arch.hidden=[8]", "steps=40", "log_every_steps=5", f"seed={seed}", "batch_size=20")
     for seed in (0, 1, 2)
 ]
-
-
-class NoPictures(PictureDrawer):
-    """Drawing takes most of the time of such short runs."""
-
-    def end_of_training(self, run: RunFolder, model: Model, dataset: Dataset) -> None:
-        pass
-
-
-def slow(*values: object) -> list[Any]:
-    """Parameters for the slow suite."""
-    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def make_runs(output_dir: Path) -> list[RunFolder]:

@@ -34,7 +34,8 @@ class Batches:
         self.images = dataset.images["train"]
         self.device = dataset.device or self.images.device
         self.steps_per_epoch = steps_per_epoch(len(self.images), batch_size)
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+        self._epoch = -1
+        self._order = torch.empty(len(self.images), dtype=torch.int64, device=self.images.device)
         # Compare only types: a device without an index is the current one of its type, where the images then are.
         is_elsewhere = self.images.device.type != self.device.type
         self._prefetched = Prefetched(self._gathered) if is_elsewhere or dataset.is_mapped else None
@@ -50,11 +51,28 @@ class Batches:
             images = binarized(images, torch.rand(images.shape, generator=draw, device=images.device))
         return to_model(self.dataset, images, self.dtype)
 
-    def _indices(self, step: int) -> Int[Tensor, " b"]:
-        epoch, i = divmod(step, self.steps_per_epoch)
+    @property
+    def are_on_device(self) -> bool:
+        """Whether a batch is only a choice among images in the device's memory, so that `of_number` can be used."""
+        return self._prefetched is None and self.dataset.binarize != "dynamic"
+
+    def of_number(self, step: Int[Tensor, " 1"]) -> Tensor:
+        """Images [B,C,H,W] of a step whose number the device has; of a whole batch, in the epoch of `begin_epoch`."""
+        num_whole = len(self.images) // self.batch_size
+        whole = self._order[: num_whole * self.batch_size].view(num_whole, self.batch_size)
+        indices = whole.index_select(0, step.remainder(self.steps_per_epoch)).squeeze(0)
+        return to_model(self.dataset, self.images.index_select(0, indices), self.dtype)
+
+    def begin_epoch(self, step: int) -> None:
+        """Set the order of the images to that of the epoch of `step`, unless it is."""
+        epoch = step // self.steps_per_epoch
         if epoch != self._epoch:
-            order = epoch_order(len(self.images), self.dataset.seed, epoch)
-            self._epoch, self._order = epoch, order.to(self.images.device)
+            self._order.copy_(epoch_order(len(self.images), self.dataset.seed, epoch))
+            self._epoch = epoch
+
+    def _indices(self, step: int) -> Int[Tensor, " b"]:
+        self.begin_epoch(step)
+        i = step % self.steps_per_epoch
         return self._order[i * self.batch_size : (i + 1) * self.batch_size]
 
     def _gathered(self, step: int) -> Tensor:

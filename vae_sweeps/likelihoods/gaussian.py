@@ -53,8 +53,9 @@ class Gaussian(nn.Module):
             log_sigma = self.log_sigma
         elif self.kind == "optimal" and self.training:
             # The gradient with respect to sigma is zero at the optimum, so it is not computed.
-            num_images = distributed.total(torch.tensor(float(len(x))))
-            mse = distributed.total(squared_error.detach().sum(-1)) / (num_images * num_pixels).to(params)
+            # Made on the device, since a GPU would be waited for if a number were copied there.
+            num_images = distributed.total(params.new_full((), len(x)))
+            mse = distributed.total(squared_error.detach().sum(-1)) / (num_images * num_pixels)
             running = self.running_mse.lerp(mse, 1 / self.num_batches.add_(1).clamp_(max=self._MAX_BATCHES))
             self.running_mse.copy_(torch.where(self.running_mse.isinf(), mse, running))
             log_sigma = mse.log() / 2

@@ -120,12 +120,14 @@ def memory_kept(device: torch.device, purpose: Literal["training", "evaluation"]
 
 
 def return_memory() -> None:
-    """Return to the kernel the memory of packs that have ended.
+    """Return to the kernel, and to other processes on the GPU, the memory of packs that have ended.
 
     A pack is part of a cycle of references, and `memory_kept` ends while it still exists. Without this it counts as
     taken when the next pack begins (measured: 0.16 GB for one point of 6.4 million weights).
     """
     gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     _keep_memory(_KEPT_ELSEWHERE)
 
 

@@ -27,7 +27,7 @@ class KlTerms:
     end: Tensor
     steps: Tensor
 
-    def of_images(self, terms: Terms, step: int, num_images: int | None) -> Float[Tensor, "K B"]:
+    def of_images(self, terms: Terms, step: int | Tensor, num_images: int | None) -> Float[Tensor, "K B"]:
         """What stands for the KL of each image at `step` (from 0); the means are those of the whole batch.
 
         With `num_images`, `terms` are this rank's share of a batch of this size.
@@ -37,7 +37,7 @@ class KlTerms:
         means = means / per_latent.shape[1] if num_images is None else distributed.total(means) / num_images
         found = torch.where(means > self.free_bits, per_latent, self.free_bits).sum(-1)
         found = torch.where(self.free_bits.any(-1), found, terms.kl)
-        capacity = self.start + (self.end - self.start) * (step / self.steps).clamp(max=1.0)
+        capacity = self.start + (self.end - self.start) * (self.steps.reciprocal() * step).clamp(max=1.0)
         distance = (means.sum(-1) - capacity).sign() * (terms.kl - capacity)
         return torch.where(capacity.isnan(), found, distance)
 

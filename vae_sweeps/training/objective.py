@@ -46,9 +46,10 @@ class Weights:
     custom: Callable[..., Tensor] | None = None
     beta: Tensor | None = None
 
-    def loss(self, terms: Terms, step: int, num_images: int | None = None) -> Float[Tensor, " K"]:
+    def loss(self, terms: Terms, step: int | Tensor, num_images: int | None = None) -> Float[Tensor, " K"]:
         """Each model's training loss at `step` (from 0), in the units of its convention.
 
+        The step may be a tensor of one number, except for a function of the user's own.
         If `terms` cover only a share of a batch, `num_images` is the size of the whole batch: the losses of the shares
         add up to the batch's.
         """
@@ -73,12 +74,11 @@ class Weights:
         shares = self._share_of_beta(step).flatten().tolist()
         return [None if beta is None else beta * share for beta, share in zip(self.beta_nats, shares, strict=True)]
 
-    def _share_of_beta(self, step: int) -> Float[Tensor, "K 1"]:
+    def _share_of_beta(self, step: int | Tensor) -> Float[Tensor, "K 1"]:
         if not self.warmup_steps.numel():
             return torch.ones_like(self.scale)
-        position = torch.remainder(
-            torch.full_like(self.cycle_steps, step), self.cycle_steps
-        )  # step itself without cycles
+        steps = torch.zeros_like(self.cycle_steps) + step
+        position = torch.remainder(steps, self.cycle_steps)  # step itself without cycles
         return (position / self.warmup_steps).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1.0)
 
 

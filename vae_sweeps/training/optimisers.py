@@ -1,8 +1,9 @@
 """The optimisers of a pack: PyTorch's own updates, with the settings of each model."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,8 @@ def zero_moments(settings: Optim, parameters: Mapping[str, Tensor]) -> Moments:
     return {kind: {name: torch.zeros_like(p.detach()) for name, p in parameters.items()} for kind in kept}
 
 
-class _Slice(NamedTuple):
+@dataclass
+class _Slice:
     """Neighbouring models with equal settings: views of the parameters, and of what is kept for them."""
 
     models: range
@@ -62,6 +64,7 @@ class _Slice(NamedTuple):
     parameters: dict[str, Tensor]
     moments: Moments
     steps: dict[str, Tensor]
+    rate: float | Tensor
 
 
 class StackedOptimiser:
@@ -70,6 +73,9 @@ class StackedOptimiser:
     It calls PyTorch's kernels once for each run of neighbours with equal settings, on their slices of the stacked
     tensors. The class `torch.optim.Adam` would import PyTorch's compiler, which costs each process more than 2 s; the
     functions that it calls do not.
+
+    On a GPU, learning rates are numbers of single precision in its memory: `prepare` writes them there, and `update`,
+    which may be captured in a CUDA graph, reads them.
     """
 
     def __init__(self, module: nn.Module, settings: Sequence[Optim], step: int) -> None:
@@ -89,25 +95,48 @@ class StackedOptimiser:
             for kind, moments in self.moments.items()
         }
 
-    @torch.no_grad()
+    def state(self) -> list[Tensor]:
+        """All tensors that `update` changes, besides the parameters."""
+        moments = [moment for by_name in self.moments.values() for moment in by_name.values()]
+        return moments + [steps for part in self._slices for steps in part.steps.values()]
+
     def step(self, rates: Sequence[float]) -> None:
+        self.prepare(rates)
+        self.update()
+
+    def prepare(self, rates: Sequence[float]) -> bool:
+        """Set the learning rates of the next update, and count it.
+
+        Returns whether that update calls other kernels than the one before, since other models have equal rates.
+        """
+        is_new = False
         if rates != self._rates:
-            self._set_rates(rates)
+            self._rates = list(rates)
+            is_new = self._cut()
+            for part in self._slices:
+                self._set_rate(part, rates[part.models.start])
+        self._count += 1
+        return is_new
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Update the parameters that have gradients, at the learning rates that were prepared."""
         grads = {name: p.grad for name, p in self._parameters.items() if p.grad is not None}
-        of_models = grads if len(self._slices) == 1 else {n: slots(g, len(rates)) for n, g in grads.items()}
+        num_models = len(self._settings)
+        of_models = grads if len(self._slices) == 1 else {n: slots(g, num_models) for n, g in grads.items()}
         for part in self._slices:
             first, last = part.models.start, part.models.stop
             own = grads if of_models is grads else {name: grad[first:last] for name, grad in of_models.items()}
-            _UPDATES[part.settings.algorithm](part, own, rates[part.models.start])
-        self._count += 1
+            _UPDATES[part.settings.algorithm](part, own)
 
-    def _set_rates(self, rates: Sequence[float]) -> None:
-        """Cut the models into runs of equal settings and learning rates, if the cuts have changed."""
-        self._rates = list(rates)
-        runs = groupby(range(len(rates)), key=lambda k: (_numbers_of(self._settings[k]), rates[k]))
+    def _cut(self) -> bool:
+        """Cut the models into runs of equal settings and learning rates; returns whether the cuts have changed."""
+        runs = groupby(range(len(self._rates)), key=lambda k: (_numbers_of(self._settings[k]), self._rates[k]))
         cuts = [range(members[0], members[-1] + 1) for members in (list(run) for _, run in runs)]
-        if cuts != [part.models for part in self._slices]:
-            self._slices = [self._slice(models) for models in cuts]
+        if cuts == [part.models for part in self._slices]:
+            return False
+        self._slices = [self._slice(models) for models in cuts]
+        return True
 
     def _slice(self, models: range) -> _Slice:
         return _Slice(
@@ -117,11 +146,30 @@ class StackedOptimiser:
             {kind: {name: self._part(m, models) for name, m in by.items()} for kind, by in self.moments.items()},
             # Each call of a kernel counts its own steps.
             {name: torch.tensor(float(self._count), device=p.device) for name, p in self._parameters.items()},
+            0.0,
         )
+
+    def _set_rate(self, part: _Slice, rate: float) -> None:
+        like = next(iter(self._parameters.values()))
+        if not takes_rates_on_device(part.settings, like):
+            part.rate = rate
+        elif isinstance(part.rate, Tensor):
+            part.rate.fill_(rate)
+        else:
+            part.rate = torch.full((), rate, device=like.device)
 
     def _part(self, tensor: Tensor, models: range) -> Tensor:
         num_models = len(self._settings)
         return tensor if len(models) == num_models else slots(tensor, num_models)[models.start : models.stop]
+
+
+def takes_rates_on_device(optim: Optim, parameter: Tensor) -> bool:
+    """Whether an update reads its learning rate from the memory of the parameters' device.
+
+    PyTorch's fused kernels for GPUs do, in single precision.
+    """
+    is_gpu = parameter.device.type not in ("cpu", "mps")
+    return is_gpu and parameter.dtype == torch.float32 and optim.algorithm in ("adam", "adamw", "sgd")
 
 
 def _numbers_of(optim: Optim) -> tuple[Any, ...]:
@@ -129,7 +177,7 @@ def _numbers_of(optim: Optim) -> tuple[Any, ...]:
     return (*optim.betas, optim.eps, optim.weight_decay, optim.momentum, optim.nesterov, optim.alpha)
 
 
-def _adam(part: _Slice, grads: Mapping[str, Tensor], rate: float) -> None:
+def _adam(part: _Slice, grads: Mapping[str, Tensor]) -> None:
     """Kingma & Ba 2015; with decoupled weight decay Loshchilov & Hutter 2019."""
     optim = part.settings
     adam(
@@ -143,7 +191,7 @@ def _adam(part: _Slice, grads: Mapping[str, Tensor], rate: float) -> None:
         amsgrad=False,
         beta1=optim.betas[0],
         beta2=optim.betas[1],
-        lr=rate,
+        lr=part.rate,  # type: ignore[arg-type]
         weight_decay=optim.weight_decay,
         decoupled_weight_decay=optim.algorithm == "adamw",
         eps=optim.eps,
@@ -151,7 +199,7 @@ def _adam(part: _Slice, grads: Mapping[str, Tensor], rate: float) -> None:
     )
 
 
-def _sgd(part: _Slice, grads: Mapping[str, Tensor], rate: float) -> None:
+def _sgd(part: _Slice, grads: Mapping[str, Tensor]) -> None:
     """Sutskever et al. 2013, as PyTorch writes it: v = momentum v + g; w -= lr v, or lr (g + momentum v)."""
     optim = part.settings
     buffers = [part.moments["momentum_buffer"][name] if optim.momentum else None for name in grads]
@@ -162,14 +210,14 @@ def _sgd(part: _Slice, grads: Mapping[str, Tensor], rate: float) -> None:
         fused=True,
         weight_decay=optim.weight_decay,
         momentum=optim.momentum,
-        lr=rate,
+        lr=part.rate,  # type: ignore[arg-type]
         dampening=0.0,
         nesterov=optim.nesterov,
         maximize=False,
     )
 
 
-def _rmsprop(part: _Slice, grads: Mapping[str, Tensor], rate: float) -> None:
+def _rmsprop(part: _Slice, grads: Mapping[str, Tensor]) -> None:
     """Hinton's lecture 6e of 2012, with momentum."""
     optim = part.settings
     rmsprop(
@@ -180,7 +228,7 @@ def _rmsprop(part: _Slice, grads: Mapping[str, Tensor], rate: float) -> None:
         [part.moments["momentum_buffer"][name] for name in grads] if optim.momentum else [],
         [part.steps[name] for name in grads],
         foreach=True,
-        lr=rate,
+        lr=part.rate,  # type: ignore[arg-type]
         alpha=optim.alpha,
         eps=optim.eps,
         weight_decay=optim.weight_decay,
@@ -189,7 +237,7 @@ def _rmsprop(part: _Slice, grads: Mapping[str, Tensor], rate: float) -> None:
     )
 
 
-_UPDATES: dict[str, Callable[[_Slice, Mapping[str, Tensor], float], None]] = {
+_UPDATES: dict[str, Callable[[_Slice, Mapping[str, Tensor]], None]] = {
     "adam": _adam,
     "adamw": _adam,
     "sgd": _sgd,

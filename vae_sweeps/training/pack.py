@@ -99,6 +99,11 @@ class Pack:
         """The points that have not diverged and are not absent."""
         return [k for k in range(len(self.runs)) if k not in self.diverged_at and k not in self.absent]
 
+    @property
+    def has_own_parts(self) -> bool:
+        """Whether networks or likelihoods are modules of one model, which the user wrote."""
+        return bool(self._copies)
+
     def time_s(self, k: int) -> float:
         """Point k's share of the pack's wall-clock time; the shares of a sweep's points add up to its cost."""
         return self.runs[k].start.time_s + (time.monotonic() - self.began_at) / len(self.runs)

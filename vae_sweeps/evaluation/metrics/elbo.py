@@ -61,11 +61,14 @@ def is_density(likelihood: nn.Module) -> bool:
 
 
 def split_noise(vae: VAE, num_images: int, like: Tensor, *key: str | int) -> Float[Tensor, "K B L"]:
-    """eps for a block of images, a function of `key` and the latent size, not of the pack; padding is 0."""
+    """eps for a block of images, a function of `key` and the latent size, not of the pack; padding is 0.
+
+    It is drawn on the CPU, so that an evaluation on a GPU, whose generators draw other numbers, has the same columns.
+    """
     eps = like.new_zeros(vae.num_models, num_images, max(vae.latents))
     for latent in set(vae.latents):
-        draw = generator("evaluation", *key, latent, device=like.device)
-        normals = torch.randn(IMAGES_PER_DRAW, latent, generator=draw, device=like.device, dtype=like.dtype)
+        draw = generator("evaluation", *key, latent)
+        normals = torch.randn(IMAGES_PER_DRAW, latent, generator=draw, dtype=like.dtype).to(like.device)
         for k in range(vae.num_models):
             if vae.latents[k] == latent:
                 eps[k, :, :latent] = normals[:num_images]

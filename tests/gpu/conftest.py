@@ -1,0 +1,27 @@
+"""Devices to test on: a GPU where there is one, and everywhere a stand-in, which tests these tests themselves."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests.helpers import stand_in_device
+
+
+@pytest.fixture
+def stand_in() -> Iterator[torch.device]:
+    with stand_in_device.in_use() as device:
+        yield device
+
+
+@pytest.fixture(params=[stand_in_device.NAME, pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The device of a test that runs once on each."""
+    if request.param == "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
+    return request.getfixturevalue("stand_in")
+
+
+@pytest.fixture
+def is_gpu(device: torch.device) -> bool:
+    return device.type == "cuda"

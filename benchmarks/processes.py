@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 # Which module answers for which contestant, and whether it runs in the environment of the other libraries.
 MODULES = {
     "pack": ("benchmarks.peers.pack", False),
+    "pack-no-graphs": ("benchmarks.peers.pack", False),
     "pack-3-rates": ("benchmarks.peers.pack", False),
     "pack-9-rates": ("benchmarks.peers.pack", False),
     "bare": ("benchmarks.peers.torch_loops", False),

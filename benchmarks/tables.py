@@ -15,6 +15,7 @@ PROGRAMS = {
     "jax": "JAX `vmap`",
     "pythae": "pythae",
     "pack": "**pack**",
+    "pack-no-graphs": "pack without CUDA graphs",
     "pack-3-rates": "pack, 3 learning rates",
     "pack-9-rates": "pack, 9 learning rates",
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.cases import CASES
 
 KINDS = ("training", "first_step", "profile", "evaluation", "reading", "tracker")
-PROGRAMS = ("pack", "bare", "tight", "compiled", "jax")
+PROGRAMS = ("pack", "pack-no-graphs", "bare", "tight", "compiled", "jax")
 OF_ONE = ("tight", "compiled")  # programs that train one model
 FIRST, OTHERS = (1, 8, 64, 512), (2, 4, 16, 32, 128, 256)
 
@@ -38,12 +38,13 @@ def plan() -> list[Item]:
         return [Item("training", case, ks, precision, names) for precision in precisions for case in cases]
 
     return [
-        *training(mlps, FIRST, PROGRAMS, "fp32"),
+        *training(mlps, FIRST, ("pack", "bare", "tight", "compiled", "jax"), "fp32"),
         Item("first_step", small, (1, 64)),
         Item("profile", small, (1, 64)),
         *training(convs[:1], (1, 8, 64), whole, "fp32"),
         Item("evaluation", mlps[-1]),
         *training(convs[1:], (1, 8, 64), whole, "fp32"),
+        *training(mlps, FIRST, ("pack-no-graphs",), "fp32"),
         *(Item("reading", case) for case in (mlps[-1], *convs)),
         *training(mlps, FIRST, whole, "bf16", "tf32"),
         *(Item("profile", case, (1, 64)) for case in (mlps[-1], convs[0])),
@@ -51,6 +52,7 @@ def plan() -> list[Item]:
         *training(convs, (128, 256, 512), ("pack",), "fp32"),
         *(Item("evaluation", case) for case in convs[:1]),
         *training(convs, (1, 8, 64), whole, "bf16", "tf32"),
+        *training(convs, (1, 8, 64), ("pack-no-graphs",), "fp32"),
         *training(convs, (1,), ("compiled",), "fp32"),
         Item("tracker"),
         *training(mlps, (1,), ("compiled",), "bf16", "tf32"),
@@ -67,4 +69,6 @@ def reason_to_leave_out(item: Item, device: str) -> str | None:
     """Why a device cannot do an item; None if it can."""
     if device == "cpu" and item.precision == "tf32":
         return "tf32 needs an NVIDIA GPU"
+    if device == "cpu" and item.names == ("pack-no-graphs",):
+        return "a CPU has no CUDA graphs"
     return None

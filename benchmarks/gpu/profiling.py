@@ -23,15 +23,24 @@ NUM_ROWS = 15
 _FEWEST, _MOST = 3, 50  # steps under the profiler
 
 
-def measure(asked: dict[str, Any]) -> dict[str, Any]:
+def measure(asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The profile of steps and, on a GPU, that of steps without CUDA graphs, whose kernels belong to no operation."""
+    case = asked["case"]
+    images = np.load(case["images"])
+    kinds = ("auto", "off") if case["device"] == "cuda" else ("off",)
+    return [
+        {"graphs": graphs} | _profile(asked, pack.Points(case, images, asked["k"], graphs=graphs)) for graphs in kinds
+    ]
+
+
+def _profile(asked: dict[str, Any], points: pack.Points) -> dict[str, Any]:
     """The operations and, on a GPU, the kernels of a step that take the most time, in ms.
 
     `ms_per_step` is that of all K points without the profiler, which slows down what is not computed on the device.
     `device_ms_per_step` is how long the device computed or copied, and `busy_share` its share of `ms_per_step`.
+    A graph with many kernels is one launch.
     """
-    case = asked["case"]
-    on_gpu = case["device"] == "cuda"
-    points = pack.Points(case, np.load(case["images"]), asked["k"])
+    on_gpu = asked["case"]["device"] == "cuda"
     points.run(5)
     seconds = seconds_per_step(points.run, asked["seconds"])
     num_steps = max(_FEWEST, min(_MOST, round(asked["seconds"] / seconds)))
@@ -45,6 +54,7 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
         "num_steps": num_steps,
         "operations": _rows(operations, "self_device_time_total" if on_gpu else "self_cpu_time_total", num_steps),
         "kernels": [],
+        "kernels_per_step": None,
         "launches_per_step": None,
         "copies_per_step": None,
         "device_ms_per_step": None,
@@ -58,11 +68,17 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
     kernels = [average for average in averages if _is_of_gpu(average)]
     return found | {
         "kernels": _rows(kernels, "self_device_time_total", num_steps),
-        "launches_per_step": (len(of_device) - num_copies) / num_steps,
+        "kernels_per_step": (len(of_device) - num_copies) / num_steps,
+        "launches_per_step": sum(average.count for average in operations if _is_launch(average.key)) / num_steps,
         "copies_per_step": num_copies / num_steps,
         "device_ms_per_step": busy_ms,
         "busy_share": busy_ms / (1e3 * seconds),
     }
+
+
+def _is_launch(name: str) -> bool:
+    """Whether this function of CUDA starts a kernel or a graph: cudaLaunchKernelExC, cuLaunchKernel, cudaGraphLaunch."""
+    return name.startswith(("cudaLaunch", "cuLaunch", "cudaGraphLaunch", "cuGraphLaunch"))
 
 
 def _is_of_gpu(event: Any) -> bool:

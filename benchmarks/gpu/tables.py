@@ -58,14 +58,15 @@ def first_step(rows: Sequence[dict[str, Any]]) -> Table:
 
 def profiles(rows: Sequence[dict[str, Any]]) -> Table:
     """How much of a step the device is busy."""
-    shown = [["", "K", "ms per step", "ms on the device", "busy", "kernels per step", "copies per step"]]
+    head = ["", "K", "CUDA graphs", "ms per step", "ms on the device", "busy"]
+    shown = [[*head, "kernels per step", "copies per step", "launches per step"]]
     for row in rows:
         busy = "" if row["busy_share"] is None else f"{row['busy_share']:.0%}"
         keys = ("ms_per_step", "device_ms_per_step")
         times = ["" if row[key] is None else rounds.significant(row[key], 3) for key in keys]
-        counts = [row["launches_per_step"], row["copies_per_step"]]
+        counts = [row[f"{what}_per_step"] for what in ("kernels", "copies", "launches")]
         shown_counts = ["" if count is None else f"{count:,.0f}" for count in counts]
-        shown.append([row["case"], str(row["k"]), *times, busy, *shown_counts])
+        shown.append([row["case"], str(row["k"]), row["graphs"], *times, busy, *shown_counts])
     return shown
 
 
@@ -107,7 +108,8 @@ def _of_profiles(content: dict[str, Any]) -> list[tuple[str, Table]]:
     found = [("How busy the device is", profiles(rows))]
     for row, kind in itertools.product(rows, ("operations", "kernels")):
         if row[kind]:
-            found.append((f"{row['case']}, K = {row['k']}: {kind} that take the most time", operations(row, kind)))
+            of = f"{row['case']}, K = {row['k']}, graphs {row['graphs']}"
+            found.append((f"{of}: {kind} that take the most time", operations(row, kind)))
     return found
 
 

@@ -34,6 +34,9 @@ from vae_sweeps.training.loop import TrainOptions, train
 from vae_sweeps.training.pack import Pack, new_start
 from vae_sweeps.training.rows import RowWriter
 
+# The steps of a run that are not counted: the first one builds what later ones use. On a GPU three steps warm up, the
+# fourth is captured as a graph and checked, and later ones replay it.
+_NUM_UNTIMED = {"cpu": 1, "cuda": 5}
 # At most so many points draw weights of their own; the others begin with the same ones, which takes no time.
 _NUM_DRAWN = 32
 
@@ -55,9 +58,15 @@ class _Losses(RowWriter):
 
 
 class Points:
-    """K points that differ in their seed, with `num_rates` learning rates; equal ones are neighbours."""
+    """K points that differ in their seed, with `num_rates` learning rates; equal ones are neighbours.
 
-    def __init__(self, case: dict[str, Any], images: np.ndarray, k: int, num_rates: int = 1) -> None:
+    `graphs` is auto or off: whether steps become CUDA graphs on a GPU.
+    """
+
+    def __init__(
+        self, case: dict[str, Any], images: np.ndarray, k: int, num_rates: int = 1, graphs: str = "auto"
+    ) -> None:
+        self._graphs, self._num_untimed = graphs, _NUM_UNTIMED[case["device"]]
         overrides = [*case["overrides"], f"precision={case['precision']}", "steps=1000000"]
         point, options = compose_command(overrides)
         rates = [case["lr"] / (1 + i * num_rates // k) for i in range(k)]
@@ -91,7 +100,7 @@ class Points:
             return False
 
         with contextlib.suppress(_Over):
-            train(pack, self._dataset, TrainOptions(should_stop=should_stop), observer)
+            train(pack, self._dataset, TrainOptions(should_stop=should_stop, graphs=self._graphs), observer)
         return observer.elbos
 
     def _train_new(self, seconds: float, num_steps: int) -> tuple[list[float], list[float]]:
@@ -119,12 +128,12 @@ class Points:
     def run(
         self, num_steps: int, begin: Callable[[], Any] = lambda: None, end: Callable[[], Any] = lambda: None
     ) -> float:
-        """The first step, which builds what later ones use, is not counted; `begin` is called after it.
+        """The first steps are not counted; `begin` is called after them, and `end` after the last one.
 
-        `end` is called after the last one. At both times the device has nothing to do.
+        At both times the device has nothing to do.
         """
         marks: list[float] = []
-        num_done = itertools.count(0)
+        num_done = itertools.count(1 - self._num_untimed)
 
         def note() -> None:
             number = next(num_done)
@@ -140,6 +149,7 @@ class Points:
 
         if self._pack is None:
             self._pack = self._new_pack()
+        gc.collect()  # the graph of an earlier run, and its memory
         self._pack.trace = []  # the steps of an earlier run, of which there is no row
         self._train(self._pack, note)
         return (marks[1] - marks[0]) / num_steps
@@ -157,7 +167,9 @@ class Points:
 
 
 def make(name: str, case: dict[str, Any], images: np.ndarray, k: int) -> Points:
-    """`name` is pack, or pack-N-rates."""
+    """`name` is pack, pack-N-rates or pack-no-graphs."""
+    if name == "pack-no-graphs":
+        return Points(case, images, k, graphs="off")
     _, _, rates = name.partition("-")
     return Points(case, images, k, int(rates.partition("-")[0] or 1))
 

@@ -25,12 +25,12 @@ _FEWEST, _MOST = 3, 50  # steps under the profiler
 
 def measure(asked: dict[str, Any]) -> list[dict[str, Any]]:
     """The profile of steps and, on a GPU, that of steps without CUDA graphs, whose kernels belong to no operation."""
-    case = asked["case"]
+    case, found = asked["case"], list[dict[str, Any]]()
     images = np.load(case["images"])
-    kinds = ("auto", "off") if case["device"] == "cuda" else ("off",)
-    return [
-        {"graphs": graphs} | _profile(asked, pack.Points(case, images, asked["k"], graphs=graphs)) for graphs in kinds
-    ]
+    for graphs in ("auto", "off") if case["device"] == "cuda" else ("off",):
+        points = pack.Points(case, images, asked["k"], graphs=graphs)
+        found.append({"graphs": graphs} | _profile(asked, points))
+    return found
 
 
 def _profile(asked: dict[str, Any], points: pack.Points) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _profile(asked: dict[str, Any], points: pack.Points) -> dict[str, Any]:
 
 
 def _is_launch(name: str) -> bool:
-    """Whether this function of CUDA starts a kernel or a graph: cudaLaunchKernelExC, cuLaunchKernel, cudaGraphLaunch."""
+    """Whether this function of CUDA starts a kernel or a graph."""
     return name.startswith(("cudaLaunch", "cuLaunch", "cudaGraphLaunch", "cuGraphLaunch"))
 
 

@@ -34,9 +34,9 @@ from vae_sweeps.training.loop import TrainOptions, train
 from vae_sweeps.training.pack import Pack, new_start
 from vae_sweeps.training.rows import RowWriter
 
-# The steps of a run that are not counted: the first one builds what later ones use. On a GPU three steps warm up, the
+# The steps of a run that are not counted. The first one builds what later ones use. On a GPU three steps warm up, the
 # fourth is captured as a graph and checked, and later ones replay it.
-_NUM_UNTIMED = {"cpu": 1, "cuda": 5}
+_NUM_UNTIMED_ON_GPU = 5
 # At most so many points draw weights of their own; the others begin with the same ones, which takes no time.
 _NUM_DRAWN = 32
 
@@ -66,7 +66,7 @@ class Points:
     def __init__(
         self, case: dict[str, Any], images: np.ndarray, k: int, num_rates: int = 1, graphs: str = "auto"
     ) -> None:
-        self._graphs, self._num_untimed = graphs, _NUM_UNTIMED[case["device"]]
+        self._graphs, self._num_untimed = graphs, 1 if case["device"] == "cpu" else _NUM_UNTIMED_ON_GPU
         overrides = [*case["overrides"], f"precision={case['precision']}", "steps=1000000"]
         point, options = compose_command(overrides)
         rates = [case["lr"] / (1 + i * num_rates // k) for i in range(k)]

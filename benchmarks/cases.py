@@ -70,8 +70,8 @@ def images_of(case: Case) -> np.ndarray:
     return F.interpolate(blocks, (case.side, case.side), mode="bilinear").mul(255).byte().numpy()
 
 
-def specification(case: Case, images: Path) -> dict[str, Any]:
-    """What a peer needs to know; `images` is the file of the images."""
+def specification(case: Case, images: Path, device: str = "cpu") -> dict[str, Any]:
+    """What a peer needs to know; `images` is the file of the images, and `device` is cpu or cuda."""
     point = case.point
     shape = (1 if case.side == 28 else 3, case.side, case.side)
     make = _mlp if "hidden" in point.arch else _conv
@@ -80,6 +80,8 @@ def specification(case: Case, images: Path) -> dict[str, Any]:
     return {
         "overrides": list(case.overrides),
         "images": str(images),
+        "device": device,
+        "precision": "fp32",
         "encoder": encoder,
         "features": num_features,
         "latent": point.latent,

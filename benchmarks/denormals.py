@@ -27,7 +27,7 @@ pack.machine.prepare()
 case, num_models = json.loads(sys.argv[1]), int(sys.argv[3])
 points = pack.Points(case, np.load(case["images"]), num_models)
 with pack.machine.memory_kept(torch.device("cpu")):
-    marks, _ = points._train(0.0, {STEPS})
+    marks, _ = points._train_new(0.0, {STEPS})
 parts = np.array_split(np.diff(marks) * 1e3 / num_models, {PARTS})
 print(" ".join(f"{{part.mean():.3g}}" for part in parts))
 """

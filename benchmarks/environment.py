@@ -3,6 +3,7 @@
 It has the extra `bench` of pyproject.toml and the project's version of torch, but not the project.
 """
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,12 @@ def requirements() -> list[str]:
     """What is installed: requirements of pip."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     return [f"torch=={metadata.version('torch').partition('+')[0]}", *extras["bench"]]
+
+
+def python_with_jax() -> str:
+    """The Python that has JAX and optax: the running one, as on a machine without network, or the environment's."""
+    has_both = all(importlib.util.find_spec(name) for name in ("jax", "optax"))
+    return sys.executable if has_both else python()
 
 
 def python() -> str:

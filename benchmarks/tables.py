@@ -10,10 +10,12 @@ Table = list[list[str]]  # the head and the rows
 PROGRAMS = {
     "bare": "bare products of one model",
     "tight": "tight PyTorch loop, fused Adam",
+    "compiled": "tight PyTorch loop, `torch.compile`",
     "vmap": "`torch.func.vmap` ensemble",
     "jax": "JAX `vmap`",
     "pythae": "pythae",
     "pack": "**pack**",
+    "pack-no-graphs": "pack without CUDA graphs",
     "pack-3-rates": "pack, 3 learning rates",
     "pack-9-rates": "pack, 9 learning rates",
 }

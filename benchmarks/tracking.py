@@ -59,16 +59,18 @@ def start_server() -> "subprocess.Popen[str]":
     return server
 
 
-def turn(points: list[Point], folders: list[RunFolder], options: LaunchOptions, link: Link | None) -> float:
+def turn(
+    points: list[Point], folders: list[RunFolder], options: LaunchOptions, link: Link | None, device: torch.device
+) -> float:
     """Continue for some epochs; returns mean ms per step and point, from the end of the first step to the last's.
 
     Pictures are drawn only if there is a link.
     """
-    dataset = load_dataset(points[0].data)
+    dataset = load_dataset(points[0].data).to(device)
     saved = [checkpoint.available(folder) for folder in folders]
     starts = [c[0] if c else new_start(p, dataset.image_shape) for c, p in zip(saved, points, strict=True)]
     rows = [RowLog(folder, start.rows) for folder, start in zip(folders, starts, strict=True)]
-    pack = Pack(list(map(Run, points, folders, starts, rows)), dataset.image_shape, torch.device("cpu"))
+    pack = Pack(list(map(Run, points, folders, starts, rows)), dataset.image_shape, device)
     num_steps = EPOCHS_PER_TURN * -(-dataset.num_images("train") // points[0].batch_size)
     marks: list[float] = []
 
@@ -86,8 +88,9 @@ def turn(points: list[Point], folders: list[RunFolder], options: LaunchOptions, 
     return 1e3 * (marks[-1] - marks[0]) / (num_steps - 1) / len(points)
 
 
-def measure(num_points: int, num_rounds: int) -> dict[str, list[float]]:
+def measure(num_points: int, num_rounds: int, device: str = "cpu") -> dict[str, list[float]]:
     """ms per step and point in each mode and round."""
+    where = torch.device(device)
     server = start_server()
     # Save a checkpoint in each turn, so that rows are sent during it: 5 s is a twelfth of the default interval.
     points = [compose_command([f"seed={seed}"])[0] for seed in range(num_points)]
@@ -106,8 +109,8 @@ def measure(num_points: int, num_rounds: int) -> dict[str, list[float]]:
                 link.begin({folder: {} for folder in folders[mode]})
             for number in range(num_rounds + 1):
                 for mode in MODES:
-                    with machine.memory_kept(torch.device("cpu")):
-                        took = turn(points, folders[mode], options, links.get(mode))
+                    with machine.memory_kept(where):
+                        took = turn(points, folders[mode], options, links.get(mode), where)
                     if number:  # in the first round wandb starts and opens the runs
                         rounds[mode].append(took)
             for link in links.values():

@@ -1,17 +1,48 @@
 """JAX and optax: K models by `vmap`, many steps by `scan`, all in one `jit`."""
 
 import functools
+import gc
 import math
+import os
 from typing import Any
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # other processes use the GPU, too
 
 import jax  # pyright: ignore[reportMissingImports]
 import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
 import numpy as np
 import optax  # pyright: ignore[reportMissingImports]
 
-from benchmarks.peers.serving import Contestant, Stepper, serve
+from benchmarks.peers.serving import Contestant, Memory, Stepper, UnknownMemory, serve
 
 Params = list[dict[str, jax.Array]]
+
+# On a GPU, "bfloat16" would be TF32, as "tensorfloat32" is: XLA rounds factors of float32 to nothing shorter. So bf16
+# casts what goes into products, as PyTorch's autocast does, and this setting is of no account.
+MATMUL_PRECISIONS = {"fp32": "highest", "tf32": "tensorfloat32", "bf16": "highest"}
+
+
+class DeviceMemory:
+    """The memory of XLA's allocator, whose peak is that of the process: it is known only if it is a new one."""
+
+    def __init__(self) -> None:
+        self._before, self._peak_before = 0, 0
+
+    def _stats(self) -> dict[str, int]:
+        return jax.local_devices()[0].memory_stats()
+
+    def begin(self) -> None:
+        gc.collect()
+        stats = self._stats()
+        self._before, self._peak_before = stats["bytes_in_use"], stats["peak_bytes_in_use"]
+
+    def peak_bytes(self) -> int | None:
+        peak = self._stats()["peak_bytes_in_use"]
+        return peak - self._before if peak > self._peak_before else None
+
+
+def memory_of(case: dict[str, Any]) -> Memory:
+    return DeviceMemory() if case["device"] == "cuda" else UnknownMemory()
 
 
 def _uniform(key: jax.Array, shape: tuple[int, ...], fan_in: int) -> jax.Array:
@@ -69,14 +100,22 @@ def apply_layer(params: dict[str, jax.Array], x: jax.Array, kind: str, *args: An
     return {"relu": jax.nn.relu, "elu": jax.nn.elu, "tanh": jnp.tanh}[kind](x)
 
 
+def _computed(params: dict[str, jax.Array], x: jax.Array, entry: list[Any], precision: str) -> jax.Array:
+    """A layer in the data types that autocast would use: of bf16, all but normalisation is computed in bfloat16."""
+    if precision != "bf16":
+        return apply_layer(params, x, *entry)
+    dtype = jnp.float32 if entry[0] == "norm" else jnp.bfloat16
+    return apply_layer({name: p.astype(dtype) for name, p in params.items()}, x.astype(dtype), *entry)
+
+
 def init(key: jax.Array, entries: list[list[Any]]) -> Params:
     return [init_layer(k, *entry) for k, entry in zip(jax.random.split(key, len(entries)), entries, strict=True)]
 
 
-def apply(params: Params, x: jax.Array, entries: list[list[Any]]) -> jax.Array:
+def apply(params: Params, x: jax.Array, entries: list[list[Any]], precision: str = "fp32") -> jax.Array:
     for of_layer, entry in zip(params, entries, strict=True):
-        x = apply_layer(of_layer, x, *entry)
-    return x
+        x = _computed(of_layer, x, entry, precision)
+    return x.astype(jnp.float32)
 
 
 def new_params(key: jax.Array, case: dict[str, Any]) -> dict[str, Params]:
@@ -92,9 +131,10 @@ def loss_terms(
     params: dict[str, Params], x: jax.Array, eps: jax.Array, case: dict[str, Any]
 ) -> tuple[jax.Array, jax.Array]:
     """-log p(x|z), without constants, and KL: [B] each."""
-    features = apply(params["encoder"], x, case["encoder"])
-    mu, logvar = jnp.split(apply(params["heads"], features, [["linear"]]), 2, -1)
-    out = apply(params["decoder"], mu + jnp.exp(0.5 * logvar) * eps, case["decoder"]).reshape(len(x), -1)
+    precision = case["precision"]
+    features = apply(params["encoder"], x, case["encoder"], precision)
+    mu, logvar = jnp.split(apply(params["heads"], features, [["linear"]], precision), 2, -1)
+    out = apply(params["decoder"], mu + jnp.exp(0.5 * logvar) * eps, case["decoder"], precision).reshape(len(x), -1)
     x = x.reshape(len(x), -1)
     bernoulli = case["likelihood"] == "bernoulli"
     nll = jnp.sum(jax.nn.softplus(out) - x * out if bernoulli else 0.5 * (out - x) ** 2, -1)
@@ -124,7 +164,8 @@ def make(name: str, case: dict[str, Any], images: np.ndarray, k: int) -> Contest
 
     steps_per_epoch = len(images) // size
     # Long enough that the call costs nothing, short enough that some calls run undisturbed on a busy machine.
-    chunk = max(1, (4 if any(kind == "conv" for kind, *_ in case["encoder"]) else 12) // k)
+    is_conv = any(kind == "conv" for kind, *_ in case["encoder"])
+    chunk = max(1, (64 if case["device"] == "cuda" else 4 if is_conv else 12) // k)
     rng, waiting = np.random.default_rng(0), list[np.ndarray]()
     carry = (params, jax.vmap(optimiser.init)(params), jax.random.PRNGKey(2))
 
@@ -132,13 +173,20 @@ def make(name: str, case: dict[str, Any], images: np.ndarray, k: int) -> Contest
         nonlocal carry
         while len(waiting) < chunk:
             waiting.extend(rng.permutation(len(images))[: steps_per_epoch * size].reshape(-1, size))
-        carry, losses = run(carry, np.stack(waiting[:chunk]))
+        with jax.default_matmul_precision(MATMUL_PRECISIONS[case["precision"]]):  # read when `run` is compiled
+            carry, losses = run(carry, np.stack(waiting[:chunk]))
         del waiting[:chunk]
         return losses
 
     num_params = sum(leaf.size for leaf in jax.tree.leaves(params)) // k
-    return Stepper(advance, num_params, chunk=chunk, losses_of=lambda losses: np.asarray(losses).tolist())
+    return Stepper(
+        advance,
+        num_params,
+        chunk=chunk,
+        losses_of=lambda losses: np.asarray(losses).tolist(),
+        wait=lambda: jax.block_until_ready(carry),
+    )
 
 
 if __name__ == "__main__":
-    serve(make)
+    serve(make, memory_of)

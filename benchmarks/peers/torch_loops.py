@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from benchmarks.peers.serving import Contestant, Stepper, serve
+from benchmarks.peers.torch_device import computing, memory_of, set_precision, waiting_for
 
 
 def layer(kind: str, *args: Any, has_statistics: bool = True) -> nn.Module:
@@ -67,33 +68,40 @@ def count(module: nn.Module) -> int:
 
 
 def batches(case: dict[str, Any], images: np.ndarray) -> Iterator[Tensor]:
-    """Endless shuffled batches, converted as they are read."""
-    pixels, size, (low, high) = torch.from_numpy(images), case["batch_size"], case["pixel_range"]
+    """Endless shuffled batches of images that are on the device, converted as they are read."""
+    pixels, size, (low, high) = torch.from_numpy(images).to(case["device"]), case["batch_size"], case["pixel_range"]
     while True:
-        order = torch.randperm(len(pixels))
+        order = torch.randperm(len(pixels), device=pixels.device)
         for start in range(0, len(pixels) - size + 1, size):
             yield pixels[order[start : start + size]].float().mul_((high - low) / 255).add_(low)
 
 
-def tight_loop(case: dict[str, Any], images: np.ndarray) -> Contestant:
-    """One model in plain modules, with the fused Adam."""
-    model = VAE(case)
+def tight_loop(
+    case: dict[str, Any],
+    images: np.ndarray,
+    made_faster: Callable[[VAE], Callable[[Tensor, Tensor], Tensor]] = lambda model: model,
+) -> Contestant:
+    """One model in plain modules, with the fused Adam; `made_faster` returns the function that computes its loss."""
+    model = VAE(case).to(case["device"])
+    loss_of = made_faster(model)
     optimiser = torch.optim.Adam(model.parameters(), lr=case["lr"], fused=True)
     drawn = batches(case, images)
 
     def advance() -> Tensor:
-        loss = model(next(drawn), torch.randn(case["batch_size"], case["latent"]))
+        eps = torch.randn(case["batch_size"], case["latent"], device=case["device"])
+        with computing(case):
+            loss = loss_of(next(drawn), eps)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         return loss.detach()
 
-    return Stepper(advance, count(model))
+    return Stepper(advance, count(model), wait=waiting_for(case))
 
 
 def ensemble(case: dict[str, Any], images: np.ndarray, k: int) -> Contestant:
     """K models by vmap over `functional_call`, as PyTorch's tutorial on ensembles has it, with one fused Adam."""
-    models = [VAE(case, has_statistics=False) for _ in range(k)]
+    models = [VAE(case, has_statistics=False).to(case["device"]) for _ in range(k)]
     params, buffers = stack_module_state(models)
     base = VAE(case, has_statistics=False).to("meta")
     optimiser = torch.optim.Adam(params.values(), lr=case["lr"], fused=True)
@@ -105,29 +113,44 @@ def ensemble(case: dict[str, Any], images: np.ndarray, k: int) -> Contestant:
     gradients = vmap(grad_and_value(loss_of), in_dims=(0, 0, None, 0))
 
     def advance() -> Tensor:
-        eps = torch.randn(k, case["batch_size"], case["latent"])
-        grads, losses = gradients({name: p.detach() for name, p in params.items()}, buffers, next(drawn), eps)
+        eps = torch.randn(k, case["batch_size"], case["latent"], device=case["device"])
+        with computing(case):
+            grads, losses = gradients({name: p.detach() for name, p in params.items()}, buffers, next(drawn), eps)
         for name, parameter in params.items():
             parameter.grad = grads[name]
         optimiser.step()
         return losses.detach().mean()
 
-    return Stepper(advance, count(models[0]))
+    return Stepper(advance, count(models[0]), wait=waiting_for(case))
 
 
-def bare_products(case: dict[str, Any]) -> Contestant:
-    """Only the products and convolutions of one model's step, forward and backward: a lower bound for any program."""
-    model, calls = VAE(case), list[Callable[[], Any]]()
+def bare_products(case: dict[str, Any], k: int) -> Contestant:
+    """Only the products and convolutions of a step of k models, forward and backward: a lower bound for any program.
+
+    All models have the same batch, so their first layers are one product; the others are batched products and grouped
+    convolutions.
+    """
+    model, calls = VAE(case).to(case["device"]), list[Callable[[], Any]]()
+    dtype = torch.bfloat16 if case["precision"] == "bf16" else torch.float32
 
     def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        x, g, is_first = inputs[0].detach(), torch.randn_like(output), not calls
-        weight = module.weight.detach()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+        is_first = not calls
+        x, g = inputs[0].detach().to(dtype), torch.randn_like(output, dtype=dtype)
+        weight = module.weight.detach().to(dtype)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
         if isinstance(module, nn.Linear):
-            calls.append(lambda: (torch.mm(x, weight.T), torch.mm(g.T, x), None if is_first else torch.mm(g, weight)))
+            mm = torch.mm if is_first or k == 1 else torch.bmm
+            if is_first:
+                weight, g = weight.repeat(k, 1), g.repeat(1, k)
+            elif k > 1:
+                x, weight, g = (of_one.repeat(k, 1, 1) for of_one in (x, weight, g))
+            calls.append(lambda: (mm(x, weight.mT), mm(g.mT, x), None if is_first else mm(g, weight)))
             return
         assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+        x = x if is_first else x.repeat(1, k, 1, 1)
+        weight, g = weight.repeat(k, 1, 1, 1), g.repeat(1, k, 1, 1)
         transposed, wanted = isinstance(module, nn.ConvTranspose2d), [not is_first, True, False]
-        setting = (module.stride, module.padding, module.dilation, transposed, module.output_padding, 1)
+        num_groups = 1 if is_first else k
+        setting = (module.stride, module.padding, module.dilation, transposed, module.output_padding, num_groups)
 
         def both() -> None:
             torch.ops.aten.convolution(x, weight, None, *setting)
@@ -139,7 +162,8 @@ def bare_products(case: dict[str, Any]) -> Contestant:
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             module.register_forward_hook(remember)
     with torch.no_grad():
-        model(torch.rand(case["batch_size"], *case["shape"]), torch.randn(case["batch_size"], case["latent"]))
+        size, device = case["batch_size"], case["device"]
+        model(torch.rand(size, *case["shape"], device=device), torch.randn(size, case["latent"], device=device))
 
     def advance() -> float:
         with torch.no_grad():
@@ -147,17 +171,20 @@ def bare_products(case: dict[str, Any]) -> Contestant:
                 call()
         return math.nan
 
-    return Stepper(advance, count(model))
+    return Stepper(advance, count(model), wait=waiting_for(case))
 
 
 def make(name: str, case: dict[str, Any], images: np.ndarray, k: int) -> Contestant:
     torch.manual_seed(0)
+    set_precision(case)
     if name == "vmap":
         return ensemble(case, images, k)
+    if name == "bare":
+        return bare_products(case, k)
     assert k == 1, "one model"
-    return tight_loop(case, images) if name == "tight" else bare_products(case)
+    return tight_loop(case, images)
 
 
 if __name__ == "__main__":
     torch.set_flush_denormal(True)  # as vae_sweeps and JAX do
-    serve(make)
+    serve(make, memory_of)

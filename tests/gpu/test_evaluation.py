@@ -60,8 +60,8 @@ def test_the_columns_are_those_of_the_cpu(binarize, digits, run, device, is_gpu)
     assert found[device]["metrics"].keys() == columns.keys()
     for name, value in columns.items():
         # The samples of a bound are added in another order than on the CPU.
-        tolerance = {"rel": 1e-5, "abs": 1e-6} if is_gpu else {"rel": 1e-12, "abs": 1e-12}
-        assert found[device]["metrics"][name] == pytest.approx(value, **tolerance), name
+        relative, absolute = (1e-5, 1e-6) if is_gpu else (1e-12, 1e-12)
+        assert found[device]["metrics"][name] == pytest.approx(value, rel=relative, abs=absolute), name
 
 
 def test_a_loaded_model_computes_where_it_was_asked_to(run, device) -> None:

@@ -46,11 +46,11 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "device": device_name(torch.device(asked.device)),
         "num_points": len(table),
-        "num_done": int((table["status"] == "done").sum()),
+        "num_done": len(table[table["status"] == "done"]),
         "epochs": asked.epochs,
         "max_pack": asked.max_pack,
         "sweep_s": sweep_s,
-        "training_s": float(table["time_s"].sum()),
+        "training_s": sum(map(float, table["time_s"])),
         "single_s": single_s,
         "all_single_s": statistics.mean(single_s) * len(table),
     }

@@ -35,7 +35,7 @@ def test_every_part_of_a_command_runs_on_the_device(
     assert set(on_device["status"]) == {"done"}
     whole = [set(table.columns[table.notna().all()]) for table in (on_cpu, on_device)]
     assert whole[0] - {"core_s"} == whole[1] - {"gpu_s"}
-    assert (on_device["gpu_s"] > 0).all()
+    assert all(seconds > 0 for seconds in on_device["gpu_s"])
     # Other noise in training, which stops after two epochs.
     assert on_device["test/elbo"].to_numpy() == pytest.approx(on_cpu["test/elbo"].to_numpy(), rel=0.1)
     for run, other in zip(all_runs(tmp_path / "cpu"), all_runs(tmp_path / "device"), strict=True):

@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/python -m pytest --maxprocesses 8 --dist loadfile --numprocesses
 TWICE_THE_CORES = $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
 
-.PHONY: demo test test-slow test-all lint format docs bench bench-quick bench-gpu clean
+.PHONY: demo test test-slow test-all test-gpu lint format docs bench bench-quick bench-gpu clean
 
 demo: .venv/core
 	$(BIN)/python launch.py -m beta=0,0.01,1 latent=2,10,128
@@ -49,8 +49,12 @@ bench: .venv/dev
 bench-quick: .venv/dev
 	$(BIN)/python -m benchmarks.quick
 
-# One NVIDIA GPU, in less than eight minutes. GPU_PYTHON has this project's dependencies, JAX with CUDA, and optax.
+# These need an NVIDIA GPU, and a Python with PyTorch for CUDA and the extra `test`: GPU_PYTHON. The benchmark takes less
+# than eight minutes, and compares with JAX if that Python has it with CUDA, and optax.
 GPU_PYTHON ?= $(PYTHON)
+
+test-gpu:
+	$(GPU_PYTHON) -m pytest tests/gpu -m gpu
 
 bench-gpu:
 	$(GPU_PYTHON) -m benchmarks.gpu

@@ -147,4 +147,5 @@ def rendered(measured: Iterable[dict[str, Any]]) -> dict[str, str]:
         for name, parts in sections(content).items():
             card = content["machine"]["card"]
             texts[f"gpu-{name}"] += [f"{title} ({card}):\n\n{markdown(table)}" for title, table in parts]
-    return {name: "\n".join(parts) or NONE_YET for name, parts in texts.items()}
+    found = {name: "\n".join(parts) for name, parts in texts.items()}
+    return found | {"gpu-machine": found["gpu-machine"] or NONE_YET}

@@ -1,6 +1,7 @@
 """Training steps as CUDA graphs: all operations of a step are started by a single call.
 
-A step of a small network consists of some 80 operations, each of which a GPU ends sooner than Python starts the next.
+A step consists of about a hundred operations, each of which, in a small network, a GPU ends sooner than Python starts
+the next.
 A graph is captured once and replayed for each step, with the same addresses and the same arguments. What changes from
 step to step is therefore in the memory of the device: the number of the step, the order of the images, the noise of
 many steps, and the learning rates. The sums of each step are written into one tensor, which is read when a row is due.

@@ -81,7 +81,7 @@ def test_the_tables_have_the_rows(file: Path, content, capsys) -> None:
     texts = tables.rendered([content])
     assert texts.keys() == tables.rendered([]).keys()
     assert texts["gpu-training"].count("\n| **pack** |") == 3
-    assert all(text == tables.NONE_YET for text in tables.rendered([]).values())
+    assert {name: text for name, text in tables.rendered([]).items() if text} == {"gpu-machine": tables.NONE_YET}
 
 
 def test_an_evaluation_times_its_parts() -> None:

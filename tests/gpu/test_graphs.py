@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -25,9 +26,11 @@ OFF = TrainOptions(graphs="off")
 # 76 images in batches of 16: the last batch of each of the four epochs has 12.
 DATASET = make_dataset(sizes=(76, 24, 24))
 COMMON = ["steps=20", "batch_size=16", "log_every_steps=7"]
+OTHERS = ("continuous_bernoulli", "discretized_logistic", "laplace")
 CASES = {
     **ARCHS,
     **{f"{name} likelihood": overrides for name, overrides in LIKELIHOODS.items()},
+    **{f"{name} likelihood": [f"likelihood={name}"] for name in OTHERS},
     "clipped": ["optim.clip_norm=1"],
     "warm-up of beta": ["objective.warmup_epochs=1.5"],
     "cycles of beta": ["objective.schedule=cyclical", "objective.cycles=2"],
@@ -52,7 +55,7 @@ def graphed(device, is_gpu, monkeypatch: pytest.MonkeyPatch) -> list[GraphedStep
         if asked == "off":
             return Steps(pack, dataset, schedule)
         assert graphs.why_not(pack) == ""
-        capture = graphs.captured_by_cuda if is_gpu else stand_in_device.captured
+        capture = partial(graphs.captured_by_cuda, device) if is_gpu else stand_in_device.captured
         made.append(GraphedSteps(pack, dataset, schedule, capture))
         return made[-1]
 

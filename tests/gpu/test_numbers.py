@@ -17,7 +17,8 @@ from vae_sweeps.training.loop import TrainOptions
 from vae_sweeps.training.noise import PosteriorNoise
 
 CASES = [(arch, likelihood) for arch in ARCHS for likelihood in ("bernoulli", "learned")]
-CASES += [("mlp", likelihood) for likelihood in ("gaussian", "optimal")]
+OTHERS = {name: [f"likelihood={name}"] for name in ("continuous_bernoulli", "discretized_logistic", "laplace")}
+CASES += [("mlp", likelihood) for likelihood in ("gaussian", "optimal", *OTHERS)]
 QUICK = [("mlp", "optimal"), ("conv_bn", "learned")]
 CLOCK = {"time_s", "core_s", "gpu_s", "images_per_s"}
 RATES = (1e-3, 3e-3, 1e-3)
@@ -37,7 +38,7 @@ class NoiseOfCPU(PosteriorNoise):
 def points_of(arch: str, likelihood: str, *overrides: str) -> list[Point]:
     """Three points whose beta, latent size, seed and learning rate differ."""
     common = ["precision=fp64", "steps=15", "batch_size=16", "log_every_steps=7"]
-    point = make_point(*ARCHS[arch], *LIKELIHOODS[likelihood], *common, *overrides)
+    point = make_point(*ARCHS[arch], *(LIKELIHOODS | OTHERS)[likelihood], *common, *overrides)
     own = zip(MIXED, RATES, strict=True)
     return [replace(point, **mixed, optim=replace(point.optim, lr=rate)) for mixed, rate in own]
 

@@ -10,6 +10,7 @@ many steps, and the learning rates. The sums of each step are written into one t
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ def new_steps(pack: Pack, dataset: Dataset, schedule: Schedule, graphs: str) -> 
     if reason := why_not(pack):
         log.info("steps are not captured as a CUDA graph: %s", reason)
         return Steps(pack, dataset, schedule)
-    return GraphedSteps(pack, dataset, schedule, captured_by_cuda)
+    return GraphedSteps(pack, dataset, schedule, partial(captured_by_cuda, pack.device))
 
 
 def why_not(pack: Pack) -> str:
@@ -154,10 +155,12 @@ def _is_same(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a, b) or (a.is_floating_point() and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True))
 
 
-def captured_by_cuda(compute: Callable[[], None]) -> Callable[[], None]:
+def captured_by_cuda(device: torch.device, compute: Callable[[], None]) -> Callable[[], None]:
+    """Capture what `compute` starts on a GPU, without running it; the function returned runs it."""
     graph = torch.cuda.CUDAGraph()
+    stream = torch.cuda.Stream(device)
     # Another thread may take pinned memory for batches meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         compute()
     return graph.replay
 

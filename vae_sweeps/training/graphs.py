@@ -158,10 +158,13 @@ def _is_same(a: Tensor, b: Tensor) -> bool:
 def captured_by_cuda(device: torch.device, compute: Callable[[], None]) -> Callable[[], None]:
     """Capture what `compute` starts on a GPU, without running it; the function returned runs it."""
     graph = torch.cuda.CUDAGraph()
-    stream = torch.cuda.Stream(device)
-    # Another thread may take pinned memory for batches meanwhile.
-    with torch.cuda.device(device), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        compute()
+    stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    try:
+        # Another thread may take pinned memory for batches meanwhile.
+        with torch.cuda.device(device), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            compute()
+    finally:
+        torch.cuda.set_stream(current)  # after an error PyTorch stays on the other one
     return graph.replay
 
 

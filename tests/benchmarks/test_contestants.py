@@ -34,6 +34,7 @@ def _told(case: Case, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     return specification(case, folder / "images.npy") | {"device": stand_in_device.NAME}, images_of(case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("name", MAKE)
 def test_a_contestant_trains_on_the_device(case: Case, name: str, tmp_path: Path) -> None:

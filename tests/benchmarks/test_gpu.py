@@ -41,6 +41,7 @@ def content(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_all_that_was_asked_has_a_row(content) -> None:
     assert not content["ended"]
     assert [entry["what"] for entry in content["left_out"]] == [str(ITEMS[2])]
@@ -51,6 +52,7 @@ def test_all_that_was_asked_has_a_row(content) -> None:
     assert {"card", "driver", "torch", "cuda", "cudnn", "jax", "date"} <= content["machine"].keys()
 
 
+@pytest.mark.slow
 def test_a_row_has_the_figures_of_each_turn(content) -> None:
     for row in content["training"]:
         assert len(row["ms"]) == SETTINGS.turns
@@ -60,12 +62,14 @@ def test_a_row_has_the_figures_of_each_turn(content) -> None:
     assert len({row["num_params"] for row in content["training"]}) == 1
 
 
+@pytest.mark.slow
 def test_programs_learn_the_same_network(content) -> None:
     elbos = [row["elbo"] for row in content["training"] if row["elbo"] is not None]
     assert len(elbos) == 3  # the pack in two precisions, and the tight loop
     assert elbos == pytest.approx([elbos[0]] * len(elbos), rel=0.1)  # with other weights and batches
 
 
+@pytest.mark.slow
 def test_the_scripts_find_what_they_were_asked(content) -> None:
     (first,), (profile,) = content["first_step"], content["profile"]
     assert first["from_process_start_s"] > first["from_pack_s"][0] > 0
@@ -75,6 +79,7 @@ def test_the_scripts_find_what_they_were_asked(content) -> None:
     assert [row["what"].split()[0] for row in content["reading"]] == ["decode,", "encode,", "batches", "batches"]
 
 
+@pytest.mark.slow
 def test_the_tables_have_the_rows(file: Path, content, capsys) -> None:
     show(file)
     assert "pack" in capsys.readouterr().out
@@ -84,6 +89,7 @@ def test_the_tables_have_the_rows(file: Path, content, capsys) -> None:
     assert {name: text for name, text in tables.rendered([]).items() if text} == {"gpu-machine": tables.NONE_YET}
 
 
+@pytest.mark.slow
 def test_an_evaluation_times_its_parts() -> None:
     light = ["evaluation/features=random", "evaluation.num_images=100", "evaluation.iwae_samples=2"]
     asked = {"turns": 1, "overrides": [*light, "evaluation.neighbours=10"]}
@@ -108,6 +114,7 @@ def test_an_interrupted_run_lists_what_it_did_not_reach(tmp_path: Path, monkeypa
     assert str(ITEMS[1]) in [entry["what"] for entry in left]
 
 
+@pytest.mark.slow
 def test_lack_of_memory_ends_the_doubling(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(processes.MODULES, "bare", ("tests.benchmarks.greedy", False))
     items = [Item("training", "tiny", (1, 4, 8), names=("bare",)), Item("training", "tiny", (2, 16), names=("bare",))]

@@ -19,6 +19,8 @@ from vae_sweeps.evaluation.settings import settings
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 POINT = make_point("arch.hidden=[16]", "latent=3", "steps=60", "batch_size=20", "log_every_steps=30")
 
 

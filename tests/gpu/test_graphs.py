@@ -43,7 +43,7 @@ CASES = {
     "sgd": ["optim=sgd"],
     "bf16": ["precision=bf16"],
 }
-QUICK = ["conv_bn", "cosine in each step"]
+QUICK = ["conv_bn"]
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_graph_gives_the_bits_of_its_operations(name, device, is_gpu, graphed,
     assert_same_bits(with_graphs, without)
 
 
-@pytest.mark.parametrize("more", [{"resident": False}, *slow({"binarize": "dynamic"})])
+@pytest.mark.parametrize("more", slow({"resident": False}, {"binarize": "dynamic"}))
 def test_batches_that_are_made_outside_of_the_graph(more, device, graphed, in_folders) -> None:
     points, dataset = points_of("mlp"), replace(DATASET, **more)
     with_graphs, without = in_folders(3, "with"), in_folders(3, "without")
@@ -99,6 +99,7 @@ def test_batches_that_are_made_outside_of_the_graph(more, device, graphed, in_fo
     assert_same_bits(with_graphs, without)
 
 
+@pytest.mark.slow
 def test_it_resumes_to_the_same_bits(device, graphed, in_folders) -> None:
     points, whole, parts = points_of("conv_bn"), in_folders(3, "whole"), in_folders(3, "parts")
     train_points(points, whole, DATASET, device=device)
@@ -108,6 +109,7 @@ def test_it_resumes_to_the_same_bits(device, graphed, in_folders) -> None:
     assert_same_bits(parts, whole)
 
 
+@pytest.mark.slow
 def test_it_is_captured_again_when_other_models_have_equal_rates(device, graphed, in_folders) -> None:
     """The rates of two models are equal in the first epoch only, so later they are updated by separate operations."""
     point = make_point(*ARCHS["mlp"], *COMMON, "latent=3")
@@ -152,7 +154,10 @@ def waiting(capture: Capture, device: torch.device) -> Capture:
 
 @pytest.mark.parametrize(
     ("spoilt", "said"),
-    [(broken, "its numbers differ from those of the operations themselves"), (waiting, "not permitted when stream is")],
+    [
+        (broken, "its numbers differ from those of the operations themselves"),
+        pytest.param(waiting, "not permitted when stream is", marks=pytest.mark.slow),
+    ],
 )
 def test_a_graph_that_is_wrong_is_not_used(spoilt, said, device, is_gpu, monkeypatch, in_folders, caplog) -> None:
     capture = spoilt(partial(graphs.captured_by_cuda, device) if is_gpu else stand_in_device.captured, device)

@@ -11,7 +11,7 @@ import torch
 from tests.conftest import make_dataset, make_options, make_point
 from tests.gpu.test_numbers import rows_of, tensors_of
 from tests.helpers import stand_in_device
-from tests.helpers.small_jobs import NoPictures
+from tests.helpers.small_jobs import NoPictures, slow
 from tests.helpers.training import train_points
 from vae_sweeps.config.identity import run_id, run_name
 from vae_sweeps.data.load import load_dataset
@@ -19,7 +19,7 @@ from vae_sweeps.launch.worker import JobContext, References, run_pack
 from vae_sweeps.runs.run_folder import RunFolder
 
 
-@pytest.mark.parametrize("binarize", ["none", "dynamic"])
+@pytest.mark.parametrize("binarize", ["none", *slow("dynamic")])
 def test_streamed_images_train_as_resident_ones(binarize, device, in_folders) -> None:
     point = make_point("arch.hidden=[12]", "latent=2", "steps=40", "batch_size=16", "log_every_steps=10")
     folders = {is_resident: in_folders(1, f"resident-{is_resident}")[0] for is_resident in (True, False)}
@@ -50,6 +50,7 @@ def room_for(num_models: float, width: int, device: torch.device) -> Iterator[No
         torch.cuda.set_per_process_memory_fraction(1.0, device)
 
 
+@pytest.mark.slow
 def test_a_pack_that_does_not_fit_is_halved_and_every_point_is_trained(
     device, is_gpu, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

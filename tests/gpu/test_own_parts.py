@@ -14,6 +14,8 @@ from vae_sweeps.config import trust
 from vae_sweeps.config.schema import Point
 from vae_sweeps.training import steps
 
+pytestmark = pytest.mark.slow
+
 PARTS = "tests.helpers.own_parts"
 NETWORKS = ["arch=custom", f"arch.encoder._target_={PARTS}.Encoder", f"arch.decoder._target_={PARTS}.Decoder"]
 LIKELIHOOD = ["likelihood=custom", f"likelihood._target_={PARTS}.StudentT"]

@@ -17,7 +17,7 @@ from vae_sweeps.config.schema import Point
 DATASET = make_dataset(sizes=(3000, 24, 24))
 # All steps use the same draw of noise, and none ends an epoch.
 FEW, MANY = 10, 40
-QUICK = ["conv_bn", "optimal sigma"]
+QUICK = ["optimal sigma"]
 NETWORKS = {
     **{name: ARCHS[name] for name in ("mlp", "conv", "conv_bn")},
     "free bits": ["objective.free_bits=0.1"],

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.helpers import stand_in_device
+from vae_sweeps.system import machine
 
 
 @pytest.fixture
@@ -18,6 +19,7 @@ def stand_in() -> Iterator[torch.device]:
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device of a test that runs once on each."""
     if request.param == "cuda":
+        machine.prepare()  # as each job does
         return torch.device("cuda", torch.cuda.current_device())
     return request.getfixturevalue("stand_in")
 

@@ -18,6 +18,7 @@ from vae_sweeps.evaluation.reference import Reference
 from vae_sweeps.evaluation.settings import settings
 from vae_sweeps.runs import checkpoint
 from vae_sweeps.runs.run_folder import RunFolder
+from vae_sweeps.training.pack import new_start
 
 pytestmark = pytest.mark.slow
 
@@ -76,3 +77,16 @@ def test_a_loaded_model_computes_where_it_was_asked_to(run, device) -> None:
     torch.testing.assert_close(there.sample(4).cpu(), here.sample(4), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(there.elbo(x).cpu(), here.elbo(x), rtol=1e-4, atol=1e-3)
     assert there.to("cpu").device == CPU
+
+
+@pytest.mark.gpu
+def test_a_model_in_a_notebook_computes_in_single_precision() -> None:
+    """By default PyTorch rounds the factors of convolutions on a GPU to 10 bits."""
+    point = make_point("arch=conv", "arch.channels=[32,64]", "latent=3")
+    alone = from_state(point, new_start(point, (1, 28, 28)).model, (1, 28, 28))
+    torch.backends.cudnn.allow_tf32 = True  # as in a new process
+    x = torch.rand(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    mu, _ = alone.encode(x)
+    found, _ = alone.to("cuda").encode(x)
+    torch.testing.assert_close(found.cpu(), mu, rtol=1e-5, atol=1e-6)
+    assert torch.backends.cudnn.allow_tf32

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 import vae_sweeps
-from tests.conftest import launch, make_dataset, start_launch, wait_until
+from tests.conftest import make_dataset, start_launch, wait_until
 from tests.gpu.test_numbers import tensors_of
 from tests.helpers import ROOT
 from tests.helpers.training import train_points
@@ -37,8 +37,15 @@ def table(output_dir: Path, sweep: str = "grid") -> pd.DataFrame:
     return full
 
 
+def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a new process: a process that was forked from another may not be able to use the GPU."""
+    process = start_launch(*arguments)
+    out, err = process.communicate(timeout=400)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
 def test_a_killed_launch_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    arguments = [*GRID, "arch.hidden=[20]", "batch_size=32", "steps=3000", "log_every_steps=30"]
+    arguments = [*GRID, "arch.hidden=[20]", "batch_size=32", "steps=20000", "log_every_steps=100"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = launch(*arguments, TO_THE_END, f"output_dir={whole}")
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 """Loads a run as a model for notebooks."""
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.batching import images_at_once
 from vae_sweeps.evaluation.metrics.latent import fit_mixture, sample_mixture
 from vae_sweeps.models.build import build_vae
-from vae_sweeps.models.precision import DTYPES
+from vae_sweeps.models.precision import DTYPES, computing
 from vae_sweeps.models.vae import VAE, elbo_terms
 from vae_sweeps.runs import checkpoint, own_source
 from vae_sweeps.runs.finding import find_run
@@ -70,7 +71,8 @@ class Model:
     @torch.inference_mode()
     def encode(self, x: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B L"], Float[Tensor, "B L"]]:
         """Mean and standard deviation of q(z|x)."""
-        q = self.vae.encode(x.to(self.device, self.dtype))
+        with self._unrounded():
+            q = self.vae.encode(x.to(self.device, self.dtype))
         return q.mu[0], q.sigma[0]
 
     @torch.inference_mode()
@@ -89,7 +91,8 @@ class Model:
     def elbo(self, x: Float[Tensor, "B C H W"], seed: int = 0) -> Float[Tensor, " B"]:
         """ELBO in nats at beta = 1, at one posterior sample drawn from `seed`."""
         eps = self._normals(len(x), seed).to(self.device).unsqueeze(0)
-        terms = elbo_terms(self.vae, x.to(self.device, self.dtype), eps)
+        with self._unrounded():
+            terms = elbo_terms(self.vae, x.to(self.device, self.dtype), eps)
         return (terms.log_px - terms.kl)[0]
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n C H W"]:
@@ -130,7 +133,12 @@ class Model:
         return torch.randn(n, self.latent, generator=generator("model", seed), dtype=self.dtype)
 
     def _params(self, z: Float[Tensor, "B L"]) -> Float[Tensor, "1 B D"]:
-        return self.vae.decode(z.to(self.device, self.dtype).unsqueeze(0))
+        with self._unrounded():
+            return self.vae.decode(z.to(self.device, self.dtype).unsqueeze(0))
+
+    def _unrounded(self) -> contextlib.AbstractContextManager[None]:
+        """By default PyTorch rounds the factors of convolutions on a GPU to TF32; evaluations do not, nor does this."""
+        return computing("fp32", self.device)
 
 
 def from_state(point: Point, state: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Model:

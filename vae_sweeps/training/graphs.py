@@ -1,10 +1,10 @@
 """Training steps as CUDA graphs: all operations of a step are started by a single call.
 
 A step consists of about a hundred operations, each of which, in a small network, a GPU ends sooner than Python starts
-the next.
-A graph is captured once and replayed for each step, with the same addresses and the same arguments. What changes from
-step to step is therefore in the memory of the device: the number of the step, the order of the images, the noise of
-many steps, and the learning rates. The sums of each step are written into one tensor, which is read when a row is due.
+the next. A graph is captured once and replayed for each step, with the same addresses and the same arguments. What
+changes from step to step is therefore in the memory of the device: the number of the step, the order of the images, the
+noise of many steps, and the learning rates. The sums of each step are written into one tensor, which is read when a row
+is due.
 """
 
 import contextlib
@@ -142,6 +142,7 @@ class GraphedSteps(Steps):
             reason = first_line(error)
         finally:
             _copy(before, state)
+            self.pack.vae.zero_grad()  # a graph has gradients of its own
         log.warning("graphs=auto: a step could not be captured (%s); going on without", reason)
         return None
 

@@ -33,6 +33,7 @@ from vae_sweeps.system import machine
 # An item is not begun with less time than this, in seconds.
 _LEAST_S = 10.0
 _MODULES = {
+    "convolutions": "convolutions",
     "first_step": "first_step",
     "profile": "profiling",
     "evaluation": "evaluation",

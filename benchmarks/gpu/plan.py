@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.cases import CASES
 
-KINDS = ("training", "first_step", "profile", "evaluation", "reading", "tracker")
+KINDS = ("training", "convolutions", "first_step", "profile", "evaluation", "reading", "tracker")
 PROGRAMS = ("pack", "pack-no-graphs", "bare", "tight", "compiled", "jax")
 OF_ONE = ("tight", "compiled")  # programs that train one model
 FIRST, OTHERS = (1, 8, 64, 512), (2, 4, 16, 32, 128, 256)
@@ -44,6 +44,7 @@ def plan() -> list[Item]:
         *training(convs[:1], (1, 8, 64), whole, "fp32"),
         Item("evaluation", mlps[-1]),
         *training(convs[1:], (1, 8, 64), whole, "fp32"),
+        *(Item("convolutions", case, (8, 32)) for case in convs),
         *training(mlps, FIRST, ("pack-no-graphs",), "fp32"),
         *(Item("reading", case) for case in (mlps[-1], *convs)),
         *training(mlps, FIRST, whole, "bf16", "tf32"),

@@ -117,6 +117,9 @@ def sections(content: dict[str, Any]) -> dict[str, list[tuple[str, Table]]]:
     """The titled tables of each part that has any."""
     found = {
         "training": _of_training(content),
+        "convolutions": [
+            ("Ways to compute K convolutional networks", values(content["convolutions"], "ms", "ms per model"))
+        ],
         "first-step": [("Time to the first step", first_step(content["first_step"]))],
         "profile": _of_profiles(content),
         "evaluation": [("Evaluation of a point", values(content["evaluation"], "seconds", "s"))],
@@ -139,7 +142,15 @@ def contents(folder: Path = FOLDER) -> list[dict[str, Any]]:
 
 def rendered(measured: Iterable[dict[str, Any]]) -> dict[str, str]:
     """The text of each place of the documents that quotes a GPU, by its name: `gpu-training`, `gpu-profile`, ..."""
-    empty = {"settings": {}, "training": [], "first_step": [], "profile": [], "evaluation": [], "reading": []}
+    empty = {
+        "settings": {},
+        "training": [],
+        "convolutions": [],
+        "first_step": [],
+        "profile": [],
+        "evaluation": [],
+        "reading": [],
+    }
     empty |= {"tracker": [], "ended": [], "left_out": []}
     texts: dict[str, list[str]] = {"gpu-machine": [], **{f"gpu-{name}": [] for name in sections(empty)}}
     for content in measured:

@@ -22,6 +22,7 @@ ITEMS = [
     Item("training", "tiny", (1, 2), "fp32", ("pack", "bare", "tight")),
     Item("training", "tiny", (1,), "bf16", ("pack",)),
     Item("training", "tiny", (1,), "tf32"),
+    Item("convolutions", "tiny", (2,)),
     Item("first_step", "tiny", (1,)),
     Item("profile", "tiny", (2,)),
     Item("reading", "tiny"),

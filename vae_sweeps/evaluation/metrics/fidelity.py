@@ -16,9 +16,9 @@ from vae_sweeps.system.rng import generator
 _KID_SUBSET_SIZE, _KID_SUBSETS = 1000, 100
 
 SSIM_WINDOW = 11  # pixels that torchmetrics' Gaussian window spans
-# Pixel values per batch of SSIM, whose convolution needs some dozens of times their memory. With four times as many,
-# its blocks are too large for `machine.memory_kept`, and SSIM takes 1.6 times as long.
-_NUMBERS_AT_ONCE = 1 << 15
+# Pixel values per batch of SSIM, whose convolution needs some dozens of times their memory. With four times as many on
+# a CPU, its blocks are too large for `machine.memory_kept`, and SSIM takes 1.6 times as long.
+_NUMBERS_AT_ONCE, _NUMBERS_AT_ONCE_ON_GPU = 1 << 15, 1 << 21
 
 
 class _Given(nn.Module):
@@ -81,7 +81,8 @@ def structural_similarity(images: Float[Tensor, "N C H W"], others: Tensor) -> F
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    num_at_once, border, found = max(1, _NUMBERS_AT_ONCE // images[0].numel()), SSIM_WINDOW // 2, []
+    numbers = _NUMBERS_AT_ONCE if images.device.type == "cpu" else _NUMBERS_AT_ONCE_ON_GPU
+    num_at_once, border, found = max(1, numbers // images[0].numel()), SSIM_WINDOW // 2, []
     for batch, other in zip(images.split(num_at_once), others.split(num_at_once), strict=True):
         _, values = structural_similarity_index_measure(batch, other, data_range=1.0, return_full_image=True)
         # torchmetrics mirrors the images at their borders; windows that reach over a border are left out.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vae_sweeps.system import machine
 
-# Pixel values of training images held as float64 at once, 8 MB, which `machine.memory_kept` keeps.
-_NUMBERS_AT_ONCE = 1 << 20
+# Pixel values of training images held as float64 at once: on a CPU 8 MB, which `machine.memory_kept` keeps.
+_NUMBERS_AT_ONCE, _NUMBERS_AT_ONCE_ON_GPU = 1 << 20, 1 << 24
 # Pixel values subtracted at once for pairs of images.
 _PAIRED_AT_ONCE = 1 << 22
 # An upper bound of the rounding error of |a|^2 + |b|^2 - 2 ab in float64, relative to |a|^2 + |b|^2.
@@ -36,7 +36,8 @@ def nearest(
     which = torch.zeros_like(best, dtype=torch.int64)
     start, num_pairs = 0, max(1, _PAIRED_AT_ONCE // images.shape[1])
     with machine.memory_kept(images.device, "evaluation"):
-        for block in others.split(max(1, _NUMBERS_AT_ONCE // images.shape[1])):
+        numbers = _NUMBERS_AT_ONCE if images.device.type == "cpu" else _NUMBERS_AT_ONCE_ON_GPU
+        for block in others.split(max(1, numbers // images.shape[1])):
             x = to_pixels(block)
             sums = squares + x.square().sum(1)
             rough = sums - 2 * images @ x.T

@@ -272,8 +272,8 @@ def test_a_run_of_an_earlier_version_keeps_its_launch_options(tmp_path: Path) ->
     text = run.launch_options.read_text()
     run.earlier_launch_options.parent.mkdir()
     lines = [line.removeprefix("  ") for line in text.partition("\noptions:\n")[2].splitlines()]
-    later = ("keep_previous_checkpoint:", "optimized_metric:")
-    assert sum(line.startswith(later) for line in lines) == 2
+    later = ("keep_previous_checkpoint:", "optimized_metric:", "graphs:")
+    assert sum(line.startswith(later) for line in lines) == 3
     run.earlier_launch_options.write_text("".join(f"{line}\n" for line in lines if not line.startswith(later)))
     run.launch_options.unlink()
     assert run.read_launch_options() == options

@@ -2,7 +2,7 @@
 
 Its tensors cannot be mixed with those of the CPU, and NumPy cannot read them, so code that forgets to move something
 fails here as it does on a GPU. The numbers are those of the CPU, to the bit. `watched` counts what a GPU would start,
-and what the program would wait for. PyTorch has a place for devices of other packages, `privateuseone`: it is there.
+and what the program would wait for. It takes the place that PyTorch keeps for other packages' devices, `privateuseone`.
 """
 
 import contextlib
@@ -52,6 +52,9 @@ class _Recorded:
             if result is not None:
                 result.copy_(new)
 
+
+# Older versions of PyTorch have no devices that are written in Python.
+IS_POSSIBLE = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
 
 _watchers: list[Watched] = []
 _graph: list[_Recorded] | None = None

@@ -82,3 +82,25 @@ with memory.limited(8e6):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits what a process may allocate")
+def test_products_of_several_threads_beyond_the_limit_do_not_end_the_process() -> None:
+    """OpenBLAS takes 34 MB more where products overlap, as those of pictures that are drawn while a pack trains."""
+    code = """
+import threading
+import numpy as np
+from vae_sweeps.system import memory
+
+threading.stack_size(1 << 18)
+factor, results = np.ones((700, 700)), [np.empty((700, 700)) for _ in range(4)]
+threads = [threading.Thread(target=np.matmul, args=(factor, factor, result)) for result in results]
+with memory.limited(8e6):
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+assert all((result == 700).all() for result in results)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

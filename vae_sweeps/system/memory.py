@@ -1,10 +1,13 @@
 """The memory of this machine, as far as its cgroups let this process use it."""
 
 import contextlib
+import functools
 import math
 import os
 import resource
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vae_sweeps.system import cgroups
@@ -88,11 +91,27 @@ def limited(more_bytes: float) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
+# Products that this process computes at the same time, in threads: training, and pictures that are drawn meanwhile.
+_MOST_PRODUCTS = 4
+
+
+@functools.cache
 def _prepare_openblas() -> None:
-    """Let numpy's OpenBLAS take its buffer: it does so with its first product, and ends the process if it cannot."""
+    """Let numpy's OpenBLAS take a buffer for each of several products at once.
+
+    It takes a buffer when one more product is computed at the same time, and ends the process if it cannot.
+    """
     import numpy as np
 
-    _ = np.ones((2, 2)) @ np.ones((2, 2))
+    # A product takes 10 ms, longer than a core stays with one thread, so they overlap on a single core, too.
+    factor, begin = np.ones((700, 700)), threading.Barrier(_MOST_PRODUCTS)
+
+    def compute(_: int) -> None:
+        begin.wait()
+        np.matmul(factor, factor)
+
+    with ThreadPoolExecutor(_MOST_PRODUCTS) as threads:
+        list(threads.map(compute, range(_MOST_PRODUCTS)))
 
 
 # How PyTorch and its libraries say it.

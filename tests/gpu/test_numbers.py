@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import make_dataset, make_point
+from tests.helpers import stand_in_device
 from tests.helpers.small_jobs import stop_after
 from tests.helpers.training import CPU, train_points
 from tests.training.test_packs import ARCHS, LIKELIHOODS, MIXED, relative_difference
@@ -78,7 +79,15 @@ def test_weights_moments_and_rows_are_those_of_the_cpu(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp64", 1e-9), ("fp32", 1e-4)])
-@pytest.mark.parametrize(("arch", "likelihood"), [*((arch, "bernoulli") for arch in ARCHS), ("mlp", "optimal")])
+@pytest.mark.parametrize(
+    ("device", "arch", "likelihood"),
+    [
+        *(pytest.param("cuda", arch, "bernoulli", marks=pytest.mark.gpu) for arch in ARCHS),
+        pytest.param("cuda", "mlp", "optimal", marks=pytest.mark.gpu),
+        (stand_in_device.NAME, "mlp", "optimal"),  # its numbers are those of the CPU, whose packs have tests
+    ],
+    indirect=["device"],
+)
 def test_packed_equals_solo(arch, likelihood, precision, tolerance, device, in_folders) -> None:
     points, dataset = points_of(arch, likelihood, f"precision={precision}"), make_dataset()
     packed = in_folders(3, "packed")

@@ -4,7 +4,6 @@ What it is told: the specification of a `case`, the number `k` of models, and th
 """
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import scripts
-from benchmarks.peers.serving import seconds_per_step
+from benchmarks.peers.serving import seconds_per_call, seconds_per_step
 from benchmarks.peers.torch_device import waiting_for
 from vae_sweeps.config.compose import compose_command
 from vae_sweeps.models.build import build_vae
@@ -26,7 +25,7 @@ from vae_sweeps.models.precision import computing
 from vae_sweeps.models.stacking import put_point
 from vae_sweeps.models.vae import VAE, elbo_terms
 from vae_sweeps.system import machine
-from vae_sweeps.training.graphs import captured_by_cuda
+from vae_sweeps.training.graphs import beside, captured_by_cuda
 from vae_sweeps.training.pack import new_start
 
 _NUM_WARM_UP = 3
@@ -67,22 +66,15 @@ def _passes(models: list[VAE], x: Tensor, noises: list[Tensor]) -> Callable[[], 
 
 def _timed(asked: dict[str, Any], name: str, k: int, compute: Callable[[], None]) -> dict[str, Any]:
     device, wait = torch.device(asked["case"]["device"]), waiting_for(asked["case"])
+    with beside(device):
+        for _ in range(_NUM_WARM_UP):
+            compute()
     if device.type == "cuda":
-        with torch.cuda.stream(torch.cuda.Stream(device)):
-            for _ in range(_NUM_WARM_UP):
-                compute()
-        wait()
         compute = captured_by_cuda(device, compute)
 
-    def run(num_steps: int) -> float:
-        wait()
-        began = time.perf_counter()
-        for _ in range(num_steps):
-            compute()
-        wait()
-        return (time.perf_counter() - began) / num_steps
+    def run(num_calls: int) -> float:
+        return seconds_per_call(compute, num_calls, wait)
 
-    run(1)
     ms = [1e3 * seconds_per_step(run, asked["seconds"]) / k for _ in range(asked["turns"])]
     return {"what": f"{name}, K = {k}", "ms": ms}
 

@@ -5,7 +5,6 @@ What it is told: the specification of a `case`, the `seconds` of a turn and the 
 
 import itertools
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu import scripts
-from benchmarks.peers.serving import seconds_per_step
+from benchmarks.peers.serving import seconds_per_call, seconds_per_step
 from benchmarks.peers.torch_device import waiting_for
 from vae_sweeps.config.compose import compose_command
 from vae_sweeps.data.batches import Batches
@@ -43,13 +42,8 @@ def measure(asked: dict[str, Any]) -> list[dict[str, Any]]:
     x = torch.rand(size, *dataset.image_shape, device=device)
 
     def per_second(make: Callable[[], Any], num_images: int) -> list[float]:
-        def run(num_steps: int) -> float:
-            wait()
-            began = time.perf_counter()
-            for _ in range(num_steps):
-                make()
-            wait()
-            return (time.perf_counter() - began) / num_steps
+        def run(num_calls: int) -> float:
+            return seconds_per_call(make, num_calls, wait)
 
         run(3)  # warms up
         return [num_images / seconds_per_step(run, asked["seconds"]) for _ in range(asked["turns"])]

@@ -80,12 +80,7 @@ class Stepper:
 
     def run(self, num_steps: int) -> float:
         num_calls = -(-num_steps // self._chunk)
-        self._wait()
-        began = time.perf_counter()
-        for _ in range(num_calls):
-            self._advance()
-        self._wait()
-        return (time.perf_counter() - began) / (num_calls * self._chunk)
+        return seconds_per_call(self._advance, num_calls, self._wait) / self._chunk
 
     def turn(self, seconds: float) -> Sequence[float]:
         times, end, before = list[float](), time.perf_counter() + seconds, time.perf_counter()
@@ -95,6 +90,16 @@ class Stepper:
             times += [(now - before) / self._chunk] * self._chunk
             before = now
         return times
+
+
+def seconds_per_call(call: Callable[[], Any], num_calls: int, wait: Callable[[], Any]) -> float:
+    """The seconds of one of so many calls, from the time that all take; `wait` waits for what the device has to do."""
+    wait()
+    began = time.perf_counter()
+    for _ in range(num_calls):
+        call()
+    wait()
+    return (time.perf_counter() - began) / num_calls
 
 
 def seconds_per_step(run: Callable[[int], float], seconds: float) -> float:

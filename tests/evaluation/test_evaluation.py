@@ -8,6 +8,7 @@ import torch
 
 from tests.conftest import make_dataset, make_options, make_point
 from tests.helpers.evaluated_columns import NEW, SAMPLES
+from tests.helpers.small_digits import part_of_digits
 from vae_sweeps.analysis import table
 from vae_sweeps.config.launch_options import Evaluation
 from vae_sweeps.data.dataset import Dataset
@@ -51,16 +52,7 @@ def evaluate(model: Model, reference: Reference) -> dict:
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    """A part of the digits at half their size, so that a full evaluation takes a second."""
-    whole = load_dataset(make_point().data)
-    sizes = {"train": 500, "val": 50, "test": 150}
-    assert whole.labels is not None
-    return replace(
-        whole,
-        images={split: images[: sizes[split], :, ::2, ::2] for split, images in whole.images.items()},
-        labels={split: labels[: sizes[split]] for split, labels in whole.labels.items()},
-        fingerprint="a part of mnist5k",
-    )
+    return part_of_digits()
 
 
 def test_batch_size_changes_nothing_above_1e_6(digits, tmp_path) -> None:

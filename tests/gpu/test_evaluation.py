@@ -8,9 +8,9 @@ import torch
 import vae_sweeps
 from tests.conftest import make_options, make_point
 from tests.evaluation.test_evaluation import RANDOM, how
+from tests.helpers.small_digits import part_of_digits
 from tests.helpers.training import CPU, train_points
 from vae_sweeps.data.dataset import Dataset
-from vae_sweeps.data.load import load_dataset
 from vae_sweeps.evaluation.evaluate import evaluate_parts
 from vae_sweeps.evaluation.features.base import build_features
 from vae_sweeps.evaluation.model import from_state
@@ -27,16 +27,7 @@ POINT = make_point("arch.hidden=[16]", "latent=3", "steps=60", "batch_size=20", 
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    """A part of the digits at half their size."""
-    whole = load_dataset(POINT.data)
-    sizes = {"train": 500, "val": 50, "test": 150}
-    assert whole.labels is not None
-    return replace(
-        whole,
-        images={split: images[: sizes[split], :, ::2, ::2] for split, images in whole.images.items()},
-        labels={split: labels[: sizes[split]] for split, labels in whole.labels.items()},
-        fingerprint="a part of mnist5k",
-    )
+    return part_of_digits()
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,6 @@ class GraphedSteps(Steps):
         self._x: Tensor | None = None  # the batch, if it has to be copied to the device
         self._replay: Callable[[], None] | None = None
         self._num_warm_up, self._may_capture = _NUM_WARM_UP, True
-        self.num_captured = 0
 
     @property
     def is_captured(self) -> bool:
@@ -93,12 +92,11 @@ class GraphedSteps(Steps):
         if self._replay is None and self._num_warm_up == 0 and self._may_capture:
             self._replay = self._checked()
             self._may_capture = self.is_captured
-            self.num_captured += self.is_captured
         if self._replay is not None:
             self._replay()
         else:
             self._num_warm_up = max(0, self._num_warm_up - 1)
-            with _beside(self.pack.device):
+            with beside(self.pack.device):
                 self._compute()
         self.pack.trace.append(self._trace[step % len(self._trace)])
 
@@ -170,7 +168,7 @@ def captured_by_cuda(device: torch.device, compute: Callable[[], None]) -> Calla
 
 
 @contextlib.contextmanager
-def _beside(device: torch.device) -> Iterator[None]:
+def beside(device: torch.device) -> Iterator[None]:
     """Compute on another stream in this block, as PyTorch's guide on CUDA graphs asks for steps before a capture."""
     if device.type != "cuda":
         yield

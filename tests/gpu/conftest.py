@@ -1,4 +1,4 @@
-"""Devices to test on: a GPU where there is one, and everywhere a stand-in, which tests these tests themselves."""
+"""Devices to test on: a GPU if there is one, and always a stand-in, which also shows that these tests work."""
 
 from collections.abc import Iterator
 

@@ -67,7 +67,7 @@ class GraphedSteps(Steps):
         super().__init__(pack, dataset, schedule)
         assert isinstance(pack.optimiser, StackedOptimiser)
         self.optimiser, self._capture = pack.optimiser, capture
-        # The number of the step that `_compute` takes, which it raises by one; and what it is, as far as is known here.
+        # The number of the step that `_compute` takes next: on the device, where it is raised, and on the CPU.
         self._number, self._known_number = torch.zeros(1, dtype=torch.int64, device=pack.device), 0
         shape = (schedule.steps_per_epoch, 3, len(pack.points))  # a row is due at least once in an epoch
         self._trace = torch.zeros(shape, device=pack.device, dtype=pack.dtype)
@@ -82,7 +82,7 @@ class GraphedSteps(Steps):
 
     def __call__(self, step: int) -> None:
         if self.optimiser.prepare(self.rates(step)):
-            self._replay, self._num_warm_up = None, _NUM_WARM_UP  # a graph updates the models in other groups
+            self._replay, self._num_warm_up = None, _NUM_WARM_UP  # other models are updated together now
         if self.schedule.batch_size(step) < self.batch_size:
             self.pack.trace.append(self.gradients(step))
             self.pack.clip_gradients()
@@ -136,7 +136,7 @@ class GraphedSteps(Steps):
             if all(map(_is_same, state, expected)):
                 return replay
             reason = "its numbers differ from those of the operations themselves"
-        except RuntimeError as error:  # also for lack of memory: the operations of a graph have theirs for themselves
+        except RuntimeError as error:  # also if memory is short, since a graph keeps memory of its own
             reason = first_line(error)
         finally:
             _copy(before, state)
